@@ -1,0 +1,90 @@
+"""Open-vocabulary segmentation with mask-adapted CLIP.
+
+    from ovseg_demo import Segmenter
+    result = Segmenter.from_pretrained("ovseg-mini")("photo.jpg", "dog, grass, sky")
+
+Names are loaded when they are first used, so that `import ovseg_demo` costs nothing and starts no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ovseg_demo.errors import (
+        CheckpointError,
+        DownloadError,
+        ImageError,
+        ModelError,
+        OutputError,
+        OvsegError,
+        ProposalError,
+        SettingsError,
+        UnknownModelError,
+        VocabularyError,
+    )
+    from ovseg_demo.imaging import load_image
+    from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation
+    from ovseg_demo.segmenter import Progress, Segmenter
+    from ovseg_demo.settings import Settings
+    from ovseg_demo.vocabulary import Vocabulary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "ClassResult",
+    "Comparison",
+    "DownloadError",
+    "ImageError",
+    "ModelError",
+    "OutputError",
+    "OvsegError",
+    "Progress",
+    "ProposalError",
+    "RegionResult",
+    "Segmentation",
+    "Segmenter",
+    "Settings",
+    "SettingsError",
+    "UnknownModelError",
+    "Vocabulary",
+    "VocabularyError",
+    "__version__",
+    "load_image",
+]
+
+_HOME = {
+    "CheckpointError": "errors",
+    "ClassResult": "result",
+    "Comparison": "result",
+    "DownloadError": "errors",
+    "ImageError": "errors",
+    "ModelError": "errors",
+    "OutputError": "errors",
+    "OvsegError": "errors",
+    "Progress": "segmenter",
+    "ProposalError": "errors",
+    "RegionResult": "result",
+    "Segmentation": "result",
+    "Segmenter": "segmenter",
+    "Settings": "settings",
+    "SettingsError": "errors",
+    "UnknownModelError": "errors",
+    "Vocabulary": "vocabulary",
+    "VocabularyError": "errors",
+    "load_image": "imaging",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
