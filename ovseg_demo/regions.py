@@ -37,6 +37,8 @@ class CropRecipe:
     """Subtracted from R, G, B in 0..255."""
     pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
     """R, G, B are divided by this afterwards."""
+    antialias: bool = False
+    """Smooth before making a large region smaller (the published models were made without)."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -112,7 +114,9 @@ def crop_regions(
     for row, ((k, _), (left, top, right, bottom)) in enumerate(zip(tight, boxes, strict=True)):
         inside = stack[k, top:bottom, left:right].to(device)
         crop = torch.where(inside, normalised[:, top - y0 : bottom - y0, left - x0 : right - x0], background)
-        crops[row] = functional.interpolate(crop[None], (size, size), mode="bicubic", align_corners=False)[0]
+        crops[row] = functional.interpolate(
+            crop[None], (size, size), mode="bicubic", align_corners=False, antialias=recipe.antialias
+        )[0]
         shape = inside.float()[None, None]
         crop_masks[row] = functional.interpolate(shape, (size, size), mode="nearest")[0, 0]
     return Regions(

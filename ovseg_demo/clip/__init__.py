@@ -1,1 +1,7 @@
 """Mask-adapted CLIP: region crops and names in, unit-length features of one space out."""
+
+from __future__ import annotations
+
+from ovseg_demo.clip.model import MaskAdaptedCLIP, load_clip
+
+__all__ = ["MaskAdaptedCLIP", "load_clip"]

@@ -1,0 +1,291 @@
+"""Weights of a CLIP vision transformer from any file that holds them.
+
+The form is recognised by what is in the file, never by its name. Inside, every form comes down to one set of
+names, OpenAI's, with the mask prompts under `visual.mask_embedding` (depth, grid * grid, width):
+
+    OpenAI                a flat dictionary, or the TorchScript archive OpenAI published
+    OVSeg, CLIP only      the same, with mask prompts
+    OVSeg, complete       detectron2's {"model": ...}; CLIP under "clip_adapter.clip_model."
+    open_clip training    {"state_dict": ...}; every name behind "module." if several processes trained
+    this project          safetensors with OpenAI's names
+
+The architecture is read off the shapes. A file that does not fit exactly is refused; nothing in it is ever
+run.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ovseg_demo.clip.mask_prompts import MaskPrompts
+from ovseg_demo.clip.torchscript import read_torchscript
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
+from ovseg_demo.errors import CheckpointError, quoted
+
+PROMPTS = "visual.mask_embedding"
+HEAD_WIDTH = 64
+VOCABULARY_SIZE = 49408
+_INSIDE_DETECTRON2 = "clip_adapter.clip_model."
+_NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
+_OTHER_KINDS = {
+    "visual.layer1.": "a CLIP with a ResNet, which has no patches to put prompts on",
+    "visual.trunk.": "an open_clip model with a tower of timm",
+    "vision_model.": "a CLIP of the transformers package",
+    "image_encoder.": "a Segment Anything model",
+    "backbone.": "a segmenter without CLIP",
+}
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a file of any known form.
+
+    Returns:
+        The weights under OpenAI's names as float32, mask prompts included.
+
+    Raises:
+        CheckpointError: the file cannot be read, is cut short or damaged, holds no CLIP, or has weights that
+            are no numbers.
+    """
+    weights = {}
+    for key, value in _clip_entries(_read_file(path), path).items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(f"{_named(path)} has {kind} where weights belong: {key}.")
+        weights[key] = value.detach().float().contiguous()
+    broken = [key for key, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{_named(path)} holds NaN or infinite weights in {_some(broken)}.")
+    return weights
+
+
+def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskPrompts | None]:
+    """Build the model that the shapes describe and put the weights in.
+
+    Args:
+        weights: from `read_checkpoint`; the model keeps these tensors.
+        source: the file they are from, for messages.
+
+    Returns:
+        open_clip's model without its mask prompts, in evaluation mode, and the prompts, if the file has some.
+
+    Raises:
+        CheckpointError: weights are missing, unknown or of a shape that does not fit the others.
+    """
+    shape = ClipShape.of(weights, source)
+    with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
+        clip = shape.build()
+    wanted = {key: value.shape for key, value in clip.state_dict().items()}
+    given = {key: value for key, value in weights.items() if key != PROMPTS}
+    missing, unknown = [k for k in wanted if k not in given], [k for k in given if k not in wanted]
+    if missing or unknown:
+        faults = [
+            f"{what} {_some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
+        ]
+        raise CheckpointError(f"{_named(source)} is not the CLIP it looks like: it {' and '.join(faults)}.")
+    for key, value in given.items():
+        if value.shape != wanted[key]:
+            shapes = f"{tuple(value.shape)} where {tuple(wanted[key])} fits the rest"
+            raise CheckpointError(f"{_named(source)} has {key} of shape {shapes}.")
+    clip.load_state_dict(given, assign=True)
+    context = shape.context_length
+    clip.attn_mask = torch.full((context, context), float("-inf")).triu(1)  # causal; not part of any file
+    return clip.eval(), shape.prompts(weights, source)
+
+
+def write_checkpoint(path: Path, image_tower: ClipImageTower, text_tower: ClipTextTower) -> None:
+    """Write a model in this project's form: safetensors, OpenAI's names, the precision it has."""
+    weights = {f"visual.{key}": value for key, value in image_tower.visual.state_dict().items()}
+    if image_tower.prompts is not None:
+        weights[PROMPTS] = image_tower.prompts.mask_embedding.detach()
+    weights.update(text_tower.clip.state_dict())
+    save_file(
+        {key: value.contiguous() for key, value in weights.items()}, path, {"format": "ovseg-demo clip"}
+    )
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """The sizes that tell one CLIP vision transformer from another."""
+
+    embed_dim: int
+    patch: int
+    grid: int
+    vision_width: int
+    vision_layers: int
+    context_length: int
+    text_width: int
+    text_layers: int
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], source: Path) -> ClipShape:
+        """Read the sizes off the weights; `CheckpointError` if they are not there or make no sense."""
+        telling = {
+            "visual.conv1.weight": 4,
+            "visual.positional_embedding": 2,
+            "visual.proj": 2,
+            "positional_embedding": 2,
+            "text_projection": 2,
+            "token_embedding.weight": 2,
+        }
+        if missing := [key for key in telling if key not in weights]:
+            raise CheckpointError(f"{_named(source)} is not a whole CLIP: it lacks {_some(missing)}.")
+        for key, axes in telling.items():
+            if weights[key].ndim != axes or 0 in weights[key].shape:
+                raise CheckpointError(f"{_named(source)} has {key} of shape {tuple(weights[key].shape)}.")
+        patches = weights["visual.positional_embedding"].shape[0] - 1
+        shape = cls(
+            embed_dim=weights["text_projection"].shape[1],
+            patch=weights["visual.conv1.weight"].shape[-1],
+            grid=isqrt(patches),
+            vision_width=weights["visual.conv1.weight"].shape[0],
+            vision_layers=_layers(weights, "visual.transformer."),
+            context_length=weights["positional_embedding"].shape[0],
+            text_width=weights["positional_embedding"].shape[1],
+            text_layers=_layers(weights, "transformer."),
+        )
+        words = weights["token_embedding.weight"].shape[0]
+        for fits, what in (
+            (shape.grid**2 == patches, f"{patches} patches, which make no square"),
+            (shape.vision_width % HEAD_WIDTH == 0, f"an image tower of width {shape.vision_width}"),
+            (shape.text_width % HEAD_WIDTH == 0, f"a text tower of width {shape.text_width}"),
+            (words == VOCABULARY_SIZE, f"a vocabulary of {words} tokens"),
+        ):
+            if not fits:
+                raise CheckpointError(f"{_named(source)} has {what}, and no CLIP has that.")
+        return shape
+
+    def build(self) -> CLIP:
+        """An open_clip model of these sizes; OpenAI's activation is QuickGELU, heads are 64 wide."""
+        vision = CLIPVisionCfg(
+            layers=self.vision_layers,
+            width=self.vision_width,
+            head_width=HEAD_WIDTH,
+            patch_size=self.patch,
+            image_size=self.patch * self.grid,
+        )
+        text = CLIPTextCfg(
+            context_length=self.context_length,
+            vocab_size=VOCABULARY_SIZE,
+            width=self.text_width,
+            heads=self.text_width // HEAD_WIDTH,
+            layers=self.text_layers,
+        )
+        return CLIP(self.embed_dim, vision, text, quick_gelu=True)
+
+    def prompts(self, weights: Mapping[str, Tensor], source: Path) -> MaskPrompts | None:
+        """The mask prompts among the weights; None if there are none, or none of any depth."""
+        values = weights.get(PROMPTS)
+        if values is None or values.shape[:1] == (0,):
+            return None
+        places = self.grid**2
+        if values.ndim != 3 or values.shape[1] not in (1, places) or values.shape[2] != self.vision_width:
+            raise CheckpointError(
+                f"{_named(source)} has mask prompts of shape {tuple(values.shape)}; "
+                f"(depth, {places}, {self.vision_width}) fits the image tower."
+            )
+        prompts = MaskPrompts(*values.shape)
+        prompts.load_state_dict({"mask_embedding": values}, assign=True)
+        return prompts.eval()
+
+
+def _layers(weights: Iterable[str], tower: str) -> int:
+    pattern = re.compile(re.escape(tower) + r"resblocks\.(\d+)\.attn\.in_proj_weight")
+    return max((int(found[1]) + 1 for key in weights if (found := pattern.fullmatch(key))), default=0)
+
+
+def _clip_entries(content: object, path: Path) -> dict[str, Any]:
+    """Find CLIP in what a file holds and give its entries OpenAI's names."""
+    if isinstance(content, Mapping):
+        wrapped = [content[k] for k in ("state_dict", "model") if isinstance(content.get(k), Mapping)]
+        content = wrapped[0] if wrapped else content
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(f"{_named(path)} holds {type(content).__name__}, not a dictionary of weights.")
+    entries = {key.removeprefix("module."): value for key, value in content.items()}
+    if any(key.startswith(_INSIDE_DETECTRON2) for key in entries):
+        # The rest is the segmenter's and not for this loader.
+        inner = {k: v for k, v in entries.items() if k.startswith(_INSIDE_DETECTRON2)}
+        entries = {key.removeprefix(_INSIDE_DETECTRON2): value for key, value in inner.items()}
+    entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}
+    for start, kind in _OTHER_KINDS.items():
+        if alien := [key for key in entries if key.startswith(start)]:
+            raise CheckpointError(f"{_named(path)} is {kind}: it has {_some(alien)}.")
+    if not any(key.startswith("visual.") for key in entries):
+        found = _some(list(entries)) or "none"
+        raise CheckpointError(f"{_named(path)} holds no CLIP image tower: its entries are {found}.")
+    return entries
+
+
+def _read_file(path: Path) -> object:
+    """What the file holds, as plain containers and tensors on the CPU."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{_named(path)} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise CheckpointError(f"{_named(path)} is empty; fetch it again.")
+    try:
+        if head[4:9] == b"\0\0\0\0{":
+            _check_safetensors_length(path, size, int.from_bytes(head[:8], "little"))
+            return load_file(path)
+        if head.startswith(b"PK") and _is_torchscript(path):
+            return read_torchscript(path)
+        if head.startswith((b"PK", b"\x80")):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "truncated" not in str(error):
+            raise CheckpointError(
+                f"{_named(path)} is refused: it holds more than tensors, and reading that could run code."
+            ) from error
+        raise CheckpointError(f"{_named(path)} is cut short; fetch it again.") from error
+    except (zipfile.BadZipFile, SafetensorError, RuntimeError, EOFError, LookupError, ValueError) as error:
+        raise CheckpointError(f"{_named(path)} is cut short or damaged; fetch it again.") from error
+    start = quoted(head.decode("latin-1"), 30)
+    raise CheckpointError(f"{_named(path)} is no file of PyTorch or safetensors: it begins with {start}.")
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Tell TorchScript's archives from plain ones; `CheckpointError` for a zip file of something else."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(f"{_named(path)} is a zip archive without weights: it has {_some(names)}.")
+    return any(name.endswith("/constants.pkl") for name in names)
+
+
+def _check_safetensors_length(path: Path, size: int, header: int) -> None:
+    """Raise `EOFError` for a file that ends before its header says."""
+    with path.open("rb") as file:
+        file.seek(8)
+        described = file.read(min(header, size))
+    if len(described) < header:
+        raise EOFError(path)
+    ends = [v["data_offsets"][1] for k, v in json.loads(described).items() if k != "__metadata__"]
+    if size < 8 + header + max(ends, default=0):
+        raise EOFError(path)
+
+
+def _named(path: Path) -> str:
+    return f"The checkpoint {quoted(path.name)}"
+
+
+def _some(keys: list[str], most: int = 5) -> str:
+    """The first few keys and how many there are."""
+    if len(keys) <= most:
+        return ", ".join(keys)
+    return f"{', '.join(keys[:most])} and {len(keys) - most} more ({len(keys)} in all)"

@@ -1,0 +1,186 @@
+"""The classifier of regions: an image tower with mask prompts, a text tower, and how they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
+from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
+from ovseg_demo.regions import CropRecipe
+
+Weights = Literal["adapted", "vanilla"]
+CROPS_AT_ONCE = 32
+
+
+class MaskAdaptedCLIP(nn.Module):
+    """Puts crops of regions and names into one space, where a region lies close to what it shows.
+
+    Attributes:
+        name: of the model, for people.
+        crop_recipe: how the crops must be made.
+        embed_dim: width D of the space.
+        score_scale: a cosine times this is a logit; 100 for every published CLIP.
+        weights_sha256: of the file the weights came from, "" if they came from none.
+
+    Example:
+        >>> clip = load_clip("ovseg-vit-l-14")                              # doctest: +SKIP
+        >>> regions = crop_regions(image, masks, clip.crop_recipe)          # doctest: +SKIP
+        >>> features = clip.encode_regions(regions.crops, regions.masks)    # doctest: +SKIP
+        >>> logits = clip.score_scale * features @ clip.encode_text(["cat", "sofa"]).T  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        image_tower: ImageTower,
+        text_tower: TextTower,
+        *,
+        embed_dim: int,
+        crop_recipe: CropRecipe | None = None,
+        score_scale: float = 100.0,
+        name: str = "",
+        weights_sha256: str = "",
+    ) -> None:
+        super().__init__()
+        self.image_tower = image_tower
+        self.text_tower = text_tower
+        self.embed_dim = embed_dim
+        self.crop_recipe = crop_recipe or CropRecipe(size=image_tower.image_size)
+        self.score_scale = score_scale
+        self.name = name
+        self.weights_sha256 = weights_sha256
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether there are mask prompts; without them `use_prompts` changes nothing."""
+        return self.image_tower.prompts is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def encode_regions(self, crops: Tensor, masks: Tensor, use_prompts: bool = True) -> Tensor:
+        """Embed the crops of regions.
+
+        Args:
+            crops: (B, 3, S, S) float32 made by `crop_regions` with this model's recipe; B may be 0.
+            masks: (B, S, S) of 0 and 1, the region in its crop.
+            use_prompts: False runs the plain tower on the same crops.
+
+        Returns:
+            (B, D) float32, L2-normalised, on the model's device.
+
+        Raises:
+            ValueError: crops or masks have another shape.
+        """
+        size = self.image_tower.image_size
+        if crops.shape[1:] != (3, size, size) or masks.shape != (len(crops), size, size):
+            wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
+            raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
+        features = [torch.zeros(0, self.embed_dim, device=self.device)]
+        for start in range(0, len(crops), CROPS_AT_ONCE):
+            some = slice(start, start + CROPS_AT_ONCE)
+            inside = masks[some].to(self.device)
+            kept = token_mask(inside, self.image_tower.patch) if use_prompts else None
+            features.append(self.image_tower(crops[some].to(self.device), kept).float())
+        return functional.normalize(torch.cat(features), dim=-1)
+
+    @torch.no_grad()
+    def encode_text(self, names: Sequence[str], templates: Templates = "vild") -> Tensor:
+        """Embed names.
+
+        Args:
+            names: one string each, C of them; C may be 0.
+            templates: "vild" (14 sentences per name), "imagenet" (80) or "single" (1).
+
+        Returns:
+            (C, D) float32, L2-normalised, on the model's device.
+
+        Raises:
+            ValueError: there are no templates of this name.
+        """
+        if templates not in TEMPLATES:
+            raise ValueError(f"There are no templates called {templates!r}; choose {', '.join(TEMPLATES)}.")
+        if not names:
+            return torch.zeros(0, self.embed_dim, device=self.device)
+        return encode_names(self.text_tower, names, TEMPLATES[templates]).to(self.device)
+
+
+def load_clip(
+    name_or_path: str | Path, *, weights: Weights = "adapted", device: str | torch.device = "cpu"
+) -> MaskAdaptedCLIP:
+    """Load a model of the table by its name, or any known checkpoint file by its path.
+
+    Args:
+        name_or_path: a name such as "ovseg-mini", or an existing file in one of the forms `checkpoints`
+            reads.
+        weights: which arm of a model of the table. A file holds one arm only; for it "vanilla" means that its
+            mask prompts are left out, which is the vanilla arm if nothing but prompts was trained.
+        device: where to put the model.
+
+    Returns:
+        The model, ready for use (not for training).
+
+    Raises:
+        UnknownModelError: neither a file nor a name in the table.
+        DownloadError: the weights are not on this machine and cannot be fetched.
+        CheckpointError: the file is damaged or not a CLIP this loader knows.
+    """
+    path, sha256 = Path(name_or_path), ""
+    if not path.exists():
+        from ovseg_demo.models import resolve  # here, so that a plain file needs no model table
+
+        found = resolve(str(name_or_path), weights)
+        path, sha256 = Path(found.path), found.sha256
+    if _is_mini(path):
+        from ovseg_demo.clip.mini import load_mini
+
+        model = load_mini(path, weights)
+    else:
+        model = _load_vit(path, weights)
+    model.name = model.name or Path(name_or_path).stem
+    model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)
+    model.to(device)
+    model.eval()
+    return model
+
+
+def _load_vit(path: Path, weights: Weights) -> MaskAdaptedCLIP:
+    clip, prompts = build_clip(read_checkpoint(path), source=path)
+    if weights == "vanilla":
+        prompts = None
+    embed_dim = int(clip.text_projection.shape[1])
+    image_tower = ClipImageTower(clip.visual, prompts)
+    return MaskAdaptedCLIP(image_tower, ClipTextTower(clip), embed_dim=embed_dim)
+
+
+def _is_mini(path: Path) -> bool:
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    if path.suffix != ".safetensors" and not path.is_dir():
+        return False
+    try:
+        return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; of a folder there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

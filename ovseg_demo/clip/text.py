@@ -1,0 +1,59 @@
+"""From a name to a text feature: fill the templates, embed, average (the usual zero-shot rule of CLIP)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+from torch.nn import functional
+
+from ovseg_demo.clip.towers import TextTower
+
+Templates = Literal["vild", "imagenet", "single"]
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    # The fourteen of the ViLD paper, which every published OVSeg model was evaluated with. That four of them
+    # lack the full stop is how they were published.
+    "vild": (
+        "a photo of a {}.",
+        "This is a photo of a {}",
+        "There is a {} in the scene",
+        "There is the {} in the scene",
+        "a photo of a {} in the scene",
+        *(f"a photo of a {size} {{}}." for size in ("small", "medium", "large")),
+        *(f"This is a photo of a {size} {{}}." for size in ("small", "medium", "large")),
+        *(f"There is a {size} {{}} in the scene." for size in ("small", "medium", "large")),
+    ),
+    # The eighty of OpenAI; open_clip keeps them as functions of the name.
+    "imagenet": tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES),
+    "single": ("a photo of a {}.",),
+}
+"""Sentences with a place for the name, by mode."""
+
+SENTENCES_AT_ONCE = 256
+
+
+def encode_names(tower: TextTower, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Embed names.
+
+    A name's feature is the mean of its sentences' features, each brought to unit length before, the mean
+    after.
+
+    Args:
+        tower: embeds sentences.
+        names: at least one; blanks around a name are dropped.
+        templates: sentences with "{}" where the name goes.
+
+    Returns:
+        (C, D) float32, L2-normalised.
+    """
+    at_once = max(1, SENTENCES_AT_ONCE // len(templates))
+    means = []
+    for start in range(0, len(names), at_once):
+        group = [name.strip() for name in names[start : start + at_once]]
+        features = tower([template.format(name) for name in group for template in templates]).float()
+        means.append(functional.normalize(features, dim=-1).view(len(group), len(templates), -1).mean(dim=1))
+    return functional.normalize(torch.cat(means), dim=-1)

@@ -1,0 +1,103 @@
+"""The two halves of a CLIP: an image tower that understands mask prompts, and a text tower.
+
+`ClipImageTower` walks through the modules of open_clip's own VisionTransformer; nothing of open_clip is
+copied or changed. What a mask prompt is and where it acts is told in `mask_prompts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
+
+
+class ImageTower(Protocol):
+    """What an image tower must offer; also an `nn.Module`."""
+
+    @property
+    def image_size(self) -> int:
+        """Side S of a crop in pixels."""
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+
+    @property
+    def grid(self) -> int:
+        """Patches per side."""
+
+    @property
+    def prompts(self) -> MaskPrompts | None:
+        """The mask prompts, None in a tower without."""
+
+    def __call__(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """(B, 3, S, S) crops and (B, grid * grid) token masks -> (B, D) features, not normalised."""
+
+
+class TextTower(Protocol):
+    """What a text tower must offer; also an `nn.Module`."""
+
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, D) features, not normalised."""
+
+
+class ClipImageTower(nn.Module):
+    """A CLIP vision transformer, with mask prompts if there are any."""
+
+    def __init__(self, visual: VisionTransformer, prompts: MaskPrompts | None = None) -> None:
+        super().__init__()
+        self.image_size = int(visual.image_size[0])
+        self.patch = int(visual.patch_size[0])
+        self.grid = int(visual.grid_size[0])
+        self.visual = visual
+        self.prompts = prompts
+
+    def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Embed crops.
+
+        Args:
+            crops: (B, 3, S, S) float32, normalised as the model's crop recipe says.
+            token_mask: (B, grid * grid) 1 where the patch shows some of the region; None leaves the prompts
+                out.
+
+        Returns:
+            (B, D) features, not normalised.
+        """
+        visual = self.visual
+        tokens = visual.conv1(crops).flatten(2).transpose(1, 2)  # (B, N, width), row by row
+        if self.prompts is not None and token_mask is not None:
+            # Level 0 comes before the positions, so that a position is added to a prompt as to any token.
+            tokens = self.prompts.at(0, tokens, token_mask)
+        class_token = visual.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        x = torch.cat([class_token, tokens], dim=1) + visual.positional_embedding.to(tokens.dtype)
+        x = run_blocks(visual.transformer.resblocks, visual.ln_pre(x), self.prompts, token_mask)
+        return cast(Tensor, visual.ln_post(x[:, 0]) @ visual.proj)
+
+
+class ClipTextTower(nn.Module):
+    """CLIP's text transformer with its tokeniser.
+
+    A sentence of more tokens than the context holds (77 in every CLIP) is cut, and its last token replaced by
+    the end token, where CLIP reads the feature. So a very long name still gets a meaning, made of its first
+    words.
+    """
+
+    def __init__(self, clip: CLIP) -> None:
+        super().__init__()
+        clip.visual = nn.Identity()  # belongs to the image tower
+        self.clip = clip
+
+    def tokens(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, context) int64 token ids, filled up with 0."""
+        return cast(Tensor, open_clip.tokenize(list(sentences), context_length=self.clip.context_length))
+
+    def forward(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, D) features, not normalised."""
+        return cast(Tensor, self.clip.encode_text(self.tokens(sentences).to(self.clip.attn_mask.device)))
