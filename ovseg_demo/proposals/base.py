@@ -1,0 +1,128 @@
+"""What a mask proposer is: an image in, class-agnostic masks out.
+
+Every proposer is a generator: it yields how far it is between two pieces of work and returns its masks
+at the end. Whoever drives it can show progress, and stops it by closing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ovseg_demo.errors import ProposalError
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The masks of one image, large ones first. K may be 0.
+
+    Attributes:
+        masks: (K, H, W) bool, every mask has at least one pixel.
+        quality: (K,) float32 in 0..1, the proposer's own guess of each mask's IoU with a real segment.
+        boxes: (K, 4) int32 left, top, right, bottom in pixels; right and bottom are exclusive.
+    """
+
+    masks: npt.NDArray[np.bool_]
+    quality: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        count = len(self.masks)
+        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
+            raise ProposalError(
+                f"Masks must be a (K, H, W) bool array, not {self.masks.dtype} of shape {self.masks.shape}."
+            )
+        if self.quality.shape != (count,) or self.boxes.shape != (count, 4):
+            raise ProposalError(
+                f"{count} masks need {count} qualities and boxes, "
+                f"not arrays of shape {self.quality.shape} and {self.boxes.shape}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> Proposals:
+        """No masks for an image of this size in pixels."""
+        return cls(
+            masks=np.zeros((0, height, width), dtype=np.bool_),
+            quality=np.zeros(0, dtype=np.float32),
+            boxes=np.zeros((0, 4), dtype=np.int32),
+        )
+
+    @classmethod
+    def of(cls, masks: npt.NDArray[np.bool_], quality: npt.NDArray[np.float32]) -> Proposals:
+        """Drop empty masks, compute the boxes and sort by area.
+
+        Args:
+            masks: (K, H, W) bool.
+            quality: (K,) float, clipped to 0..1.
+        """
+        rows, columns = masks.any(axis=2), masks.any(axis=1)
+        area = np.count_nonzero(masks, axis=(1, 2))
+        order = np.argsort(-area, kind="stable")
+        order = order[area[order] > 0]
+        if len(order) == 0:
+            return cls.empty(masks.shape[1], masks.shape[2])
+        top, bottom = _extent(rows[order])
+        left, right = _extent(columns[order])
+        return cls(
+            masks=np.ascontiguousarray(masks[order]),
+            quality=np.clip(quality[order], 0, 1).astype(np.float32),
+            boxes=np.stack([left, top, right, bottom], axis=1).astype(np.int32),
+        )
+
+
+def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """First and last-plus-one true position per row of a (K, L) array without all-false rows."""
+    first = occupied.argmax(axis=1)
+    last = occupied.shape[1] - occupied[:, ::-1].argmax(axis=1)
+    return first, last
+
+
+class Proposer(Protocol):
+    """Anything that proposes masks: a network, a file of stored masks, a grid."""
+
+    @property
+    def name(self) -> str:
+        """What the user chose, for instance "mobile-sam"."""
+        ...
+
+    def stream(self, image: npt.NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        """Work on one RGB image, (H, W, 3) uint8.
+
+        Yields the fraction done, 0..1 and never falling, and returns the proposals at the image's own size.
+        Closing the generator stops the work.
+
+        Raises:
+            ProposalError: the image has the wrong type or shape, or no pixel.
+        """
+        ...
+
+
+def propose(proposer: Proposer, image: npt.NDArray[np.uint8]) -> Proposals:
+    """Run a proposer to its end on one (H, W, 3) uint8 RGB image."""
+    steps = proposer.stream(image)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Proposals = end.value
+            return result
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Refuse anything but a (H, W, 3) uint8 array with at least one pixel.
+
+    Raises:
+        ProposalError: says what was found instead.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ProposalError(f"Proposals need a uint8 RGB array of shape (height, width, 3), not {found}.")
+    if image.size == 0:
+        raise ProposalError(f"Proposals need at least one pixel, and the image has shape {image.shape}.")

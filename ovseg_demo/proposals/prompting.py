@@ -1,0 +1,177 @@
+"""Masks for a whole image from point prompts: coarse everywhere, then fine where nothing good covers it.
+
+The usual automatic generator prompts a dense grid and throws most of its masks away as duplicates. Here a
+coarse grid comes first; later points fall only on cells that no good mask covers yet, and each batch looks
+at what the one before it has covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ovseg_demo.proposals.base import Proposals, check_image
+from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
+from ovseg_demo.proposals.grid import grid_shape, spread_points
+from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+_ENCODER_WORTH = 24  # prompts that cost about as much time as encoding the image, for the progress bar
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """How many points to try and which masks to keep."""
+
+    coarse: int = 64
+    """Points of the first grid, everywhere."""
+    refine: int = 80
+    """At most this many more points, where no good mask covers the image."""
+    batch: int = 8
+    """Prompts decoded at once; more do not fit a CPU's caches."""
+    min_quality: float = 0.75
+    """Least predicted IoU of a kept mask."""
+    min_stability: float = 0.85
+    """Least stability of a kept mask under a shift of its threshold."""
+    max_overlap: float = 0.7
+    """Of two masks with a higher IoU only the better one is kept."""
+    min_area_fraction: float = 0.0002
+    """Smaller masks are dropped."""
+    fill_area_fraction: float = 0.005
+    """Leftover patches at least this large become proposals of low quality; 1 turns this off."""
+
+
+PLANS: dict[str, PromptPlan] = {
+    "low": PromptPlan(coarse=36, refine=16),
+    "normal": PromptPlan(),
+    "high": PromptPlan(coarse=144, refine=144),
+}
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Masks that passed the thresholds: logits (K, h, w) float32 on the device, score (K,) float32."""
+
+    logits: Tensor
+    score: npt.NDArray[np.float32]
+
+
+class PointProposer:
+    """Proposals of one SAM-like model.
+
+    Args:
+        name: what the user chose.
+        encode: normalised pixels (1, 3, h, w) -> embedding (1, C, h / 16, w / 16).
+        decoder: prompts on such an embedding.
+        side: longer side in pixels of the encoder's input, a multiple of 16.
+        plan: density and thresholds.
+        device: where encoder and decoder live.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Tensor], Tensor],
+        decoder: PointDecoder,
+        *,
+        side: int,
+        plan: PromptPlan,
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self.side = side
+        self._encode = encode
+        self._decoder = decoder
+        self._device = device
+
+    def stream(self, image: npt.NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        """See Proposer.stream: one step after the encoder and one after each batch of prompts."""
+        check_image(image)
+        height, width = image.shape[:2]
+        total = _ENCODER_WORTH + self.plan.coarse + self.plan.refine
+        yield 0.0
+        with torch.inference_mode():
+            pixels = self._pixels(image)
+            tokens = self._decoder.prepare(self._encode(pixels))
+        done = _ENCODER_WORTH
+        yield done / total
+
+        found: list[_Candidates] = []
+        covered = np.zeros((4 * tokens.height, 4 * tokens.width), dtype=np.bool_)
+        for fine in (False, True):
+            count = self.plan.refine if fine else self.plan.coarse
+            points = spread_points(*grid_shape(4 * self.plan.coarse if fine else count, height, width))
+            while count > 0 and len(points) > 0:
+                if fine:
+                    points = points[~_at(covered, points)]
+                now, points = np.split(points, [min(self.plan.batch, count)])
+                if len(now) == 0:
+                    break
+                with torch.inference_mode():
+                    candidates = self._prompt(tokens, now)
+                    covered |= (candidates.logits > 0).any(dim=0).cpu().numpy()
+                found.append(candidates)
+                count -= len(now)
+                done += len(now)
+                yield min(done / total, 0.99)
+        with torch.inference_mode():
+            return self._finish(found, covered, height, width)
+
+    def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """Resize so that the longer side is `side` and both are multiples of 16, and normalise: (1, 3, h, w)."""
+        height, width = image.shape[:2]
+        scale = self.side / max(height, width)
+        target = [max(16, round(length * scale / 16) * 16) for length in (height, width)]
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        pixels = F.interpolate(pixels, target, mode="bilinear", antialias=True).to(self._device)
+        mean = torch.tensor(PIXEL_MEAN, device=self._device).view(1, 3, 1, 1)
+        std = torch.tensor(PIXEL_STD, device=self._device).view(1, 3, 1, 1)
+        return (pixels - mean) / std
+
+    def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
+        """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
+        plan = self.plan
+        scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self._device)
+        # The prompt encoder adds half a pixel, as for integer pixel positions.
+        decoded = self._decoder.decode(tokens, torch.from_numpy(points).to(self._device) * scale - 0.5)
+        promising = decoded.quality > plan.min_quality
+        rows = promising.any(dim=1).nonzero()[:, 0]
+        if len(rows) == 0:
+            empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self._device)
+            return _Candidates(empty, np.zeros(0, dtype=np.float32))
+        logits = self._decoder.masks(decoded, rows)[promising[rows]]
+        quality = decoded.quality[rows][promising[rows]]
+        steady = stability(logits)
+        cells = (logits > 0).flatten(1).sum(1)
+        keep = (steady > plan.min_stability) & (cells >= plan.min_area_fraction * logits[0].numel())
+        return _Candidates(logits[keep], (quality * steady)[keep].cpu().numpy())
+
+    def _finish(
+        self, found: list[_Candidates], covered: npt.NDArray[np.bool_], height: int, width: int
+    ) -> Proposals:
+        """Remove duplicates, enlarge the survivors and fill the gaps."""
+        logits = torch.cat([part.logits for part in found])
+        score = np.concatenate([part.score for part in found])
+        kept = suppress(mask_iou(logits > 0), score, self.plan.max_overlap)
+        patches = gaps(covered, int(self.plan.fill_area_fraction * covered.size))
+        filled = torch.from_numpy(patches).to(self._device) * 2.0 - 1.0
+        masks = upsample(torch.cat([logits[kept], filled]), height, width)
+        quality = np.concatenate([score[kept], np.full(len(patches), 0.3, dtype=np.float32)])
+        return Proposals.of(masks, quality)
+
+
+def _at(covered: npt.NDArray[np.bool_], points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Whether each (P, 2) point in 0..1 is covered: (P,) bool."""
+    height, width = covered.shape
+    columns = np.minimum((points[:, 0] * width).astype(int), width - 1)
+    rows = np.minimum((points[:, 1] * height).astype(int), height - 1)
+    at: npt.NDArray[np.bool_] = covered[rows, columns]
+    return at

@@ -1,0 +1,77 @@
+"""MobileSAM's image encoder on rectangles.
+
+The package's TinyViT wants a 1024 x 1024 square, so a 4:3 photo is a quarter padding. Its convolutions and
+windows know nothing of the picture's size, though, and its attention biases belong to windows; so the same
+modules are walked through here with the height and width of the picture at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class RectangularTinyViT(nn.Module):
+    """Image encoder for any height and width that are multiples of 16.
+
+    Args:
+        encoder: the package's TinyViT with its weights loaded; it is taken apart and must not be used again.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        encoder.eval()  # also gathers each window's bias table, which is stale until eval() follows loading
+        _fold_batch_norms(encoder)
+        self.stem = encoder.patch_embed.seq
+        self.stages = encoder.layers
+        self.neck = encoder.neck
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (1, 3, H, W), H and W multiples of 16 -> (1, 256, H / 16, W / 16)."""
+        x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        for index, stage in enumerate(self.stages):
+            for block in stage.blocks:
+                x = block(x) if index == 0 else _window_block(block, x)
+            if stage.downsample is not None:
+                merge = stage.downsample
+                x = merge.conv3(merge.act(merge.conv2(merge.act(merge.conv1(x)))))
+        out: Tensor = self.neck(x)
+        return out
+
+
+def _window_block(block: Any, x: Tensor) -> Tensor:
+    """One TinyViT block: attention in windows, a depthwise convolution, an MLP. (1, C, H, W) -> the same."""
+    x = x + _attend_in_windows(block.attn, x.permute(0, 2, 3, 1), block.window_size).permute(0, 3, 1, 2)
+    x = block.local_conv(x)
+    mlp: Tensor = block.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return x + mlp
+
+
+def _attend_in_windows(attention: Any, x: Tensor, side: int) -> Tensor:
+    """Attention inside side x side windows of (1, H, W, C); the last ones are filled up with zeros."""
+    _, height, width, channels = x.shape
+    below, right = -height % side, -width % side
+    x = F.pad(x, (0, 0, 0, right, 0, below))
+    rows, columns = (height + below) // side, (width + right) // side
+    x = x.view(rows, side, columns, side, channels).transpose(1, 2).reshape(rows * columns, side * side, channels)
+
+    qkv = attention.qkv(attention.norm(x)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    q, k, v = qkv.split([attention.key_dim, attention.key_dim, attention.d], dim=-1)
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=attention.ab, scale=attention.scale)
+    x = attention.proj(x.transpose(1, 2).flatten(2))
+
+    x = x.view(rows, columns, side, side, channels).transpose(1, 2)
+    return x.reshape(1, rows * side, columns * side, channels)[:, :height, :width]
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Replace every convolution with its batch norm by one convolution, in place."""
+    for name, child in module.named_children():
+        if set(dict(child.named_children())) == {"c", "bn"}:
+            setattr(module, name, child.fuse())  # type: ignore[operator]
+        else:
+            _fold_batch_norms(child)
