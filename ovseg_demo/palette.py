@@ -1,0 +1,125 @@
+"""Colours that belong to names: *grass* is the same green in every picture and in both arms.
+
+The name alone, folded as the vocabulary folds it, picks one of 24 hues. They were chosen so that any two of
+them stay apart for people with any of the three colour vision deficiencies too; this module's test measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from hashlib import blake2b
+
+from ovseg_demo.vocabulary import fold
+
+__all__ = ["HUES", "Colour", "assign_colours"]
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0..255."""
+
+HUES: tuple[Colour, ...] = (
+    (240, 15, 105),
+    (240, 150, 150),
+    (210, 0, 15),
+    (240, 105, 75),
+    (210, 165, 0),
+    (180, 165, 105),
+    (210, 225, 30),
+    (90, 105, 0),
+    (180, 225, 135),
+    (150, 240, 105),
+    (45, 150, 60),
+    (45, 105, 60),
+    (0, 240, 210),
+    (60, 195, 210),
+    (30, 105, 255),
+    (150, 135, 255),
+    (150, 120, 180),
+    (120, 60, 195),
+    (240, 195, 255),
+    (240, 150, 255),
+    (165, 0, 150),
+    (135, 60, 105),
+    (240, 0, 165),
+    (225, 105, 150),
+)
+"""The hues in order around the colour circle."""
+
+
+def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
+    """One colour for each of `names`, in their order; equal only for names that fold to the same.
+
+    A name alone always gets its own hue. Among several, whoever finds its hue taken moves to the next free
+    one; the order of `names` does not matter. From the 25th name on, hues repeat in other shades.
+
+    >>> assign_colours(["grass"]) == assign_colours([" GRASS "])
+    True
+    """
+    keys = [fold(name) for name in names]
+    # By hash, so that the same words in another order get the same colours.
+    waiting = sorted(set(keys), key=lambda key: (_digest(key), key))
+    colours: dict[str, Colour] = {}
+    level = 0
+    while waiting:
+        slots = _seat(waiting)
+        shades = _shades(level)
+        colours |= {key: shades[slot] for key, slot in slots.items()}
+        waiting = [key for key in waiting if key not in slots]
+        level += 1
+    return tuple(colours[key] for key in keys)
+
+
+def _seat(keys: Sequence[str]) -> dict[str, int]:
+    """Which of `keys` get which hue of one level: first all who find their own free, then the others."""
+    taken: dict[int, str] = {}
+    for key in keys:
+        taken.setdefault(_home(key), key)
+    seated = set(taken.values())
+    for key in keys:
+        if key not in seated and len(taken) < len(HUES):
+            slot = _home(key)
+            while slot in taken:
+                slot = (slot + 1) % len(HUES)
+            taken[slot] = key
+    return {key: slot for slot, key in taken.items()}
+
+
+def _digest(key: str) -> bytes:
+    # Not Python's own hash, which differs from run to run.
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _home(key: str) -> int:
+    return int.from_bytes(_digest(key), "big") % len(HUES)
+
+
+@cache
+def _shades(level: int) -> tuple[Colour, ...]:
+    """The hues of one level, no colour of which occurs on another; level 0 is `HUES` itself.
+
+    Levels go by threes towards black, white and grey. The fractions halve the gaps between earlier ones (the
+    van der Corput sequence), so that few levels are far apart and many still differ.
+    """
+    if level == 0:
+        return HUES
+    earlier = {colour for before in range(level) for colour in _shades(before)}
+    target = (0, 255, 128)[level % 3]
+    share = 0.15 + 0.5 * _van_der_corput((level + 2) // 3)
+    shades: list[Colour] = []
+    for hue in HUES:
+        red, green, blue = (round(value + share * (target - value)) for value in hue)
+        while (red, green, blue) in earlier:
+            blue = (blue + 1) % 256
+        earlier.add((red, green, blue))
+        shades.append((red, green, blue))
+    return tuple(shades)
+
+
+def _van_der_corput(index: int) -> float:
+    """1, 2, 3, 4, ... -> 1/2, 1/4, 3/4, 1/8, ...: the binary digits of `index`, mirrored at the point."""
+    value, weight = 0.0, 0.5
+    while index:
+        index, digit = divmod(index, 2)
+        value += digit * weight
+        weight /= 2
+    return value
