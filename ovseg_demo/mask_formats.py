@@ -1,0 +1,144 @@
+"""Masks as other programs write them: COCO run lengths and polygons.
+
+Polygons run along the edges of pixels, so their area is the number of pixels; nothing is rounded off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Polygon", "encode_rle", "keyhole", "polygons", "signed_area", "simplify"]
+
+Mask = npt.NDArray[np.bool_]
+Ring = npt.NDArray[np.float64]
+"""(N, 2) corners x, y in pixels, not closed: the first corner is not repeated."""
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """One connected piece of a mask: its outer ring and its holes."""
+
+    outer: Ring
+    """Signed area above zero."""
+    holes: tuple[Ring, ...]
+    """Signed area below zero."""
+
+
+def encode_rle(mask: Mask) -> str:
+    """The mask as COCO's compressed run lengths.
+
+    Runs are counted down the columns, beginning with the zeros. From the fourth one on each is written as
+    the difference to the one two places before; numbers are written low bits first, five bits to a character.
+
+    Args:
+        mask: (H, W) bool.
+    """
+    column_major = mask.ravel(order="F")
+    changes = np.flatnonzero(column_major[1:] != column_major[:-1]) + 1
+    starts_with_ones = bool(column_major.size) and bool(column_major[0])
+    ends = np.concatenate([[0] if starts_with_ones else [], changes, [column_major.size]])
+    runs = np.diff(ends, prepend=0).astype(np.int64)
+    runs[3:] -= np.diff(ends, prepend=0).astype(np.int64)[1:-2]
+    return "".join(_encode_number(int(run)) for run in runs)
+
+
+def _encode_number(value: int) -> str:
+    characters = []
+    while True:
+        chunk = value & 0x1F
+        value >>= 5
+        done = value == (-1 if chunk & 0x10 else 0)
+        characters.append(chr(48 + (chunk if done else chunk | 0x20)))
+        if done:
+            return "".join(characters)
+
+
+def polygons(mask: Mask) -> list[Polygon]:
+    """The connected pieces of a mask (joined by edges, not by corners), each valid by itself.
+
+    Args:
+        mask: (H, W) bool.
+    """
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    found = []
+    for part in range(1, count):
+        left, top, width, height = (int(v) for v in stats[part][:4])
+        piece = parts[top : top + height, left : left + width] == part
+        offset = np.array([left, top], np.float64)
+        rings = [ring + offset for ring in _rings(piece)]
+        rings.sort(key=signed_area, reverse=True)
+        found.append(Polygon(rings[0], tuple(rings[1:])))
+    return found
+
+
+def signed_area(ring: Ring) -> float:
+    """Area inside the ring in pixels; its sign tells the direction."""
+    x, y = ring[:, 0], ring[:, 1]
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
+
+
+def _rings(piece: Mask) -> list[Ring]:
+    """Corners of the edges between pixels inside and outside, one ring for each closed line.
+
+    Every edge is walked with the inside on its right-hand side (x right, y down), which gives the outer ring
+    a positive signed area. Where two pixels touch at a corner only, the line goes over to the other pixel:
+    both belong to one piece, so the outside is what is parted there, and no ring touches itself.
+    """
+    padded = np.pad(piece, 1)
+    inside, stride = padded[1:-1, 1:-1], piece.shape[1] + 1
+    following: dict[int, list[int]] = {}
+    for neighbour, (x0, y0), (x1, y1) in (
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (padded[1:-1, 2:], (1, 0), (1, 1)),
+        (padded[2:, 1:-1], (1, 1), (0, 1)),
+        (padded[1:-1, :-2], (0, 1), (0, 0)),
+    ):
+        ys, xs = np.nonzero(inside & ~neighbour)
+        starts, ends = (ys + y0) * stride + xs + x0, (ys + y1) * stride + xs + x1
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            following.setdefault(start, []).append(end)
+    rings = []
+    while following:
+        corners = _walk(following, stride)
+        rings.append(np.array([(c % stride, c // stride) for c in corners], np.float64))
+    return rings
+
+
+def _walk(following: dict[int, list[int]], stride: int) -> list[int]:
+    """Takes one closed line out of `following`; returns the corners at which it turns."""
+    first = here = next(iter(following))
+    step, first_step = 0, following[first][0] - first
+    corners: list[int] = []
+    while True:
+        ways = following[here]
+        # Of two ways on, the one to the left (against the clock) leads along the other pixel.
+        to_the_left = {1: -stride, -stride: -1, -1: stride, stride: 1}.get(step)
+        there = ways.pop(next((i for i, way in enumerate(ways) if way - here == to_the_left), 0))
+        if not ways:
+            del following[here]
+        if there - here != step:
+            corners.append(here)
+        here, step = there, there - here
+        if here == first:
+            return corners if step != first_step else corners[1:]
+
+
+def simplify(ring: Ring, tolerance_px: float) -> Ring:
+    """The ring with corners left out that lie within `tolerance_px` of the line between their neighbours."""
+    short = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, True)[:, 0]
+    return short.astype(np.float64)
+
+
+def keyhole(polygon: Polygon) -> Ring:
+    """One ring for formats without holes: each hole is joined to the outer ring by a cut of no width."""
+    ring = polygon.outer
+    for hole in sorted(polygon.holes, key=lambda h: float(h[:, 0].min())):
+        distance = ((ring[:, None] - hole[None]) ** 2).sum(axis=2)
+        at, start = (int(v) for v in np.unravel_index(int(np.argmin(distance)), distance.shape))
+        turned = np.concatenate([hole[start:], hole[: start + 1]])
+        ring = np.concatenate([ring[: at + 1], turned, ring[at:]])
+    return ring
