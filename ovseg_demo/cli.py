@@ -1,0 +1,266 @@
+"""The command line: photos and words in, folders of results out.
+
+    python -m ovseg_demo segment photo.jpg --vocabulary "dog, grass, sky" --out result/
+    python -m ovseg_demo models
+
+Exit code 0, or 2 with one line on stderr for each thing that went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
+from ovseg_demo.export import EXPORTS, write_comparison, write_result
+from ovseg_demo.result import ClassResult, Comparison, Segmentation, percent
+from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
+from ovseg_demo.vocabulary import PRESETS, Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_demo.segmenter import Segmenter
+
+__all__ = ["main"]
+
+FAILED = 2
+_PHOTO_ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jfif", ".mpo"}
+)
+_MAX_LISTED = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names may hold any script, terminals may not.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        settings = Settings.from_environment(os.environ)
+        options = _parser(settings).parse_args(argv)
+        return _models() if options.command == "models" else _segment(_Request.of(options), settings)
+    except OvsegError as error:
+        return _complain(str(error), error, "--debug" in (argv or sys.argv))
+    except KeyboardInterrupt:
+        return _complain("Stopped.", None, False)
+
+
+def _models() -> int:
+    from ovseg_demo.models import describe
+
+    print(describe())
+    return 0
+
+
+# --- segment --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, checked as far as it can be without a model."""
+
+    photos: tuple[Path, ...]
+    vocabulary: str
+    model: str
+    weights: str
+    proposer: str
+    merge: str
+    templates: str
+    device: str
+    formats: tuple[str, ...]
+    out: Path
+    debug: bool
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> _Request:
+        formats = tuple(part.strip() for part in options.formats.split(",") if part.strip())
+        unknown = [name for name in formats if name not in EXPORTS]
+        if unknown:
+            raise OutputError(f"There is no format {quoted(unknown[0])}; choose from {', '.join(EXPORTS)}.")
+        return cls(
+            photos=tuple(photo for given in options.photos for photo in _photos_in(Path(given))),
+            vocabulary=options.vocabulary,
+            model=options.model,
+            weights=options.weights,
+            proposer=options.proposer,
+            merge=options.merge,
+            templates=options.templates,
+            device=options.device,
+            formats=formats,
+            out=Path(options.out),
+            debug=options.debug,
+        )
+
+
+def _segment(request: _Request, settings: Settings) -> int:
+    vocabulary = _read_vocabulary(request.vocabulary, settings)
+    from ovseg_demo.segmenter import Segmenter
+
+    segmenter = Segmenter.from_pretrained(
+        request.model, proposer=request.proposer, device=request.device, settings=settings
+    )
+    exit_code = 0
+    for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True):
+        try:
+            _one_photo(segmenter, photo, vocabulary, folder, request)
+        except OvsegError as error:
+            exit_code = _complain(f"{photo}: {error}", error, request.debug)
+        except Exception as error:
+            # A bug met by one photo must not cost the results of the others.
+            told = (
+                f"{photo}: unexpected {type(error).__name__}: {error}; please report it (--debug shows more)"
+            )
+            exit_code = _complain(told, error, request.debug)
+    return exit_code
+
+
+def _one_photo(
+    segmenter: Segmenter, photo: Path, vocabulary: Vocabulary, folder: Path, request: _Request
+) -> None:
+    if request.weights == "both":
+        comparison = segmenter.compare(photo, vocabulary, merge=request.merge, templates=request.templates)
+        write_comparison(comparison, folder, formats=request.formats, photo_name=photo.name)
+        print(_comparison_summary(photo, folder, comparison), flush=True)
+    else:
+        result = segmenter(
+            photo, vocabulary, request.weights, merge=request.merge, templates=request.templates
+        )
+        write_result(result, folder, formats=request.formats, photo_name=photo.name)
+        print(_summary(photo, folder, result), flush=True)
+
+
+def _photos_in(given: Path) -> Iterator[Path]:
+    """The path itself, or the pictures in it, by name, if it is a folder."""
+    if not given.is_dir():
+        yield given
+        return
+    inside = sorted(path for path in given.iterdir() if path.suffix.lower() in _PHOTO_ENDINGS)
+    if not inside:
+        raise ImageError(
+            f"The folder {quoted(given, 200)} has no photos; give one that has, or name the files."
+        )
+    yield from inside
+
+
+def _folders(photos: Sequence[Path], out: Path) -> Iterator[Path]:
+    """One folder for each photo: `out` itself for a single one, else one named after each, never the same."""
+    if len(photos) == 1:
+        yield out
+        return
+    taken: set[str] = set()
+    for photo in photos:
+        name, number = photo.stem, 1
+        # Without case, because some file systems know none.
+        while name.casefold() in taken:
+            number += 1
+            name = f"{photo.stem}-{number}"
+        taken.add(name.casefold())
+        yield out / name
+
+
+def _read_vocabulary(text: str, settings: Settings) -> Vocabulary:
+    if text.startswith("preset:"):
+        return Vocabulary.preset(text.removeprefix("preset:"))
+    if text.startswith("@"):
+        file = Path(text[1:])
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise VocabularyError(f"The words cannot be read from {quoted(file, 200)}: {reason}.") from error
+    return Vocabulary.parse(text, max_names=settings.max_names, max_name_length=settings.max_name_length)
+
+
+# --- what is said ---------------------------------------------------------------------------------------
+
+
+def _summary(photo: Path, folder: Path, result: Segmentation) -> str:
+    lines = [f"{photo} -> {folder} ({result.timings.get('total', 0.0):.1f} s)"]
+    found = [f"{c.name} {percent(c.area_fraction)}" for c in result.found]
+    lines.append(f"  found:     {_listed(found)}" if found else "  found:     nothing; try other words")
+    if result.not_found:
+        lines.append(f"  not found: {_listed([c.name for c in result.not_found])}")
+    return "\n".join(lines)
+
+
+def _comparison_summary(photo: Path, folder: Path, comparison: Comparison) -> str:
+    def names(classes: tuple[ClassResult, ...]) -> str:
+        return _listed([f"{c.name} {percent(c.area_fraction)}" for c in classes]) or "nothing"
+
+    seconds = comparison.adapted.timings.get("total", 0.0) + comparison.vanilla.timings.get("total", 0.0)
+    return "\n".join(
+        [
+            f"{photo} -> {folder} ({seconds:.1f} s)",
+            f"  adapted finds: {names(comparison.adapted.found)}",
+            f"  vanilla finds: {names(comparison.vanilla.found)}",
+            f"  {comparison.verdict}",
+        ]
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
+
+
+def _complain(message: str, error: BaseException | None, debug: bool) -> int:
+    if debug and error is not None:
+        traceback.print_exception(error)
+    print(" ".join(message.splitlines()), file=sys.stderr, flush=True)
+    return FAILED
+
+
+# --- options --------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def _parser(settings: Settings) -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m ovseg_demo", description="Open-vocabulary segmentation of photos.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("models", help="list the models, their licences, and which are on this machine")
+    segment = commands.add_parser(
+        "segment",
+        help="segment photos by words",
+        description="Writes overlay.png, label_map.png and result.json for each photo: straight into DIR for "
+        "one photo, into DIR/<photo>/ for several. A photo that cannot be read is told, and the rest go on.",
+    )
+    _add_segment_options(segment, settings)
+    return parser
+
+
+def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -> None:
+    add = segment.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="photo, or folder of photos")
+    add(
+        "--vocabulary",
+        required=True,
+        metavar="TEXT|@FILE|preset:NAME",
+        help='names parted by commas or lines, synonyms by a bar: "dog, sofa | couch"; '
+        f"presets: {', '.join(PRESETS)}",
+    )
+    add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--model", default=settings.model, metavar="NAME", help="name or file (default: %(default)s)")
+    add(
+        "--weights",
+        default="adapted",
+        choices=("adapted", "vanilla", "both"),
+        help="mask-adapted CLIP, the CLIP it was made from, or both side by side (default: %(default)s)",
+    )
+    add("--proposer", default=settings.proposer, metavar="NAME", help="of masks (default: %(default)s)")
+    add("--merge", default=settings.merge, choices=MERGE_RULES, help="(default: %(default)s)")
+    add("--templates", default=settings.templates, choices=TEMPLATE_SETS, help="(default: %(default)s)")
+    add("--device", default=settings.device, help="auto, cpu, cuda or mps (default: %(default)s)")
+    add("--formats", default="", metavar="A,B", help=f"further files: {', '.join(EXPORTS)}")
+    add("--debug", action="store_true", help="show where an error came from")
