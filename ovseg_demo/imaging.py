@@ -2,8 +2,10 @@
 
 The one loader of app, command line, batch and training. It trusts nothing: the file's size is checked before
 it is read, the picture's size before it is decoded, and only the decoders of a short list are ever started,
-by what a file holds and not by what it is called. Pillow's module-wide limits and the process's warning
-filters are left as they are.
+by what a file holds and not by what it is called.
+
+Pillow's module-wide limits and the process's warning filters are left as they are, since changing them is not
+safe among threads; a program that wants no remarks of Pillow on its stderr sets a filter when it starts.
 """
 
 from __future__ import annotations
@@ -229,7 +231,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         # I is Pillow's 32-bit integer, I;16 and its kin 16-bit, F a 32-bit float: all greyscale.
         return Image.fromarray(_to_uint8(np.asarray(picture))).convert("RGB")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        see_through = picture.convert("RGBA")
+        # Pillow converts La, grey with colours already multiplied by alpha, to LA only.
+        see_through = (picture.convert("LA") if mode == "La" else picture).convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, see_through).convert("RGB")
     return picture.convert("RGB")

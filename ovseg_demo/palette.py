@@ -1,7 +1,7 @@
 """Colours that belong to names: *grass* is the same green in every picture and in both arms.
 
 The name alone, folded as the vocabulary folds it, picks one of 24 hues. They were chosen so that any two of
-them stay apart for people with any of the three colour vision deficiencies too; this module's test measures it.
+them stay apart for people with any of the three colour vision deficiencies too; the test measures it.
 """
 
 from __future__ import annotations

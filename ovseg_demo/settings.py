@@ -28,10 +28,12 @@ _UINT16_MAX = 65_535
 
 
 def default_cache_dir() -> Path:
-    """The folder for downloaded weights and cached results, by the platform's custom.
+    """The folder for downloaded weights and cached results: OVSEG_CACHE_DIR, or by the platform's custom.
 
     A machine without a home directory gets a folder among its temporary files.
     """
+    if chosen := os.environ.get(f"{ENVIRONMENT_PREFIX}CACHE_DIR", "").strip():
+        return Path(chosen)
     try:
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
@@ -104,7 +106,10 @@ class Settings:
     """Folder for downloaded weights and cached results."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
+        try:
+            object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
+        except RuntimeError:
+            raise SettingsError(f"cache_dir is {quoted(self.cache_dir)}; there is no such home.") from None
         _check_range("max_pixels", self.max_pixels, 1, _PILLOW_MAX_PIXELS)
         _check_range("max_file_bytes", self.max_file_bytes, 1, None)
         _check_range("max_side_px", self.max_side_px, 32, 8192)
@@ -158,9 +163,8 @@ def _parse(variable: str, text: str, kind: str) -> int | float | str | Path:
 
 
 def _check_range(name: str, value: float, low: float, high: float | None) -> None:
-    # Written so that NaN fails too.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value >= low):
-        raise SettingsError(f"{name} is {value}, but it must be at least {low:,}.")
+    if not value >= low:  # not "value < low", which NaN passes
+        raise SettingsError(f"{name} is {value:,}, but it must be at least {low:,}.")
     if high is not None and value > high:
         raise SettingsError(f"{name} is {value:,}, but it must be at most {high:,}.")
 
