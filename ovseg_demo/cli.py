@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
 from ovseg_demo.export import EXPORTS, write_comparison, write_result
@@ -24,7 +24,8 @@ from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 
 if TYPE_CHECKING:
-    from ovseg_demo.segmenter import Segmenter
+    from ovseg_demo.clip.text import Templates
+    from ovseg_demo.segmenter import MergeRule, Segmenter
 
 __all__ = ["main"]
 
@@ -68,10 +69,10 @@ class _Request:
     photos: tuple[Path, ...]
     vocabulary: str
     model: str
-    weights: str
+    weights: Literal["adapted", "vanilla", "both"]
     proposer: str
-    merge: str
-    templates: str
+    merge: MergeRule
+    templates: Templates
     device: str
     formats: tuple[str, ...]
     out: Path
@@ -113,9 +114,7 @@ def _segment(request: _Request, settings: Settings) -> int:
             exit_code = _complain(f"{photo}: {error}", error, request.debug)
         except Exception as error:
             # A bug met by one photo must not cost the results of the others.
-            told = (
-                f"{photo}: unexpected {type(error).__name__}: {error}; please report it (--debug shows more)"
-            )
+            told = f"{photo}: unexpected {type(error).__name__}: {error}; --debug shows where."
             exit_code = _complain(told, error, request.debug)
     return exit_code
 
@@ -142,9 +141,7 @@ def _photos_in(given: Path) -> Iterator[Path]:
         return
     inside = sorted(path for path in given.iterdir() if path.suffix.lower() in _PHOTO_ENDINGS)
     if not inside:
-        raise ImageError(
-            f"The folder {quoted(given, 200)} has no photos; give one that has, or name the files."
-        )
+        raise ImageError(f"The folder {quoted(given, 200)} has no photos in it; give another one.")
     yield from inside
 
 

@@ -233,14 +233,6 @@ class Comparison:
         _require(names[0] == names[1], "the arms were asked for different words")
         _require_fraction("changed_fraction", self.changed_fraction)
 
-    @classmethod
-    def between(cls, vanilla: Segmentation, adapted: Segmentation) -> Comparison:
-        """Counts what differs. Regions match by id: both arms must have been given the same proposals."""
-        changed = float(np.mean(vanilla.label_map != adapted.label_map))
-        before = {r.id: r.class_index for r in vanilla.regions}
-        renamed = tuple(r.id for r in adapted.regions if before.get(r.id, r.class_index) != r.class_index)
-        return cls(vanilla, adapted, changed, renamed, _verdict(vanilla, adapted, changed, len(renamed)))
-
     def to_json(self) -> dict[str, Any]:
         """What changed, in plain types; each arm's own facts are in its `to_json()`."""
         return {
@@ -251,6 +243,14 @@ class Comparison:
                 for i in self.renamed
             ],
         }
+
+
+def compare(vanilla: Segmentation, adapted: Segmentation) -> Comparison:
+    """What differs between two arms; regions match by id, so both must have had the same proposals."""
+    changed = float(np.mean(vanilla.label_map != adapted.label_map))
+    before = {r.id: r.class_index for r in vanilla.regions}
+    renamed = tuple(r.id for r in adapted.regions if before.get(r.id, r.class_index) != r.class_index)
+    return Comparison(vanilla, adapted, changed, renamed, _verdict(vanilla, adapted, changed, len(renamed)))
 
 
 def _verdict(vanilla: Segmentation, adapted: Segmentation, changed: float, renamed: int) -> str:

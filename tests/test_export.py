@@ -33,7 +33,7 @@ from ovseg_demo.export import (
     zipped,
 )
 from ovseg_demo.imaging import load_image
-from ovseg_demo.result import Comparison, Segmentation
+from ovseg_demo.result import Segmentation, compare
 
 # pycocotools 2.0.11 still uses an array protocol that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -200,7 +200,7 @@ def test_an_unknown_format_is_told_with_the_known_ones(result: Segmentation) -> 
 
 def test_both_arms_lie_beside_each_other(result: Segmentation, tmp_path: Path) -> None:
     vanilla = drawn_result(result.image, NAMES, [(1, ring(400, 600))], arm="vanilla")
-    write_comparison(Comparison.between(vanilla, result), tmp_path)
+    write_comparison(compare(vanilla, result), tmp_path)
     three = {"overlay.png", "label_map.png", "result.json"}
     assert {p.name for p in tmp_path.iterdir()} == {*three, "vanilla", "comparison.png", "comparison.json"}
     assert {p.name for p in (tmp_path / "vanilla").iterdir()} == three

@@ -12,7 +12,7 @@ from drawn import box_mask, drawn_result
 
 from ovseg_demo.imaging import load_image
 from ovseg_demo.rendering import label_spots, legend, overlay, overlay_with_legend, side_by_side
-from ovseg_demo.result import Comparison, Segmentation
+from ovseg_demo.result import Segmentation, compare
 
 COFFEE = Path(__file__).parent.parent / "examples" / "coffee.jpg"
 
@@ -100,7 +100,7 @@ def test_both_arms_fit_on_one_sheet_with_the_verdict(result: Segmentation) -> No
     vanilla = drawn_result(
         result.image, ["cup", "saucer", "fork"], [(2, box_mask(shape, 100, 60, 500, 380))], arm="vanilla"
     )
-    sheet = side_by_side(Comparison.between(vanilla, result))
+    sheet = side_by_side(compare(vanilla, result))
     assert sheet.shape[1] >= 2 * shape[1] and sheet.shape[0] > shape[0]
 
 

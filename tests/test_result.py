@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation, percent
+from ovseg_demo.result import ClassResult, RegionResult, Segmentation, compare, percent
 
 
 def make_class(index: int, name: str, *, area: float = 0.0) -> ClassResult:
@@ -106,7 +106,7 @@ def test_an_impossible_region_is_refused(change: dict[str, object]) -> None:
 
 
 def test_equal_arms_agree(result: Segmentation) -> None:
-    comparison = Comparison.between(replace(result, arm="vanilla"), result)
+    comparison = compare(replace(result, arm="vanilla"), result)
     assert comparison.changed_fraction == 0 and comparison.renamed == ()
     assert comparison.verdict == "Both arms agree on every pixel."
 
@@ -118,7 +118,7 @@ def test_the_verdict_counts_pixels_and_regions_and_takes_no_side(result: Segment
         label_map=np.array([[2, 1, 0, 0], [1, 1, 0, 0]], np.uint16),
         regions=(make_region(3, 2, (0, 0, 2, 2)), make_region(5, 0, (2, 0, 4, 2))),
     )
-    comparison = Comparison.between(vanilla, result)
+    comparison = compare(vanilla, result)
     assert comparison.changed_fraction == pytest.approx(1 / 8)
     assert comparison.renamed == (3,)
     assert comparison.verdict.startswith("12 % of pixels changed; 1 region renamed")
@@ -133,7 +133,7 @@ def test_the_verdict_names_words_that_only_one_arm_finds(result: Segmentation) -
         classes=(make_class(1, "cat"), make_class(2, "dog", area=0.5)),
         regions=(make_region(3, 2, (0, 0, 2, 2)), make_region(5, 0, (2, 0, 4, 2))),
     )
-    verdict = Comparison.between(vanilla, result).verdict
+    verdict = compare(vanilla, result).verdict
     assert (
         verdict == "50 % of pixels changed; 1 region renamed; only adapted finds cat; only vanilla finds dog."
     )
@@ -141,7 +141,7 @@ def test_the_verdict_names_words_that_only_one_arm_finds(result: Segmentation) -
 
 def test_swapped_arms_are_refused(result: Segmentation) -> None:
     with pytest.raises(ValueError, match="swapped"):
-        Comparison.between(result, replace(result, arm="vanilla"))
+        compare(result, replace(result, arm="vanilla"))
 
 
 def test_shares_are_written_as_people_say_them() -> None:
