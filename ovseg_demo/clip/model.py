@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ class MaskAdaptedCLIP(nn.Module):
         embed_dim: width D of the space.
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
         weights_sha256: of the file the weights came from, "" if they came from none.
+        calibration: numbers of the default merge rule that were chosen for these weights; empty = its defaults.
 
     Example:
         >>> clip = load_clip("ovseg-vit-l-14")                              # doctest: +SKIP
@@ -49,6 +50,7 @@ class MaskAdaptedCLIP(nn.Module):
         score_scale: float = 100.0,
         name: str = "",
         weights_sha256: str = "",
+        calibration: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.image_tower = image_tower
@@ -58,6 +60,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.score_scale = score_scale
         self.name = name
         self.weights_sha256 = weights_sha256
+        self.calibration = dict(calibration or {})
 
     @property
     def has_prompts(self) -> bool:

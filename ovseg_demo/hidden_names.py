@@ -1,0 +1,61 @@
+"""Hidden names: words nobody typed that compete with the typed ones.
+
+A softmax over two typed words always crowns one of them. With the things and stuff of COCO and ADE20K behind
+them, a word that is not in the photo loses to what is there (the idea of SAN's vocabulary expansion). A
+hidden name that means the same as a typed one must not compete: "puppy" would take the dog from "dog".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg_demo.vocabulary import Vocabulary, fold
+
+SOURCES = ("coco-133", "ade20k-150")
+
+
+@lru_cache(maxsize=1)
+def hidden_names() -> tuple[str, ...]:
+    """The hidden names, each once."""
+    names: dict[str, str] = {}
+    for source in SOURCES:
+        for item in Vocabulary.preset(source):
+            names.setdefault(fold(item.name), item.name)
+    return tuple(names.values())
+
+
+def rivals(
+    typed: Sequence[str],
+    typed_features: NDArray[np.float32],
+    hidden: Sequence[str],
+    hidden_features: NDArray[np.float32],
+    most_alike: float,
+) -> NDArray[np.bool_]:
+    """Which hidden names may compete with the typed ones.
+
+    A hidden name steps back if it shares a whole word with a typed one at its end ("wooden fence", "fence";
+    "dining table", "table"), or if its text feature is too close to a typed one's.
+
+    Args:
+        typed: the typed names, synonyms included.
+        typed_features: (n, D) unit vectors.
+        hidden: the hidden names.
+        hidden_features: (m, D) unit vectors.
+        most_alike: highest cosine with a typed name.
+
+    Returns:
+        (m,) bool.
+    """
+    heads = {_head(name) for name in typed} | {fold(name) for name in typed}
+    by_word = np.array([_head(name) in heads or fold(name) in heads for name in hidden], dtype=bool)
+    by_meaning = (hidden_features @ typed_features.T).max(axis=1) > most_alike
+    return np.asarray(~(by_word | by_meaning))
+
+
+def _head(name: str) -> str:
+    """The last word, which says what the thing is: "fire hydrant" is a hydrant."""
+    return fold(name).replace("-", " ").split(" ")[-1].removesuffix("s")

@@ -1,0 +1,348 @@
+"""The corridor: a photo and words enter, a segmentation leaves, everything between happens once, in order.
+
+Page, command line, evaluator and benchmarks all walk through here; none has a pipeline of its own.
+
+    segmenter = Segmenter.from_pretrained("ovseg-mini")
+    result = segmenter("photo.jpg", "dog, grass, sky")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovseg_demo.classify import Classifier, PhotoFeatures
+from ovseg_demo.clip import load_clip
+from ovseg_demo.clip.text import Templates
+from ovseg_demo.devices import choose_device
+from ovseg_demo.imaging import load_image, resize_to_side
+from ovseg_demo.merging import Merged, merge
+from ovseg_demo.palette import assign_colours
+from ovseg_demo.proposals import Proposals, Proposer, load_proposer
+from ovseg_demo.result import Arm, ClassResult, Comparison, RegionResult, Segmentation, compare
+from ovseg_demo.settings import Settings
+from ovseg_demo.vocabulary import Vocabulary
+
+MergeRule = Literal["default", "benchmark", "published-demo"]
+ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
+Words = str | Iterable[str] | Vocabulary
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a request is."""
+
+    stage: Literal["read", "propose", "embed", "text", "merge"]
+    fraction: float
+    """Of the whole request, 0..1."""
+    message: str
+    """One line for people."""
+
+
+@dataclass
+class PhotoAnalysis:
+    """What a photo costs once: its proposals, and per arm the features of its regions."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) as read."""
+    working: NDArray[np.uint8]
+    """(h, w, 3) at the working size."""
+    proposals: Proposals
+    features: dict[Arm, PhotoFeatures] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Segmenter:
+    """A proposer and the arms of one CLIP, with what the last photos cost kept.
+
+    Args:
+        model: name of the model table or path of a checkpoint; an arm is loaded when it is first asked for.
+        proposer: gives the masks.
+        device: where the classifier runs.
+        settings: limits and defaults.
+    """
+
+    KEPT_PHOTOS = 4
+
+    def __init__(
+        self, model: str | Path, proposer: Proposer, *, device: str = "cpu", settings: Settings | None = None
+    ) -> None:
+        self.model = str(model)
+        self.proposer = proposer
+        self.device = device
+        self.settings = settings or Settings()
+        self._arms: dict[Arm, Classifier] = {}
+        self._photos: dict[str, PhotoAnalysis] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = Settings.model,
+        *,
+        proposer: str = Settings.proposer,
+        device: str = Settings.device,
+        settings: Settings | None = None,
+    ) -> Segmenter:
+        """Load by names of the model table.
+
+        Raises:
+            UnknownModelError: there is no such model or proposer.
+            DownloadError: weights are not on this machine and cannot be fetched.
+            CheckpointError: a weights file is damaged or of another kind.
+        """
+        place = choose_device(device)
+        return cls(model, load_proposer(proposer, device=place), device=place, settings=settings)
+
+    def __call__(
+        self,
+        image: ImageSource,
+        names: Words,
+        weights: Arm = "adapted",
+        *,
+        merge: MergeRule | None = None,
+        templates: Templates | None = None,
+    ) -> Segmentation:
+        """Segment one photo.
+
+        Args:
+            image: path, bytes, PIL picture or array.
+            names: text as typed, names, or a vocabulary.
+            weights: which arm names the regions.
+            merge: how regions become a label map; the settings' default if None.
+            templates: sentences around a name; the settings' default if None.
+
+        Raises:
+            ImageError: the photo cannot be used.
+            VocabularyError: the words cannot be used.
+        """
+        return _finish(self.stream(image, names, weights, merge=merge, templates=templates))
+
+    def stream(
+        self,
+        image: ImageSource,
+        names: Words,
+        weights: Arm = "adapted",
+        *,
+        merge: MergeRule | None = None,
+        templates: Templates | None = None,
+    ) -> Generator[Progress, None, Segmentation]:
+        """The same in steps: yields progress, returns the result; closing the generator stops the work."""
+        (result,) = yield from self._stream_arms(image, names, (weights,), merge, templates)
+        return result
+
+    def compare(
+        self,
+        image: ImageSource,
+        names: Words,
+        *,
+        merge: MergeRule | None = None,
+        templates: Templates | None = None,
+    ) -> Comparison:
+        """Both arms on the same proposals, words, templates and merge rule."""
+        return _finish(self.stream_compare(image, names, merge=merge, templates=templates))
+
+    def stream_compare(
+        self,
+        image: ImageSource,
+        names: Words,
+        *,
+        merge: MergeRule | None = None,
+        templates: Templates | None = None,
+    ) -> Generator[Progress, None, Comparison]:
+        """`compare` step by step."""
+        vanilla, adapted = yield from self._stream_arms(
+            image, names, ("vanilla", "adapted"), merge, templates
+        )
+        return compare(vanilla, adapted)
+
+    def _stream_arms(
+        self,
+        image: ImageSource,
+        names: Words,
+        arms: tuple[Arm, ...],
+        merge: MergeRule | None,
+        templates: Templates | None,
+    ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
+        started = time.perf_counter()
+        limits = self.settings
+        vocabulary = Vocabulary.of(names, max_names=limits.max_names, max_name_length=limits.max_name_length)
+        yield Progress("read", 0.0, "Reading the photo")
+        photo = yield from self._analyse(image)
+        results = []
+        for number, arm in enumerate(arms):
+            timings = dict(photo.timings)
+            progress = 0.7 + 0.3 * number / len(arms)
+            if arm not in photo.features:
+                yield Progress("embed", progress, f"Looking at {len(photo.proposals)} regions")
+                features = self.classifier(arm).embed(photo.working, photo.proposals)
+                photo.features[arm] = features
+                timings |= features.timings
+            yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
+            results.append(
+                self._decide(
+                    photo, arm, vocabulary, merge or limits.merge, templates or limits.templates, timings
+                )
+            )
+        total = time.perf_counter() - started
+        yield Progress("merge", 1.0, f"Done in {total:.1f} s")
+        return tuple(replace(r, timings={**r.timings, "total": total}) for r in results)
+
+    def _analyse(self, image: ImageSource) -> Generator[Progress, None, PhotoAnalysis]:
+        """Read and propose, or take what is kept of the same photo."""
+        clock = _Clock()
+        limits = self.settings
+        pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+        key = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        clock.lap("read")
+        if (kept := self._photos.pop(key, None)) is not None:
+            self._photos[key] = kept  # now the youngest
+            kept.timings = {"read": clock.laps["read"], "propose": 0.0}
+            return kept
+        working = resize_to_side(pixels, limits.max_side_px)
+        steps = self.proposer.stream(working)
+        try:
+            while True:
+                try:
+                    fraction = next(steps)
+                except StopIteration as end:
+                    proposals: Proposals = end.value
+                    break
+                yield Progress("propose", 0.05 + 0.65 * fraction, "Finding regions")
+        finally:
+            steps.close()
+        clock.lap("propose")
+        photo = PhotoAnalysis(pixels, working, proposals.best(limits.max_regions), timings=clock.laps)
+        self._photos[key] = photo
+        while len(self._photos) > self.KEPT_PHOTOS:
+            self._photos.pop(next(iter(self._photos)))
+        return photo
+
+    def classifier(self, arm: Arm) -> Classifier:
+        """The classifier of an arm, loaded when it is first asked for."""
+        if arm not in self._arms:
+            clip = load_clip(self.model, weights=arm, device=self.device)
+            self._arms[arm] = Classifier(clip)
+        return self._arms[arm]
+
+    def _decide(
+        self,
+        photo: PhotoAnalysis,
+        arm: Arm,
+        vocabulary: Vocabulary,
+        rule: str,
+        templates: str,
+        timings: Mapping[str, float],
+    ) -> Segmentation:
+        clock, classifier = _Clock(), self.classifier(arm)
+        scores = classifier.score(photo.features[arm], vocabulary, templates)
+        clock.lap("text")
+        merged = merge(rule, scores, photo.proposals, vocabulary.names, classifier.merge_settings)
+        label_map, region_map = (_to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
+        clock.lap("merge")
+        return Segmentation(
+            image=photo.image,
+            label_map=label_map,
+            region_map=region_map,
+            classes=_class_results(vocabulary, merged, label_map),
+            regions=_region_results(photo, vocabulary, merged),
+            timings={"crop": 0.0, "embed": 0.0, **timings, **clock.laps},
+            models={
+                "clip": {"name": self.model, "arm": arm, "sha256": classifier.clip.weights_sha256},
+                "proposer": {"name": self.proposer.name},
+            },
+            settings={
+                "merge": rule,
+                "templates": templates,
+                "vocabulary": vocabulary.text,
+                "max_side_px": self.settings.max_side_px,
+                "max_regions": self.settings.max_regions,
+                "merge_settings": asdict(classifier.merge_settings),
+            },
+            arm=arm,
+            masks=photo.proposals.masks,
+        )
+
+
+def _class_results(
+    vocabulary: Vocabulary, merged: Merged, label_map: NDArray[np.uint16]
+) -> tuple[ClassResult, ...]:
+    pixels = np.bincount(label_map.ravel(), minlength=len(vocabulary) + 1)
+    colours = assign_colours(vocabulary.names)
+    return tuple(
+        ClassResult(
+            name=item.name,
+            synonyms=item.synonyms,
+            index=i + 1,
+            colour=colours[i],
+            found=bool(merged.found[i]),
+            area_fraction=float(pixels[i + 1] / label_map.size),
+            confidence=float(merged.confidence[i]),
+        )
+        for i, item in enumerate(vocabulary)
+    )
+
+
+def _region_results(photo: PhotoAnalysis, vocabulary: Vocabulary, merged: Merged) -> tuple[RegionResult, ...]:
+    height, width = photo.working.shape[:2]
+    full_height, full_width = photo.image.shape[:2]
+    scale = np.array([full_width / width, full_height / height] * 2)
+    area = (
+        photo.proposals.masks.reshape(len(photo.proposals), -1).mean(axis=1) if len(photo.proposals) else []
+    )
+    results = []
+    for k, box in enumerate(photo.proposals.boxes):
+        own = merged.probabilities[k]
+        best = np.argsort(-own, kind="stable")[:5]
+        left, top, right, bottom = (int(v) for v in np.round(box * scale))
+        results.append(
+            RegionResult(
+                id=k + 1,
+                box=(left, top, max(right, left + 1), max(bottom, top + 1)),
+                area_fraction=float(area[k]),
+                class_index=int(merged.region_class[k]),
+                confidence=float(merged.region_confidence[k]),
+                quality=float(photo.proposals.quality[k]),
+                top=tuple((vocabulary.names[i], float(own[i])) for i in best),
+            )
+        )
+    return tuple(results)
+
+
+def _to_size(values: NDArray[np.uint16], image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Nearest neighbour from the working size to the photo's own."""
+    height, width = image.shape[:2]
+    if values.shape == (height, width):
+        return values
+    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+class _Clock:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+def _finish(steps: Generator[Progress, None, T]) -> T:
+    """Run a generator to its end and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(T, end.value)

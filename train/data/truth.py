@@ -1,0 +1,138 @@
+"""Photos with true masks, each data set one reader. Which may be trained on is said at each reader."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from ovseg_demo.imaging import load_image
+from train.data.sources import DataError
+
+IGNORE = 255
+"""Value of a label map where nothing is known; classes count from 0."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One true segment: (H, W) bool mask and its class, counted from 0."""
+
+    mask: NDArray[np.bool_]
+    class_index: int
+
+
+@dataclass(frozen=True)
+class TruthPhoto:
+    """One photo with truth."""
+
+    path: Path
+    read_segments: Callable[[], list[Segment]]
+    """Segments that are not ignored: instances, or one per class where truth is a label map."""
+    read_labels: Callable[[], NDArray[np.uint8]]
+    """(H, W) uint8 class per pixel, 255 = ignore."""
+
+    def read(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return load_image(self.path)
+
+
+@dataclass(frozen=True)
+class TruthSet:
+    """A data set with truth."""
+
+    name: str
+    classes: tuple[str, ...]
+    photos: tuple[TruthPhoto, ...]
+
+
+def need(path: Path) -> Path:
+    """The path, if it exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is missing: give the folder that holds it with --data.")
+    return path
+
+
+def msrc21(root: Path) -> TruthSet:
+    """MSRC-21 with dense labels. Evaluation only: never trained or tuned on."""
+    folder = need(root / "msrc21")
+    photos = []
+    for path in sorted((folder / "images").glob("*.jpg")):
+        labels = partial(read_label_map, need(folder / "labels" / f"{path.stem}.png"))
+        photos.append(TruthPhoto(path, partial(_segments_of_labels, labels), labels))
+    return TruthSet("msrc21", tuple((folder / "classes.txt").read_text().split("\n")[:21]), tuple(photos))
+
+
+def read_label_map(path: Path) -> NDArray[np.uint8]:
+    """A palette or greyscale PNG whose values are class indices."""
+    return np.asarray(Image.open(path), dtype=np.uint8)
+
+
+def _segments_of_labels(read: Callable[[], NDArray[np.uint8]]) -> list[Segment]:
+    labels = read()
+    return [Segment(labels == index, int(index)) for index in np.unique(labels) if index != IGNORE]
+
+
+def coco_instances(root: Path, folders: Sequence[str], name: str) -> TruthSet:
+    """COCO instances, the 80 things; crowds are ignored, pixels without an instance are unlabelled."""
+    classes: tuple[str, ...] = ()
+    photos: list[TruthPhoto] = []
+    for folder in (need(root / "coco_subset" / part) for part in folders):
+        truth = json.loads((folder / "instances.json").read_text("utf-8"))
+        categories = sorted(truth["categories"], key=lambda c: c["id"])
+        classes = tuple(c["name"] for c in categories)
+        index = {c["id"]: i for i, c in enumerate(categories)}
+        of_image = defaultdict(list)
+        for annotation in truth["annotations"]:
+            of_image[annotation["image_id"]].append(annotation)
+        for image in truth["images"]:
+            size = (image["height"], image["width"])
+            segments = partial(_coco_segments, of_image[image["id"]], size, index)
+            photos.append(
+                TruthPhoto(folder / "images" / image["file_name"], segments, partial(_paint, segments, size))
+            )
+    return TruthSet(name, classes, tuple(photos))
+
+
+def _coco_segments(
+    annotations: list[dict[str, Any]], size: tuple[int, int], index: dict[int, int]
+) -> list[Segment]:
+    segments = []
+    for annotation in annotations:
+        if annotation["iscrowd"]:
+            continue
+        parts = coco_mask.frPyObjects(annotation["segmentation"], *size)
+        mask = coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+        if mask.any():
+            segments.append(Segment(mask, index[annotation["category_id"]]))
+    return segments
+
+
+def _paint(read: Callable[[], list[Segment]], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Small instances over large ones; everything else is ignored."""
+    labels = np.full(size, IGNORE, dtype=np.uint8)
+    for segment in sorted(read(), key=lambda s: -int(s.mask.sum())):
+        labels[segment.mask] = segment.class_index
+    return labels
+
+
+COCO_TRAIN = ("train2017", "train2017_coco128")
+TRUTH_SETS: dict[str, Callable[[Path], TruthSet]] = {
+    "msrc21": msrc21,
+    "coco-val": partial(coco_instances, folders=("val2017",), name="coco-val"),
+    # Calibration, ablations and the arms with true masks; may be trained on.
+    "coco-train": partial(coco_instances, folders=COCO_TRAIN, name="coco-train"),
+    "coco-train-official": partial(coco_instances, folders=("train2017",), name="coco-train-official"),
+}

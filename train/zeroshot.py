@@ -1,0 +1,149 @@
+"""How well a model names what it sees: true regions, masked and unmasked, and captions.
+
+    python -m train.zeroshot --model ovseg-mini
+
+Every figure is on photos that were never trained on. A region is cut out by its true mask; masked =
+background painted over as in the demo, unmasked = the same rectangle of the photo as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
+from ovseg_demo.regions import Regions, crop_regions
+from train.data.sources import flickr8k
+from train.data.truth import TRUTH_SETS, TruthSet
+from train.options import DEFAULT_DATA, run_command
+
+LEAST_SIDE = 30
+"""Instances whose box has a side under 30 pixels are left out: there is nothing to recognise."""
+
+
+@dataclass(frozen=True)
+class ZeroshotSettings:
+    """Top-1 on true regions, masked and unmasked, and caption retrieval."""
+
+    model: str = "ovseg-mini"
+    """Name of the model table or a checkpoint."""
+    weights: Literal["vanilla", "adapted", "both"] = "both"
+    """Which arms."""
+    sets: tuple[str, ...] = ("msrc21", "coco-val")
+    """Data sets with true masks."""
+    templates: Literal["vild", "imagenet", "single"] = "vild"
+    """Sentences around a name."""
+    retrieval: bool = True
+    """Also Flickr8k test: photos to captions."""
+    photos: int = 0
+    """Only the first so many photos of each set; 0 = all."""
+    data: Path = DEFAULT_DATA
+    """Folder that holds the data folders."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+
+@dataclass(frozen=True)
+class RegionSet:
+    """Feature-ready regions of a data set, in batches."""
+
+    regions: Regions
+    classes: Tensor
+
+
+def true_regions(
+    truth: TruthSet, model: MaskAdaptedCLIP, *, masked: bool, photos: int
+) -> Iterator[RegionSet]:
+    """The true regions of each photo as crops; unmasked ones keep the whole rectangle."""
+    title = f"{truth.name} {'masked' if masked else 'unmasked'}"
+    for photo in tqdm(truth.photos[: photos or None], desc=title):
+        segments = [s for s in photo.read_segments() if _large_enough(s.mask)]
+        if not segments:
+            continue
+        masks = np.stack([s.mask for s in segments])
+        if not masked:
+            for mask in masks:
+                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+                mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+        yield RegionSet(
+            crop_regions(photo.read(), masks, model.crop_recipe),
+            torch.tensor([s.class_index for s in segments]),
+        )
+
+
+def _large_enough(mask: np.ndarray) -> bool:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return bool(len(rows) and min(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 >= LEAST_SIDE)
+
+
+def region_accuracy(
+    model: MaskAdaptedCLIP, truth: TruthSet, settings: ZeroshotSettings, *, masked: bool
+) -> dict[str, float]:
+    """Top-1 and the mean of the classes' top-1, percent, and the number of regions."""
+    names = model.encode_text(truth.classes, settings.templates)
+    hits, seen = np.zeros(len(truth.classes)), np.zeros(len(truth.classes))
+    for batch in true_regions(truth, model, masked=masked, photos=settings.photos):
+        features = model.encode_regions(batch.regions.crops, batch.regions.masks, use_prompts=masked)
+        guess = (features @ names.T).argmax(1)
+        np.add.at(seen, batch.classes.numpy(), 1)
+        np.add.at(hits, batch.classes[guess == batch.classes].numpy(), 1)
+    there = seen > 0
+    return {
+        "top1": 100 * hits.sum() / seen.sum(),
+        "mean_per_class": 100 * float((hits[there] / seen[there]).mean()),
+        "regions": int(seen.sum()),
+    }
+
+
+def caption_retrieval(model: MaskAdaptedCLIP, settings: ZeroshotSettings) -> dict[str, float]:
+    """Flickr8k test, percent: photos whose best caption is one of their own five, and the reverse."""
+    photos = flickr8k(settings.data, ("test",))[: settings.photos or None]
+    features = []
+    for photo in tqdm(photos, desc="flickr8k test"):
+        image = photo.read()
+        whole = crop_regions(image, np.ones((1, *image.shape[:2]), dtype=bool), model.crop_recipe)
+        features.append(model.encode_regions(whole.crops, whole.masks, use_prompts=False))
+    sentences = [caption for photo in photos for caption in photo.captions]
+    owner = torch.tensor([i for i, photo in enumerate(photos) for _ in photo.captions])
+    text = torch.nn.functional.normalize(model.text_tower(sentences).float(), dim=-1)
+    scores = torch.cat(features) @ text.T
+    right = owner[scores.argmax(1)] == torch.arange(len(photos))
+    return {
+        "image_to_text_r1": 100 * float(right.float().mean()),
+        "text_to_image_r1": 100 * float((scores.argmax(0) == owner).float().mean()),
+        "photos": len(photos),
+    }
+
+
+@torch.inference_mode()
+def zeroshot(settings: ZeroshotSettings) -> None:
+    """Print the table and write it as JSON."""
+    arms = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for arm in arms:
+        model = load_clip(settings.model, weights=arm)
+        rows = figures[arm] = {}
+        for name in settings.sets:
+            truth = TRUTH_SETS[name](settings.data)
+            for masked in (True, False):
+                key = f"{name} {'masked' if masked else 'unmasked'}"
+                rows[key] = region_accuracy(model, truth, settings, masked=masked)
+        if settings.retrieval:
+            rows["flickr8k test"] = caption_retrieval(model, settings)
+    for arm, rows in figures.items():
+        for key, row in rows.items():
+            print(f"{arm:8} {key:22} " + "  ".join(f"{name} {value:.1f}" for name, value in row.items()))
+    if settings.json:
+        settings.json.write_text(json.dumps({"model": settings.model, "arms": figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(zeroshot, ZeroshotSettings, prog="train.zeroshot")
