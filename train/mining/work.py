@@ -1,0 +1,58 @@
+"""The working folder: finished pieces of work, each a file written whole or not at all.
+
+A step of the mining splits the photos into chunks and writes one file per chunk. What exists is done; a
+killed run loses the chunks it was at, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ovseg_demo.errors import OutputError
+from train.checkpointing import ResumeError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename; a kill or a full disk leaves no half of a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} could not be written ({error.strerror}); free some space.") from error
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder one of these settings, or check that it is.
+
+    Raises:
+        ResumeError: its work was done with other settings; the first that differs is named.
+        OutputError: the folder cannot be written.
+    """
+    record = folder / "settings.json"
+    now = {name: str(value) for name, value in settings.items()}
+    if not record.is_file():
+        write_whole(record, json.dumps(now, indent=1).encode())
+        return
+    before = json.loads(record.read_text("utf-8"))
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise ResumeError(
+                f"{folder} was made with {name}={before.get(name)} and not {now.get(name)}: "
+                "give the same setting to go on, or another --work folder to start anew."
+            )
+
+
+def chunk_path(folder: Path, chunk: int, suffix: str) -> Path:
+    """File of a chunk, counted from 0."""
+    return folder / f"chunk_{chunk:06d}{suffix}"
