@@ -17,13 +17,14 @@ from typing import Any, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
-from ovseg_demo.devices import choose_device
+from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image, resize_to_side
 from ovseg_demo.merging import Merged, merge
 from ovseg_demo.palette import assign_colours
@@ -231,6 +232,7 @@ class Segmenter:
         """The classifier of an arm, loaded when it is first asked for."""
         if arm not in self._arms:
             clip = load_clip(self.model, weights=arm, device=self.device)
+            clip.compute_in(fast_dtype(torch.device(self.device)))
             self._arms[arm] = Classifier(clip)
         return self._arms[arm]
 

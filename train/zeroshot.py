@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.regions import Regions, crop_regions
 from train.data.sources import flickr8k
 from train.data.truth import TRUTH_SETS, TruthSet
@@ -129,7 +130,7 @@ def zeroshot(settings: ZeroshotSettings) -> None:
     arms = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for arm in arms:
-        model = load_clip(settings.model, weights=arm)
+        model = load_clip(settings.model, weights=arm).compute_in(fast_dtype(torch.device("cpu")))
         rows = figures[arm] = {}
         for name in settings.sets:
             truth = TRUTH_SETS[name](settings.data)

@@ -94,7 +94,7 @@ class PatchTrunk(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.ReLU6):
                 module.inplace = True
-        return self
+        return self.to(memory_format=torch.channels_last)
 
     def forward(self, crops: Tensor) -> Tensor:
         """(B, 3, S, S) normalised crops -> (B, 1280, S / 32, S / 32)."""
@@ -155,7 +155,8 @@ class MiniImageTower(nn.Module):
         Returns:
             (B, embed_dim), not normalised.
         """
-        return self.from_stem(self.trunk.stem(crops), token_mask)
+        pixels = crops.contiguous(memory_format=torch.channels_last)
+        return self.from_stem(self.trunk.stem(pixels), token_mask)
 
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""

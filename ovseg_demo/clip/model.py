@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class MaskAdaptedCLIP(nn.Module):
         embed_dim: width D of the space.
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
         weights_sha256: of the file the weights came from, "" if they came from none.
-        calibration: numbers of the default merge rule that were chosen for these weights; empty = its defaults.
+        calibration: numbers of the default merge rule chosen for these weights; empty = its defaults.
 
     Example:
         >>> clip = load_clip("ovseg-vit-l-14")                              # doctest: +SKIP
@@ -72,6 +72,16 @@ class MaskAdaptedCLIP(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the image tower computes in."""
+        return next(cast(nn.Module, self.image_tower).parameters()).dtype
+
+    def compute_in(self, dtype: torch.dtype) -> MaskAdaptedCLIP:
+        """Let the image tower compute in another number type; features are float32 all the same."""
+        cast(nn.Module, self.image_tower).to(dtype)
+        return self
+
     @torch.no_grad()
     def encode_regions(self, crops: Tensor, masks: Tensor, use_prompts: bool = True) -> Tensor:
         """Embed the crops of regions.
@@ -96,7 +106,7 @@ class MaskAdaptedCLIP(nn.Module):
             some = slice(start, start + CROPS_AT_ONCE)
             inside = masks[some].to(self.device)
             kept = token_mask(inside, self.image_tower.patch) if use_prompts else None
-            features.append(self.image_tower(crops[some].to(self.device), kept).float())
+            features.append(self.image_tower(crops[some].to(self.device, self.dtype), kept).float())
         return functional.normalize(torch.cat(features), dim=-1)
 
     @torch.no_grad()
