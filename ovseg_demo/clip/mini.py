@@ -272,9 +272,9 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
         text,
         embed_dim=shape.embed_dim,
         crop_recipe=CROP_RECIPE,
-        score_scale=float(config["score_scale"]),
+        score_scale=float(config["score_scale"][file.stem]),
         name="ovseg-mini",
-        calibration=config.get("calibration", {}).get(weights),
+        calibration=config.get("calibration", {}).get(file.stem),
     )
 
 
