@@ -69,7 +69,7 @@ def write_hashes(folder: Path) -> None:
 
 
 def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> Path:
-    """Write an adapted model in the layout of its kind: ovseg-mini's, or a CLIP checkpoint with mask prompts."""
+    """Write an adapted model in the layout of its kind: ovseg-mini's, or a CLIP with mask prompts."""
     image, text = clip.image_tower, clip.text_tower
     if isinstance(image, MiniImageTower) and isinstance(text, MiniTextTower):
         weight = text.projection.weight

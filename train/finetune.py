@@ -21,7 +21,7 @@ from train.export import save_adapted
 from train.options import run_command
 from train.pairs import CropPairs, StemPairs, noun_text
 from train.schedule import parameter_groups
-from train.shards import PairFolder
+from train.pair_folder import PairFolder
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's: batch 256 (1024 for B/16), 5 epochs, weight decay 0.2; rate 5e-6.
@@ -40,6 +40,8 @@ class FinetuneSettings:
     """Folder of mined pairs."""
     out: Path = Path("runs/finetune")
     """Folder for the weights, checkpoints and the log."""
+    least_score: float = 0.0
+    """Pairs of a lower confidence are left out."""
     model: str = "ovseg-mini"
     """Name of the model table or a checkpoint to start from (its vanilla arm)."""
     recipe: Literal["mini", "vit-b-16", "vit-l-14"] = "mini"
@@ -82,7 +84,7 @@ def finetune(given: FinetuneSettings) -> None:
     settings = given.filled()
     distributed.start()
     torch.manual_seed(settings.seed)
-    folder = PairFolder(settings.pairs)
+    folder = PairFolder(settings.pairs, least_score=settings.least_score)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clip = load_clip(settings.model, weights="vanilla", device=device)
     text = noun_text(clip, folder.nouns)

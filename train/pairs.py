@@ -1,7 +1,7 @@
 """Mined pairs as a training step wants them.
 
-Large towers read crops from the shards at every step. The mini tower's stem is never trained, so what it makes
-of each crop is computed once and kept; a step then starts behind it.
+Large towers read crops from the shards at every step. The mini tower's stem is never trained, so what it
+makes of each crop is computed once and kept; a step then starts behind it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.regions import crop_regions
 from train.adapt import PairBatch
-from train.shards import PairFolder
+from train.pair_folder import PairFolder
 
 CROPS_AT_ONCE = 32
 

@@ -21,7 +21,7 @@ from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_rec
 from train.export import save_adapted
 from train.options import run_command
 from train.pairs import CropPairs, StemPairs, noun_text
-from train.shards import PairFolder
+from train.pair_folder import PairFolder
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's: rate 2e-2, no weight decay, batch 256 (1024 for B/16), 5 epochs (the scripts: 5e-2, 128).
@@ -39,6 +39,8 @@ class PromptTuneSettings:
     """Folder of mined pairs."""
     out: Path = Path("runs/prompt_tune")
     """Folder for the weights, checkpoints and the log."""
+    least_score: float = 0.0
+    """Pairs of a lower confidence are left out."""
     model: str = "ovseg-mini"
     """Name of the model table or a checkpoint: the vanilla model."""
     start: Path | None = None
@@ -83,7 +85,7 @@ def prompt_tune(given: PromptTuneSettings) -> None:
     settings = given.filled()
     distributed.start()
     torch.manual_seed(settings.seed)
-    folder = PairFolder(settings.pairs)
+    folder = PairFolder(settings.pairs, least_score=settings.least_score)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arm: Literal["adapted", "vanilla"] = "adapted" if settings.start else "vanilla"
     clip = load_clip(settings.start or settings.model, weights=arm, device=device)
