@@ -228,6 +228,10 @@ class Segmenter:
             self._photos.pop(next(iter(self._photos)))
         return photo
 
+    def use(self, classifier: Classifier, arm: Arm) -> None:
+        """Take a classifier that is loaded already as an arm."""
+        self._arms[arm] = classifier
+
     def classifier(self, arm: Arm) -> Classifier:
         """The classifier of an arm, loaded when it is first asked for."""
         if arm not in self._arms:

@@ -19,9 +19,9 @@ from train import distributed
 from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_record
 from train.export import save_adapted
 from train.options import run_command
+from train.pair_folder import PairFolder
 from train.pairs import CropPairs, StemPairs, noun_text
 from train.schedule import parameter_groups
-from train.pair_folder import PairFolder
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's: batch 256 (1024 for B/16), 5 epochs, weight decay 0.2; rate 5e-6.

@@ -51,7 +51,7 @@ class CropPairs:
 def _jittered(
     image: np.ndarray, mask: np.ndarray, share: float, dice: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut up to `share` of each side off (the scripts' RandomResizedCrop 0.9..1), if some of the region stays."""
+    """Cut up to `share` off the sides (like RandomResizedCrop 0.9..1), if some of the region stays."""
     height, width = mask.shape
     top, bottom = (int(v) for v in dice.uniform(0, share / 2 * height, 2))
     left, right = (int(v) for v in dice.uniform(0, share / 2 * width, 2))

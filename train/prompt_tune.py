@@ -20,8 +20,8 @@ from train import distributed
 from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_record
 from train.export import save_adapted
 from train.options import run_command
-from train.pairs import CropPairs, StemPairs, noun_text
 from train.pair_folder import PairFolder
+from train.pairs import CropPairs, StemPairs, noun_text
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The paper's: rate 2e-2, no weight decay, batch 256 (1024 for B/16), 5 epochs (the scripts: 5e-2, 128).

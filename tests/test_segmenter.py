@@ -1,0 +1,124 @@
+"""The corridor: real classes, tiny random weights, masks that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ovseg_demo.classify import Classifier
+from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape, MiniTextTower
+from ovseg_demo.errors import ImageError, VocabularyError
+from ovseg_demo.proposals import Proposals
+from ovseg_demo.result import Segmentation
+from ovseg_demo.segmenter import Progress, Segmenter
+from ovseg_demo.settings import Settings
+
+
+class Quarters:
+    """Proposes the four quarters of any photo."""
+
+    name = "quarters"
+    calls = 0
+    closed = False
+
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        self.calls += 1
+        height, width = image.shape[:2]
+        masks = np.zeros((4, height, width), dtype=bool)
+        for k, mask in enumerate(masks):
+            top, left = (k // 2) * (height // 2), (k % 2) * (width // 2)
+            mask[top : top + height // 2, left : left + width // 2] = True
+        try:
+            for step in range(4):
+                yield step / 4
+        except GeneratorExit:
+            self.closed = True
+            raise
+        return Proposals.of(masks, np.full(4, 0.9, dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def clip() -> MaskAdaptedCLIP:
+    torch.manual_seed(0)
+    tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
+    return MaskAdaptedCLIP(
+        tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
+    ).eval()
+
+
+@pytest.fixture
+def segmenter(clip: MaskAdaptedCLIP) -> Segmenter:
+    made = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
+    made.use(Classifier(clip), "adapted")
+    made.use(Classifier(clip), "vanilla")
+    return made
+
+
+@pytest.fixture
+def photo() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+
+
+def test_the_result_fits_the_photo_and_the_words(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:
+    result = segmenter(photo, "dog, sofa | couch, sky")
+    assert isinstance(result, Segmentation)
+    assert result.label_map.shape == (80, 120)
+    assert [c.name for c in result.classes] == ["dog", "sofa", "sky"]
+    assert result.classes[1].synonyms == ("sofa", "couch")
+    assert len(result.regions) == 4
+    assert set(result.timings) == {"read", "propose", "crop", "embed", "text", "merge", "total"}
+
+
+def test_proposals_are_computed_once_for_both_arms_and_for_new_words(
+    segmenter: Segmenter, photo: NDArray[np.uint8]
+) -> None:
+    first = segmenter.compare(photo, "dog, sky")
+    again = segmenter.compare(photo, "cat, grass, water")
+    assert segmenter.proposer.calls == 1  # type: ignore[attr-defined]
+    assert [r.box for r in first.vanilla.regions] == [r.box for r in again.adapted.regions]
+
+
+def test_the_same_request_gives_the_same_label_map(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:
+    first = segmenter(photo, "dog, sky", merge="benchmark")
+    other = segmenter(photo[::-1].copy(), "dog, sky", merge="benchmark")
+    second = segmenter(photo, "dog, sky", merge="benchmark")
+    assert (first.label_map == second.label_map).all()
+    assert other.label_map.shape == first.label_map.shape
+
+
+def test_closing_the_stream_stops_the_proposer(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:
+    steps = segmenter.stream(photo, "dog")
+    stages = [next(steps).stage for _ in range(3)]
+    steps.close()
+    assert stages[:2] == ["read", "propose"]
+    assert segmenter.proposer.closed  # type: ignore[attr-defined]
+
+
+def test_progress_only_moves_forward(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:
+    steps = segmenter.stream_compare(photo, "dog, sky")
+    told: list[Progress] = list(steps)
+    fractions = [p.fraction for p in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("image", "words", "error"),
+    [(b"not a photo", "dog", ImageError), (np.zeros((4, 4, 3), np.uint8), " , ,", VocabularyError)],
+)
+def test_bad_input_gets_its_own_error(
+    segmenter: Segmenter, image: object, words: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        segmenter(image, words)  # type: ignore[arg-type]
+
+
+def test_few_photos_are_kept(segmenter: Segmenter) -> None:
+    for shade in range(Segmenter.KEPT_PHOTOS + 3):
+        segmenter(np.full((8, 8, 3), shade, np.uint8), "dog")
+    assert len(segmenter._photos) == Segmenter.KEPT_PHOTOS
