@@ -32,8 +32,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise OutputError(f"{path} could not be written ({error.strerror}); free some space.") from error
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:
     """Make the folder one of these settings, or check that it is.
+
+    Args:
+        folder: made if it does not exist.
+        settings: what decides its content.
+        option: the command-line option that names the folder, for the message.
 
     Raises:
         ResumeError: its work was done with other settings; the first that differs is named.
@@ -49,7 +54,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         if before.get(name) != now.get(name):
             raise ResumeError(
                 f"{folder} was made with {name}={before.get(name)} and not {now.get(name)}: "
-                "give the same setting to go on, or another --work folder to start anew."
+                f"give the same setting to go on, or another {option} folder to start anew."
             )
 
 

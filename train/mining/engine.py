@@ -1,0 +1,114 @@
+"""Who does the chunks: this process, several of them, or a Ray cluster. The files written are the same."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from ovseg_demo.errors import SettingsError
+
+Engine = Literal["local", "ray"]
+Step = Callable[[int], dict[str, int]]
+"""Does the chunk of this number, writes its file, returns counts for the log."""
+MakeStep = Callable[[], Step]
+"""Builds a step with its models; called once by every worker, so it must be picklable."""
+
+_OF_THIS_WORKER: list[Step] = []  # a worker process serves one step, built when the process starts
+
+
+def run_steps(
+    make: MakeStep, chunks: Sequence[int], *, engine: Engine, workers: int, name: str, log: Path
+) -> None:
+    """Do the chunks, with a progress bar, and one line of the log for each.
+
+    Args:
+        make: builds the step.
+        chunks: numbers of the chunks that are not done yet; nothing is built if there are none.
+        engine: "local" or "ray".
+        workers: processes, or Ray actors.
+        name: of the step.
+        log: file to append to.
+
+    Raises:
+        SettingsError: fewer than one worker, or Ray is asked for and not installed.
+    """
+    if workers < 1:
+        raise SettingsError(f"--workers must be at least 1, not {workers}.")
+    if not chunks:
+        return
+    if engine == "ray":
+        results = _on_ray(make, chunks, workers)
+    elif workers == 1:
+        results = _here(make, chunks)
+    else:
+        results = _in_processes(make, chunks, min(workers, len(chunks)))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    with log.open("a") as file, tqdm(results, desc=name, total=len(chunks), unit="chunk") as bar:
+        for number, counts in bar:
+            said = " ".join(f"{key}={count}" for key, count in counts.items())
+            now, seconds = time.strftime("%H:%M:%S"), time.time() - start
+            file.write(f"{now} {name} chunk={number} {said} elapsed_s={seconds:.1f}\n")
+            file.flush()
+
+
+def _here(make: MakeStep, chunks: Sequence[int]) -> Iterator[tuple[int, dict[str, int]]]:
+    step = make()
+    for number in chunks:
+        yield number, step(number)
+
+
+def _in_processes(
+    make: MakeStep, chunks: Sequence[int], workers: int
+) -> Iterator[tuple[int, dict[str, int]]]:
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make, threads)) as pool:
+        try:
+            futures = {pool.submit(_do, number): number for number in chunks}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(make: MakeStep, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _OF_THIS_WORKER[:] = [make()]
+
+
+def _do(number: int) -> dict[str, int]:
+    return _OF_THIS_WORKER[0](number)
+
+
+class _RayWorker:
+    """One Ray actor: the step is built once and serves many rows."""
+
+    def __init__(self, make: MakeStep) -> None:
+        self.step = make()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        number = int(row["chunk"])
+        return {"chunk": number, "counts": self.step(number)}
+
+
+def _on_ray(make: MakeStep, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, dict[str, int]]]:
+    """With Ray Data; a running cluster is used if there is one. All nodes must see the same folders."""
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise SettingsError(
+            "--engine ray needs Ray: pip install 'ovseg-demo[scale]', or choose --engine local."
+        ) from None
+    rows = ray.data.from_items([{"chunk": number} for number in chunks], override_num_blocks=len(chunks))
+    done = rows.map(_RayWorker, fn_constructor_args=(make,), concurrency=workers)
+    for row in done.iter_rows():
+        yield int(row["chunk"]), {key: int(value) for key, value in row["counts"].items()}

@@ -1,0 +1,243 @@
+"""The three steps over all photos: what each needs, what it finds done, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
+from ovseg_demo.devices import choose_device, fast_dtype
+from train.data.sources import DataError, Photo
+from train.mining.engine import Step, run_steps
+from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
+from train.mining.pairing import Candidate, Lexicon, match, nouns_of_photos, overlaps
+from train.mining.photos import order_of
+from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
+from train.mining.settings import MineSettings
+from train.mining.work import chunk_path, claim, write_whole
+from train.shards import Pair, PairFacts, file_digest, shard_bytes
+
+
+def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
+    """First step: the masks of all photos within the limit. Chunks are always whole."""
+    folder, how = settings.proposals_folder, settings.proposal_settings()
+    claim(folder, {**asdict(how), "photos": order_of(photos), "chunk": settings.chunk})
+    chunks = range(-(-settings.wanted(photos) // settings.chunk))
+    todo = [number for number in chunks if not chunk_path(folder, number, ".npz").exists()]
+    _run(settings, "propose", partial(_propose_step, settings, photos), todo)
+
+
+def _propose_step(settings: MineSettings, photos: Sequence[Photo]) -> Step:
+    how = settings.proposal_settings()
+    proposer = how.load(choose_device(settings.device))
+
+    def step(number: int) -> dict[str, int]:
+        path = chunk_path(settings.proposals_folder, number, ".npz")
+        return propose_chunk(settings.chunk_of(photos, number), path, proposer, how)
+
+    return step
+
+
+def proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
+    """How many photos within the limit have proposals, counted from the first one without a gap.
+
+    Raises:
+        DataError: not even the first.
+    """
+    count, wanted = 0, settings.wanted(photos)
+    while count * settings.chunk < wanted and _exists(settings, count):
+        count += 1
+    if count == 0:
+        raise DataError(f"{settings.proposals_folder} holds no proposals yet: run --stage propose first.")
+    return min(wanted, count * settings.chunk)
+
+
+def _exists(settings: MineSettings, number: int) -> bool:
+    return chunk_path(settings.proposals_folder, number, ".npz").exists()
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """The CLIP that matches, and where its features are kept."""
+
+    clip: MaskAdaptedCLIP
+    digest: str
+    folder: Path
+
+
+def load_matcher(settings: MineSettings) -> Matcher:
+    """Load the CLIP; every checkpoint has a folder of features of its own."""
+    clip = _load(settings)
+    digest = clip.weights_sha256 or file_digest(Path(settings.model) / f"{settings.weights}.safetensors")
+    return Matcher(clip, digest, settings.work / f"features_{digest[:12]}")
+
+
+def _load(settings: MineSettings) -> MaskAdaptedCLIP:
+    device = torch.device(choose_device(settings.device))
+    clip = load_clip(settings.model, weights=settings.weights, device=device)
+    return clip.compute_in(fast_dtype(device))
+
+
+def embed_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
+    """Second step: the features of the regions of the first `count` photos."""
+    how = {**asdict(settings.region_filter()), **asdict(settings.proposal_settings())}
+    claim(
+        matcher.folder,
+        {**how, "model": matcher.digest, "photos": order_of(photos), "chunk": settings.chunk},
+    )
+    chunks = range(-(-count // settings.chunk))
+    todo = [number for number in chunks if not chunk_path(matcher.folder, number, ".npz").exists()]
+    _run(settings, "embed", partial(_embed_step, settings, photos, matcher.folder), todo)
+
+
+def _embed_step(settings: MineSettings, photos: Sequence[Photo], folder: Path) -> Step:
+    clip = _load(settings)
+
+    def step(number: int) -> dict[str, int]:
+        proposals = read_proposals(chunk_path(settings.proposals_folder, number, ".npz"))
+        some = settings.chunk_of(photos, number)
+        path = chunk_path(folder, number, ".npz")
+        return embed_chunk(some, proposals, path, clip, settings.region_filter(), settings.max_side_px)
+
+    return step
+
+
+def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[list[str]], list[str]]:
+    """The nouns of every photo, and all of them, the most frequent first; kept in the out folder."""
+    path = settings.out / "nouns.json"
+    if not path.is_file():
+        captions = [photo.captions[: settings.captions_per_photo] for photo in photos]
+        of_photo, frequency = nouns_of_photos(captions, settings.least_photos)
+        ordered = sorted(frequency, key=lambda noun: (-frequency[noun], noun))
+        write_whole(path, json.dumps({"photos": of_photo, "nouns": ordered}).encode())
+    content = json.loads(path.read_text("utf-8"))
+    return content["photos"], content["nouns"]
+
+
+def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
+    """Third step: pairs of the first `count` photos, written as shards."""
+    words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
+    about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
+    written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
+    filters = asdict(settings.region_filter())
+    claim(settings.out, {**about, **words, **written, **filters, **asdict(settings.rules())}, "--out")
+    nouns, ordered = read_nouns(settings, photos)
+    vectors = noun_features(matcher.clip, ordered, settings.templates, matcher.folder)
+    lexicon = Lexicon(tuple(ordered), vectors, matcher.clip.score_scale)
+    shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
+    todo = [number for number in shards if not _shard_is_done(settings, number, count)]
+    make = partial(_pair_step, settings, photos, count, matcher.folder, nouns, lexicon)
+    _run(settings, "pair", make, todo)
+
+
+def shard_range(settings: MineSettings, number: int, count: int) -> range:
+    """Which of the first `count` photos belong to a shard."""
+    size = settings.chunk * settings.shard_chunks
+    return range(number * size, min((number + 1) * size, count))
+
+
+def shard_paths(settings: MineSettings, number: int) -> tuple[Path, Path]:
+    """The tar file of a shard and the record of what is in it."""
+    return settings.out / f"pairs_{number:06d}.tar", settings.out / f"pairs_{number:06d}.json"
+
+
+def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
+    """Whether it is there and covers all photos that it can cover by now."""
+    tar, record = shard_paths(settings, number)
+    if not (tar.is_file() and record.is_file()):
+        return False
+    content = json.loads(record.read_text("utf-8"))
+    return bool(
+        content["photos"] == len(shard_range(settings, number, count))
+        and content["sha256"] == file_digest(tar)
+    )
+
+
+def _pair_step(
+    settings: MineSettings,
+    photos: Sequence[Photo],
+    count: int,
+    features: Path,
+    nouns: Sequence[Sequence[str]],
+    lexicon: Lexicon,
+) -> Step:
+    rows, rules = lexicon.rows(), settings.rules()
+
+    def step(number: int) -> dict[str, int]:
+        counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
+        pairs: list[Pair] = []
+        unreadable: list[dict[str, str]] = []
+        members = shard_range(settings, number, count)
+        for chunk in range(members.start // settings.chunk, -(-members.stop // settings.chunk)):
+            proposals = read_proposals(chunk_path(settings.proposals_folder, chunk, ".npz"))
+            regions = read_features(chunk_path(features, chunk, ".npz"))
+            for place, masks, found in zip(members_of(chunk), proposals, regions, strict=False):
+                if place >= count:
+                    break
+                counts["photos"] += 1
+                counts["unreadable"] += bool(masks.error)
+                counts["without_noun"] += not nouns[place]
+                counts["without_region"] += not len(found.index)
+                counts["offered"] += len(nouns[place])
+                if masks.error:
+                    unreadable.append({"photo": masks.photo, "error": masks.error})
+                iou = overlaps(masks.masks[found.index])
+                chosen = match(found.features, iou, nouns[place], lexicon, rows, rules)
+                if chosen:
+                    pairs += cut_out(photos[place], settings.max_side_px, masks, found, chosen)
+        counts["pairs"] = len(pairs)
+        tar, record = shard_paths(settings, number)
+        content = shard_bytes(pairs, name=tar.stem, image_format=settings.image_format)
+        write_whole(tar, content)
+        said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
+        said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
+        write_whole(record, json.dumps(said, indent=1).encode())
+        return dict(counts)
+
+    def members_of(chunk: int) -> range:
+        return range(chunk * settings.chunk, (chunk + 1) * settings.chunk)
+
+    return step
+
+
+def cut_out(
+    photo: Photo,
+    max_side_px: int,
+    proposals: PhotoProposals,
+    regions: PhotoRegions,
+    chosen: Sequence[Candidate],
+) -> list[Pair]:
+    """The pairs of one photo with their pixels."""
+    image = read_photo(photo, max_side_px)
+    pairs = []
+    for candidate in chosen:
+        k = int(regions.index[candidate.region])
+        mask = proposals.masks[k]
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        window = np.s_[top:bottom, left:right]
+        facts = PairFacts(
+            noun=candidate.noun,
+            score=round(candidate.confidence, 5),
+            cosine=round(candidate.cosine, 5),
+            margin=round(candidate.margin, 5),
+            photo=proposals.photo,
+            box=(int(left), int(top), int(right), int(bottom)),
+            area_fraction=round(float(mask.mean()), 5),
+            quality=round(float(proposals.quality[k]), 4),
+        )
+        pairs.append(Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts))
+    return pairs
+
+
+def _run(settings: MineSettings, name: str, make: partial[Step], todo: list[int]) -> None:
+    log = settings.work / "mine.log"
+    run_steps(make, todo, engine=settings.engine, workers=settings.workers, name=name, log=log)
