@@ -1,0 +1,201 @@
+"""Named endpoints for programs: `/segment`, `/compare`, `/proposals`, `/models`.
+
+    from gradio_client import Client, handle_file
+    client = Client("http://127.0.0.1:7860")
+    facts, overlay, label_map = client.predict(
+        handle_file("photo.jpg"), "dog, grass, sky", api_name="/segment")
+
+They stand on hidden fields, so Gradio checks types, choices and that a file is one that was uploaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, ParamSpec, TypeVar, cast
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from gradio.processing_utils import save_bytes_to_cache
+
+from ovseg_demo.errors import OvsegError
+from ovseg_demo.export import export, zip_comparison
+from ovseg_demo.imaging import load_image, resize_to_side
+from ovseg_demo.mask_formats import encode_rle
+from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS
+
+__all__ = ["LANE", "add_endpoints", "cached_file", "photo_input", "spoken"]
+
+LANE = "model"
+"""All events that use a model wait in one line, so that two visitors never share a processor."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def photo_input(label: str, **looks: Any) -> gr.Image:
+    """Gradio's photo field, handing on the file as it was uploaded.
+
+    Gradio would open and rewrite it first; our own loader knows more kinds, limits and sentences.
+    """
+    field = gr.Image(label=label, type="filepath", image_mode=None, **looks)
+    # Not a subclass: Gradio writes a stub file beside the source of every one.
+    field.preprocess = _as_uploaded  # type: ignore[method-assign]
+    return field
+
+
+def _as_uploaded(payload: ImageData | None) -> str | None:
+    return payload.path if payload else None
+
+
+def spoken(work: Callable[P, T]) -> Callable[P, T]:
+    """`work` with our errors turned into Gradio's, which show their sentence to whoever asked."""
+
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except OvsegError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    told.__name__ = getattr(work, "__name__", "endpoint")
+    told.__doc__ = work.__doc__
+    return told
+
+
+def cached_file(content: bytes, name: str) -> str:
+    """Path of a file in Gradio's cache, which is served to whoever got its path and emptied in time."""
+    return save_bytes_to_cache(content, name, gr.File(render=False).GRADIO_CACHE)
+
+
+def add_endpoints(pool: ModelPool) -> None:
+    """Adds the endpoints to the page that is being built."""
+    settings = pool.settings
+    with gr.Column(visible=False):
+        photo = photo_input("photo")
+        words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
+        weights = gr.Dropdown(["adapted", "vanilla"], value="adapted", label="weights")
+        model = gr.Dropdown(_names("clip"), value=settings.model, label="model")
+        proposer = gr.Dropdown(_names("proposer"), value=settings.proposer, label="proposer")
+        templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
+        merge = gr.Dropdown(list(MERGE_RULES), value=settings.merge, label="merge")
+        facts, rows = gr.JSON(label="facts"), gr.JSON(label="models")
+        overlay, label_map = gr.File(label="overlay.png"), gr.File(label="label_map.png")
+        archive = gr.File(label="everything.zip")
+        masks = gr.JSON(label="masks")
+        button = gr.Button()
+
+    common: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": LANE}
+    models = _Endpoints(pool)
+    button.click(
+        spoken(models.segment),
+        inputs=[photo, words, weights, model, proposer, templates, merge],
+        outputs=[facts, overlay, label_map],
+        api_name="segment",
+        **common,
+    )
+    button.click(
+        spoken(models.compare),
+        inputs=[photo, words, model, proposer, templates, merge],
+        outputs=[facts, archive],
+        api_name="compare",
+        **common,
+    )
+    button.click(
+        spoken(models.proposals),
+        inputs=[photo, proposer],
+        outputs=[masks],
+        api_name="proposals",
+        **common,
+    )
+    button.click(_models, outputs=[rows], api_name="models", queue=False)
+
+
+class _Endpoints:
+    """The endpoints that need a model."""
+
+    def __init__(self, pool: ModelPool) -> None:
+        self.pool = pool
+
+    def segment(
+        self, photo: str, words: str, weights: str, model: str, proposer: str, templates: str, merge: str
+    ) -> tuple[dict[str, Any], str, str]:
+        """Colour the parts of a photo by words; a word that is not in it is reported as not found.
+
+        Args:
+            photo: the photo file.
+            words: names parted by commas, synonyms by a bar: "dog, sofa | couch".
+            weights: adapted (mask-adapted CLIP) or vanilla.
+            model: name from /models.
+            proposer: name from /models.
+            templates: vild, imagenet or single.
+            merge: default, benchmark or published-demo.
+        """
+        result = self.pool.get(model, proposer)(
+            photo,
+            words,
+            cast(Literal["adapted", "vanilla"], weights),
+            merge=cast(Any, merge),
+            templates=cast(Any, templates),
+        )
+        files = export(result, ("overlay", "label-map"))
+        return (
+            result.to_json(),
+            cached_file(files["overlay.png"], "overlay.png"),
+            cached_file(files["label_map.png"], "label_map.png"),
+        )
+
+    def compare(
+        self, photo: str, words: str, model: str, proposer: str, templates: str, merge: str
+    ) -> tuple[dict[str, Any], str]:
+        """Vanilla and mask-adapted CLIP on the same masks and words: what changes, and everything as a zip.
+
+        Args:
+            photo: the photo file.
+            words: names parted by commas, synonyms by a bar.
+            model: name from /models.
+            proposer: name from /models.
+            templates: vild, imagenet or single.
+            merge: default, benchmark or published-demo.
+        """
+        result = self.pool.get(model, proposer).compare(
+            photo, words, merge=cast(Any, merge), templates=cast(Any, templates)
+        )
+        told = result.to_json() | {"vanilla": result.vanilla.to_json(), "adapted": result.adapted.to_json()}
+        return told, cached_file(zip_comparison(result), "comparison.zip")
+
+    def proposals(self, photo: str, proposer: str) -> dict[str, Any]:
+        """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.
+
+        Args:
+            photo: the photo file.
+            proposer: name from /models.
+        """
+        from ovseg_demo.proposals import propose
+
+        limits = self.pool.settings
+        image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+        # The classifier of a segmenter is loaded when it is first needed: not for this.
+        source = self.pool.get(limits.model, proposer).proposer
+        found = propose(source, resize_to_side(image, limits.max_side_px))
+        return {
+            "size": list(found.masks.shape[1:]),
+            "proposals": [
+                {"counts": encode_rle(mask), "box": box.tolist(), "quality": round(float(quality), 5)}
+                for mask, box, quality in zip(found.masks, found.boxes, found.quality, strict=True)
+            ],
+        }
+
+
+def _models() -> list[dict[str, Any]]:
+    """The models that can be asked for, their licences, and whether they are on this machine."""
+    from dataclasses import asdict
+
+    from ovseg_demo.models import rows
+
+    return [asdict(row) for row in rows()]
+
+
+def _names(kind: str) -> list[str]:
+    from ovseg_demo.models import MODELS
+
+    return [name for name, entry in MODELS.items() if entry.kind == kind]

@@ -1,0 +1,114 @@
+"""Several photos with the same words: a zip of results, and a line for each photo that could not be read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ovseg_demo.errors import ImageError, OvsegError, quoted
+from ovseg_demo.export import Files, export, zipped
+from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.settings import Settings
+from ovseg_demo.vocabulary import Vocabulary
+
+__all__ = ["BatchStep", "run_batch"]
+
+_FORMATS = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson")
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """How far a batch is."""
+
+    done: int
+    total: int
+    failures: tuple[str, ...]
+    """One sentence for each photo that failed so far."""
+    archive: bytes | None = field(default=None, repr=False)
+    """The zip, in the last step."""
+
+    @property
+    def message(self) -> str:
+        """For the line under the button."""
+        told = f"{self.done} of {self.total} photos done"
+        return f"{told}; {len(self.failures)} could not be read" if self.failures else told
+
+
+def run_batch(
+    uploads: Sequence[str], words: str, pool: ModelPool, model: str, proposer: str
+) -> Iterator[BatchStep]:
+    """Segments all photos; yields after each, and the archive at the end.
+
+    Args:
+        uploads: paths of photos, and of zip archives with photos in them.
+        words: as typed.
+        pool: gives the models and the limits.
+        model: name of the CLIP.
+        proposer: name of the proposer.
+
+    Raises:
+        OvsegError: nothing was uploaded, too much was, or the words cannot be used. A photo that cannot be
+            read raises nothing; it is listed in `failures.txt` of the archive.
+    """
+    limits = pool.settings
+    vocabulary = Vocabulary.parse(words, max_names=limits.max_names, max_name_length=limits.max_name_length)
+    photos = tuple(_photos(uploads, limits))
+    if not photos:
+        raise ImageError("There are no photos yet; drop some, or a zip of them.")
+    segmenter = pool.get(model, proposer)
+    files: Files = {}
+    failures: list[str] = []
+    for number, (name, content) in enumerate(photos, start=1):
+        try:
+            result = segmenter(content, vocabulary)
+            for path, data in export(result, _FORMATS, name).items():
+                files[f"{number:03d}-{Path(name).stem}/{path}"] = data
+        except OvsegError as error:
+            failures.append(f"{name}: {error}")
+        yield BatchStep(number, len(photos), tuple(failures))
+    if failures:
+        files["failures.txt"] = "".join(f"{line}\n" for line in failures).encode("utf-8", "replace")
+    yield BatchStep(len(photos), len(photos), tuple(failures), zipped(files))
+
+
+def _photos(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]:
+    """Names and contents; reads no more than the limits allow, whatever an archive claims to hold."""
+    photos: list[tuple[str, bytes]] = []
+    room = limits.max_batch_bytes
+    for upload in map(Path, uploads):
+        entries = _unpacked(upload, limits) if zipfile.is_zipfile(upload) else [_plain(upload)]
+        for name, content in entries:
+            room -= len(content)
+            photos.append((name, content))
+            if len(photos) > limits.max_photos:
+                raise ImageError(f"At most {limits.max_photos} photos are taken at once; send fewer.")
+            if room < 0:
+                raise ImageError(
+                    f"The photos have more than {limits.max_batch_bytes / 1e6:,.0f} MB together; send fewer."
+                )
+    return photos
+
+
+def _plain(upload: Path) -> tuple[str, bytes]:
+    return upload.name, upload.read_bytes()
+
+
+def _unpacked(upload: Path, limits: Settings) -> Iterator[tuple[str, bytes]]:
+    most = min(limits.max_file_bytes, limits.max_batch_bytes)
+    try:
+        with zipfile.ZipFile(upload) as archive:
+            for entry in archive.infolist():
+                # Folders, and what macOS and Windows add to archives.
+                hidden = Path(entry.filename).name.startswith(".") or "__MACOSX" in entry.filename
+                if entry.is_dir() or hidden or entry.filename.endswith(("Thumbs.db", ".ini")):
+                    continue
+                with archive.open(entry) as file:
+                    # One byte more than allowed tells that there is more, without unpacking it.
+                    yield (
+                        Path(entry.filename).name,
+                        file.read(most + 1),
+                    )
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ImageError(f"The archive {quoted(upload.name)} cannot be read: {error}.") from error

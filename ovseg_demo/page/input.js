@@ -1,0 +1,124 @@
+// Pointer, touch and keyboard: what a visitor does to the picture.
+
+function pixelUnder(event) {
+  const box = canvas.getBoundingClientRect();
+  const x = Math.floor(((event.clientX - box.left) / box.width) * result.width);
+  const y = Math.floor(((event.clientY - box.top) / box.height) * result.height);
+  if (x < 0 || y < 0 || x >= result.width || y >= result.height) return -1;
+  return y * result.width + x;
+}
+
+function armUnder(event) {
+  if (view.mode !== "split") return mainArm();
+  const box = canvas.getBoundingClientRect();
+  return (event.clientX - box.left) / box.width < view.split ? result.arms.vanilla : result.arms.adapted;
+}
+
+function hover(event) {
+  if (!result || event.pointerType === "touch") return;
+  const i = pixelUnder(event);
+  if (i < 0) return leave();
+  const arm = armUnder(event), fact = regionAt(result, arm, i);
+  const id = fact ? fact.id : null;
+  if (id !== view.current) {
+    view.current = id;
+    draw();
+  }
+  const arms = bothArms() ? [result.arms.adapted, result.arms.vanilla] : [arm];
+  tip.replaceChildren(...arms.map((a) => tipLine(a, i)));
+  tip.hidden = false;
+  const box = stage.getBoundingClientRect();
+  const x = event.clientX - box.left, y = event.clientY - box.top;
+  tip.style.left = `${Math.max(0, Math.min(x + 14, box.width - tip.offsetWidth - 4))}px`;
+  tip.style.top = `${y + 22 + tip.offsetHeight > box.height ? y - tip.offsetHeight - 10 : y + 18}px`;
+}
+
+function tipLine(arm, i) {
+  const index = arm.labels[i], fact = arm.byId.get(arm.regions[i]);
+  const line = make("div", {});
+  if (bothArms()) line.append(make("span", { class: "ov-tip-arm" }, arm.name));
+  if (index) line.append(make("span", { class: "ov-swatch", style: `background:rgb(${arm.classes[index - 1].colour.join(",")})` }));
+  line.append(make("b", {}, className(arm, index)));
+  if (index && fact) line.append(` ${sureness(fact.confidence)}, ${Math.round(fact.confidence * 100)} %`);
+  return line;
+}
+
+function leave() {
+  tip.hidden = true;
+  if (view.current !== view.pinned) {
+    view.current = view.pinned;
+    draw();
+  }
+}
+
+function click(event) {
+  if (!result) return;
+  const i = pixelUnder(event);
+  const fact = i >= 0 && regionAt(result, armUnder(event), i);
+  if (fact) pin(fact.id);
+}
+
+function onKey(event) {
+  if (!result || event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
+  const actions = {
+    ArrowRight: () => walk(1), ArrowDown: () => walk(1), ArrowLeft: () => walk(-1), ArrowUp: () => walk(-1),
+    Enter: () => view.current && pin(view.current),
+    " ": () => toggleCurrentClass(),
+    "[": () => setOpacity(view.opacity - 0.1), "]": () => setOpacity(view.opacity + 0.1),
+    c: () => bothArms() && cycleMode(),
+    Escape: () => view.pinned && pin(view.pinned),
+  };
+  const action = actions[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+function toggleCurrentClass() {
+  const fact = view.current && mainArm().byId.get(view.current);
+  if (fact && fact.class_index) setHidden(fact.class_index, !view.hidden.has(fact.class_index));
+}
+
+function onModeKey(event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const usable = modes.filter((button) => !button.disabled);
+  const next = usable[(usable.indexOf(event.target) + step + usable.length) % usable.length];
+  setMode(next.dataset.mode);
+  next.focus();
+}
+
+function dragSplit(event) {
+  event.preventDefault();
+  splitter.setPointerCapture(event.pointerId);
+  const move = (e) => {
+    const box = stage.getBoundingClientRect();
+    setSplit((e.clientX - box.left) / box.width);
+  };
+  splitter.addEventListener("pointermove", move);
+  splitter.addEventListener("lostpointercapture", () => splitter.removeEventListener("pointermove", move), { once: true });
+}
+
+function onSplitKey(event) {
+  const to = { ArrowLeft: view.split - 0.05, ArrowRight: view.split + 0.05, Home: 0, End: 1 }[event.key];
+  if (to === undefined) return;
+  event.preventDefault();
+  event.stopPropagation();
+  setSplit(to);
+}
+
+stage.addEventListener("pointermove", hover);
+stage.addEventListener("pointerleave", leave);
+canvas.addEventListener("click", click);
+stage.addEventListener("keydown", onKey);
+splitter.addEventListener("pointerdown", dragSplit);
+splitter.addEventListener("keydown", onSplitKey);
+for (const button of modes) {
+  button.addEventListener("click", () => setMode(button.dataset.mode));
+  button.addEventListener("keydown", onModeKey);
+}
+find(".ov-opacity input").addEventListener("input", (event) => setOpacity(event.target.value / 100));
+find(".ov-outlines").addEventListener("change", (event) => { view.outlines = event.target.checked; draw(); });
+find(".ov-names").addEventListener("change", (event) => { view.names = event.target.checked; draw(); });
+new ResizeObserver(draw).observe(stage);

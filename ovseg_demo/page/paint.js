@@ -1,0 +1,148 @@
+// Layers of the picture. Each is a canvas of the size of the maps, made once and drawn as often as needed.
+
+function layer(result, paintPixel) {
+  const canvas = document.createElement("canvas");
+  canvas.width = result.width;
+  canvas.height = result.height;
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(result.width, result.height);
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = paintPixel(i);
+  context.putImageData(picture, 0, 0);
+  return canvas;
+}
+
+// Canvas pixels in memory: alpha, blue, green, red from the high byte to the low one.
+function packed([red, green, blue], alpha = 255) {
+  return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+const NOTHING = 0;
+const BLACK = packed([0, 0, 0]);
+
+function colourLayer(result, arm, hidden) {
+  const colours = [NOTHING, ...arm.classes.map((c) => (hidden.has(c.index) ? NOTHING : packed(c.colour)))];
+  return layer(result, (i) => colours[arm.labels[i]]);
+}
+
+function dimLayer(result, arm) {
+  return layer(result, (i) => (arm.labels[i] ? NOTHING : BLACK));
+}
+
+function allButClassLayer(result, arm, index) {
+  return layer(result, (i) => (arm.labels[i] === index ? NOTHING : BLACK));
+}
+
+// Where the arms differ, in the colour of what the adapted one says; light grey where it says nothing.
+function differenceLayer(result) {
+  const { adapted, vanilla } = result.arms;
+  const colours = [packed([232, 234, 238]), ...adapted.classes.map((c) => packed(c.colour))];
+  return layer(result, (i) => (adapted.labels[i] === vanilla.labels[i] ? NOTHING : colours[adapted.labels[i]]));
+}
+
+function agreementLayer(result) {
+  const { adapted, vanilla } = result.arms;
+  return layer(result, (i) => (adapted.labels[i] === vanilla.labels[i] ? BLACK : NOTHING));
+}
+
+// A dark line between pixels whose value differs, with a light one on both sides of it.
+function outlineLayer(result, valueAt) {
+  const { width, height } = result;
+  const reach = Math.max(1, Math.round(Math.max(width, height) / 900));
+  const strokes = [];
+  for (let dy = -reach - 1; dy <= reach + 1; dy++) {
+    for (let dx = -reach - 1; dx <= reach + 1; dx++) {
+      const distance = Math.hypot(dx, dy);
+      if (distance <= reach + 1) strokes.push([dx, dy, distance < reach ? 2 : 1]);
+    }
+  }
+  const kinds = new Uint8Array(width * height);
+  const mark = (x, y) => {
+    for (const [dx, dy, kind] of strokes) {
+      const px = x + dx, py = y + dy;
+      if (px < 0 || py < 0 || px >= width || py >= height) continue;
+      const i = py * width + px;
+      if (kinds[i] < kind) kinds[i] = kind;
+    }
+  };
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      const here = valueAt(i);
+      if ((x + 1 < width && valueAt(i + 1) !== here) || (y + 1 < height && valueAt(i + width) !== here)) mark(x, y);
+    }
+  }
+  const colours = [NOTHING, packed([255, 255, 255], 205), packed([16, 18, 22], 235)];
+  return layer(result, (i) => colours[kinds[i]]);
+}
+
+// Everything drawn for one arm, kept until other classes are hidden.
+function armLayers(result, arm, hidden) {
+  return {
+    colour: colourLayer(result, arm, hidden),
+    dim: dimLayer(result, arm),
+    outline: outlineLayer(result, (i) => (hidden.has(arm.labels[i]) ? 0 : arm.labels[i])),
+  };
+}
+
+function drawNames(context, arm, hidden, width, height, scale) {
+  const taken = [];
+  const largest = 15 * scale, smallest = 11 * scale;
+  context.textBaseline = "middle";
+  for (const spot of arm.spots) {
+    if (hidden.has(spot.index)) continue;
+    const c = arm.classes[spot.index - 1];
+    const text = c.name.length > 28 ? `${c.name.slice(0, 27)}…` : c.name;
+    context.font = `500 100px system-ui, sans-serif`;
+    const unit = (context.measureText(text).width + 185) / 100;
+    const size = Math.min(largest, (2.3 * spot.w * width) / unit, (2.3 * spot.h * height) / 1.7);
+    if (size < smallest) continue;
+    const w = unit * size, h = 1.7 * size;
+    const left = Math.min(Math.max(spot.x * width - w / 2, 2), Math.max(2, width - w - 2));
+    const top = Math.min(Math.max(spot.y * height - h / 2, 2), Math.max(2, height - h - 2));
+    if (taken.some((t) => left < t.left + t.w && t.left < left + w && top < t.top + t.h && t.top < top + h)) continue;
+    taken.push({ left, top, w, h });
+    drawPill(context, text, c.colour, { left, top, w, h }, size);
+  }
+}
+
+function drawPill(context, text, colour, { left, top, w, h }, size) {
+  context.fillStyle = "rgba(16, 18, 22, 0.8)";
+  context.beginPath();
+  context.roundRect(left, top, w, h, h / 2);
+  context.fill();
+  context.beginPath();
+  context.arc(left + 0.8 * size, top + h / 2, 0.28 * size, 0, 2 * Math.PI);
+  context.fillStyle = `rgb(${colour.join(",")})`;
+  context.fill();
+  context.lineWidth = size / 11;
+  context.strokeStyle = "#fff";
+  context.stroke();
+  context.font = `500 ${size}px system-ui, sans-serif`;
+  context.fillStyle = "#fff";
+  context.fillText(text, left + 1.3 * size, top + h / 2 + 0.04 * size);
+}
+
+// What the classifier was given: the region's box, its background blanked, stretched to a square.
+function clipCrop(result, fact) {
+  const size = 224, blank = packed([123, 117, 104]);
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = size;
+  const context = canvas.getContext("2d");
+  const [left, top, right, bottom] = fact.box;
+  const across = result.image.naturalWidth / result.photo.width, down = result.image.naturalHeight / result.photo.height;
+  context.drawImage(result.image, left * across, top * down, (right - left) * across, (bottom - top) * down, 0, 0, size, size);
+  const cover = document.createElement("canvas");
+  cover.width = cover.height = size;
+  const picture = cover.getContext("2d").createImageData(size, size);
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let y = 0; y < size; y++) {
+    const row = Math.min(result.height - 1, Math.floor(((top + ((y + 0.5) / size) * (bottom - top)) / result.photo.height) * result.height));
+    for (let x = 0; x < size; x++) {
+      const column = Math.min(result.width - 1, Math.floor(((left + ((x + 0.5) / size) * (right - left)) / result.photo.width) * result.width));
+      pixels[y * size + x] = inRegion(result, fact, row * result.width + column) ? NOTHING : blank;
+    }
+  }
+  cover.getContext("2d").putImageData(picture, 0, 0);
+  context.drawImage(cover, 0, 0);
+  return canvas;
+}

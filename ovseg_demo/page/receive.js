@@ -1,0 +1,66 @@
+// What the server sends: progress, results, and sentences about what went wrong.
+
+function shape(width, height) {
+  stage.style.aspectRatio = `${width} / ${height}`;
+  stage.style.width = `min(100%, calc(70vh * ${width / height}))`;
+}
+
+async function showWorking({ photo: sent, message, fraction }) {
+  stage.dataset.state = "working";
+  find(".ov-working").hidden = false;
+  status.textContent = message;
+  const bar = find(".ov-progress");
+  bar.setAttribute("aria-valuenow", String(Math.round(fraction * 100)));
+  bar.firstElementChild.style.width = `${fraction * 100}%`;
+  if (!sent) return;
+  const mine = request;
+  const image = await loadPhoto(sent);
+  // A result may have come while the photo was being decoded.
+  if (mine !== request || stage.dataset.state !== "working") return;
+  forget();
+  photo = image;
+  shape(sent.width, sent.height);
+  find(".ov-empty").hidden = true;
+  draw();
+}
+
+function forget() {
+  Object.assign(view, { current: null, pinned: null, focus: 0, hidden: new Set() });
+  [result, layers] = [null, {}];
+  legend.hidden = missing.hidden = changes.hidden = card.hidden = tip.hidden = true;
+}
+
+async function showResult(value) {
+  const mine = ++request;
+  const next = await decodeResult(value);
+  if (mine !== request) return;
+  forget();
+  result = next;
+  stage.dataset.state = "result";
+  find(".ov-empty").hidden = find(".ov-working").hidden = true;
+  shape(value.photo.width, value.photo.height);
+  for (const button of modes) button.disabled = !(result.arms[button.dataset.mode] || bothArms());
+  setMode(result.arms[view.mode] || bothArms() ? view.mode : Object.keys(result.arms)[0]);
+  fillChanges();
+  status.textContent = value.message;
+}
+
+function showNote({ message, level }) {
+  request++;
+  find(".ov-working").hidden = true;
+  stage.dataset.state = result ? "result" : level;
+  status.dataset.level = level;
+  status.textContent = message;
+}
+
+function update() {
+  const value = props.value;
+  if (!value || !value.kind) return;
+  status.dataset.level = "";
+  if (value.kind === "working") showWorking(value);
+  else if (value.kind === "result") showResult(value);
+  else showNote(value);
+}
+
+watch("value", update);
+update();

@@ -1,0 +1,97 @@
+"""Looks: one accent colour, the system's typeface, two weights, light and dark from the same tokens."""
+
+from __future__ import annotations
+
+import gradio as gr
+from gradio.themes.utils import colors
+
+__all__ = ["PAGE_CSS", "theme"]
+
+_ACCENT = colors.Color(
+    name="lagoon",
+    c50="#eef7f8",
+    c100="#d5ebed",
+    c200="#add7db",
+    c300="#7dbdc4",
+    c400="#4b9fa9",
+    c500="#1d7f8b",
+    c600="#0f6b76",
+    c700="#0c5761",
+    c800="#0b464e",
+    c900="#0a3940",
+    c950="#05252a",
+)
+_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+_MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """The theme of the page; asks no other server for fonts."""
+    base = gr.themes.Base(
+        primary_hue=_ACCENT,
+        neutral_hue=colors.zinc,
+        font=_FONTS,
+        font_mono=_MONO,
+        radius_size=gr.themes.sizes.radius_md,
+        text_size=gr.themes.sizes.text_md,
+    )
+    return base.set(
+        body_background_fill="#fbfbfa",
+        body_background_fill_dark="#141619",
+        background_fill_secondary="#f1f1ef",
+        background_fill_secondary_dark="#202328",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#1a1c20",
+        body_text_color="#1c1f24",
+        body_text_color_dark="#e8eaed",
+        body_text_color_subdued="#5b616b",
+        body_text_color_subdued_dark="#a6acb6",
+        border_color_primary="#dcdddb",
+        border_color_primary_dark="#363a41",
+        color_accent="#0f6b76",
+        block_label_text_color="#1c1f24",
+        block_label_text_color_dark="#e8eaed",
+        block_title_text_color="#1c1f24",
+        block_title_text_color_dark="#e8eaed",
+        block_info_text_color="#5b616b",
+        block_info_text_color_dark="#a6acb6",
+        input_placeholder_color="#646b75",
+        input_placeholder_color_dark="#9aa1ac",
+        button_primary_background_fill="#0f6b76",
+        button_primary_background_fill_dark="#4fb0ba",
+        button_primary_background_fill_hover="#0c5761",
+        button_primary_background_fill_hover_dark="#7dc8cf",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#08262a",
+        block_shadow="none",
+        block_border_width="1px",
+    )
+
+
+PAGE_CSS = """
+.dark { --color-accent: #4fb0ba; --ov-on-accent: #08262a; }
+.gradio-container { max-width: 1680px !important; padding: 20px 24px 48px !important; }
+#headline h1 { margin: 0; font-size: 26px; font-weight: 600; line-height: 1.25; }
+#headline p { margin: 4px 0 0; font-size: 16px; }
+#columns { gap: 28px; align-items: flex-start; flex-wrap: nowrap; }
+#inputs { flex: 0 0 340px !important; min-width: 0 !important; gap: 14px; }
+#outputs { min-width: 0 !important; }
+#examples { border: 0; padding: 0; }
+#examples .gallery { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 8px; }
+#examples .gallery-item { width: 100%; max-width: none; height: 64px; overflow: hidden; border-radius: 6px; }
+#examples .gallery-item div { width: 100%; height: 100%; max-height: none; border: 0; }
+#examples .gallery-item img { width: 100%; height: 100%; object-fit: cover; }
+#run, #stop { min-height: 44px; }
+#queue { min-height: 0; padding: 0; }
+#export { align-items: flex-end; gap: 12px; }
+#format { max-width: 340px; }
+#make { flex: 0 0 160px; min-width: 0; }
+@media (max-width: 999px) {
+  #columns { flex-direction: column; align-items: stretch; }
+  #inputs { flex-basis: auto !important; }
+}
+@media (max-width: 480px) {
+  .gradio-container { padding: 12px 12px 32px !important; }
+}
+"""
+"""Arrangement of the page; the viewer brings its own style."""

@@ -1,0 +1,238 @@
+// The viewer: one result in, everything about it shown, without asking the server again.
+// Runs inside Gradio's HTML component, which provides `element`, `props` and `watch`.
+
+const find = (selector) => element.querySelector(selector);
+const stage = find(".ov-stage"), canvas = find(".ov-canvas"), tip = find(".ov-tip"), status = find(".ov-status");
+const splitter = find(".ov-split"), legend = find(".ov-legend"), missing = find(".ov-missing");
+const card = find(".ov-region"), changes = find(".ov-changes"), modes = [...element.querySelectorAll("[data-mode]")];
+
+const view = {
+  mode: "adapted", opacity: 0.55, outlines: true, names: true, split: 0.5,
+  hidden: new Set(), current: null, pinned: null, focus: 0,
+};
+let result = null, photo = null, layers = {}, request = 0;
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  // Strings become text nodes: a name is never markup, whatever it holds.
+  node.append(...children);
+  return node;
+}
+
+// --- what is shown -------------------------------------------------------------------------------------
+
+const bothArms = () => Boolean(result && result.arms.adapted && result.arms.vanilla);
+const mainArm = () => result.arms[view.mode] || result.arms.adapted || result.arms.vanilla;
+const otherArm = () => (mainArm() === result.arms.adapted ? result.arms.vanilla : result.arms.adapted);
+
+function layersOf(arm) {
+  return (layers[arm.name] ||= armLayers(result, arm, view.hidden));
+}
+
+function draw() {
+  const image = result ? result.image : photo;
+  if (!image) return;
+  const scale = window.devicePixelRatio || 1;
+  const width = Math.max(1, Math.round(stage.clientWidth * scale)), height = Math.max(1, Math.round(stage.clientHeight * scale));
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  context.globalAlpha = 1;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, width, height);
+  if (!result) return;
+  if (view.mode === "split") {
+    const at = Math.round(view.split * width);
+    within(context, 0, 0, at, height, () => drawArm(context, result.arms.vanilla, width, height, scale));
+    within(context, at, 0, width - at, height, () => drawArm(context, result.arms.adapted, width, height, scale));
+  } else if (view.mode === "difference") drawDifference(context, width, height);
+  else drawArm(context, mainArm(), width, height, scale);
+  drawHighlight(context, width, height);
+}
+
+function within(context, left, top, width, height, work) {
+  context.save();
+  context.beginPath();
+  context.rect(left, top, width, height);
+  context.clip();
+  work();
+  context.restore();
+}
+
+function place(context, picture, alpha, width, height) {
+  context.globalAlpha = alpha;
+  context.drawImage(picture, 0, 0, width, height);
+  context.globalAlpha = 1;
+}
+
+function drawArm(context, arm, width, height, scale) {
+  const { colour, dim, outline } = layersOf(arm);
+  place(context, dim, 0.22 * Math.min(1, view.opacity / 0.5), width, height);
+  place(context, colour, view.opacity, width, height);
+  if (view.focus) place(context, focusLayer(arm), 0.6, width, height);
+  if (view.outlines) place(context, outline, 1, width, height);
+  if (view.names) drawNames(context, arm, view.hidden, width, height, scale);
+}
+
+function focusLayer(arm) {
+  const key = `focus ${arm.name} ${view.focus}`;
+  return (layers[key] ||= allButClassLayer(result, arm, view.focus));
+}
+
+function drawDifference(context, width, height) {
+  layers.agreement ||= agreementLayer(result);
+  layers.difference ||= differenceLayer(result);
+  layers.changed ||= outlineLayer(result, (i) => Number(result.arms.adapted.labels[i] !== result.arms.vanilla.labels[i]));
+  place(context, layers.agreement, 0.55, width, height);
+  place(context, layers.difference, Math.max(view.opacity, 0.35), width, height);
+  if (view.outlines) place(context, layers.changed, 1, width, height);
+}
+
+function drawHighlight(context, width, height) {
+  for (const id of new Set([view.pinned, view.current])) {
+    const fact = id && mainArm().byId.get(id);
+    if (!fact) continue;
+    const arm = mainArm();
+    layers[`region ${id}`] ||= outlineLayer(result, (i) => Number(inRegion(result, fact, i) || arm.regions[i] === id));
+    context.filter = "drop-shadow(0 0 3px #fff)";
+    place(context, layers[`region ${id}`], 1, width, height);
+    context.filter = "none";
+  }
+}
+
+// --- legend, words that were not found, regions -----------------------------------------------------------
+
+function fillLegend() {
+  const arm = mainArm();
+  const found = arm.classes.filter((c) => c.found).sort((a, b) => b.area_fraction - a.area_fraction);
+  legend.hidden = found.length === 0;
+  legend.tBodies[0].replaceChildren(...found.map(legendRow));
+  const absent = arm.classes.filter((c) => !c.found);
+  missing.hidden = absent.length === 0;
+  missing.replaceChildren("not found: ");
+  absent.slice(0, 60).forEach((c, i) => missing.append(i ? ", " : "", make("s", {}, c.name)));
+  if (absent.length > 60) missing.append(` and ${absent.length - 60} more`);
+}
+
+function legendRow(c) {
+  const toggle = make("input", { type: "checkbox" });
+  toggle.checked = !view.hidden.has(c.index);
+  toggle.addEventListener("change", () => setHidden(c.index, !toggle.checked));
+  const swatch = make("span", { class: "ov-swatch", style: `background:rgb(${c.colour.join(",")})` });
+  const name = make("span", { class: "ov-name" }, c.name);
+  if (c.synonyms.length > 1) name.title = c.synonyms.join(" | ");
+  const row = make("tr", {},
+    make("th", { scope: "row" }, make("label", {}, toggle, swatch, name)),
+    make("td", { class: "ov-number" }, percent(c.area_fraction)),
+    make("td", { title: `${Math.round(c.confidence * 100)} %` }, meter(c.confidence), sureness(c.confidence)));
+  row.addEventListener("pointerenter", () => setFocus(c.index));
+  row.addEventListener("pointerleave", () => setFocus(0));
+  return row;
+}
+
+function meter(share) {
+  return make("span", { class: "ov-meter", "aria-hidden": "true" }, make("span", { style: `width:${Math.round(share * 100)}%` }));
+}
+
+function fillChanges() {
+  const renamed = result.comparison ? result.comparison.renamed : [];
+  changes.hidden = renamed.length === 0;
+  changes.tBodies[0].replaceChildren(...renamed.map(({ id, vanilla, adapted }) => {
+    const button = make("button", { type: "button" }, `#${id}`);
+    button.addEventListener("click", () => pin(id));
+    return make("tr", {}, make("th", { scope: "row" }, button), make("td", {}, vanilla ?? "unassigned"), make("td", {}, adapted ?? "unassigned"));
+  }));
+}
+
+function pin(id) {
+  view.pinned = view.pinned === id ? null : id;
+  view.current = view.pinned;
+  fillCard();
+  draw();
+}
+
+function fillCard() {
+  const fact = view.pinned && mainArm().byId.get(view.pinned);
+  card.hidden = !fact;
+  if (!fact) return card.replaceChildren();
+  const close = make("button", { type: "button", "aria-label": "Unpin the region" }, "×");
+  close.addEventListener("click", () => pin(view.pinned));
+  const title = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}`;
+  const seen = make("figure", {});
+  if (result.bits) {
+    const crop = clipCrop(result, fact);
+    crop.setAttribute("role", "img");
+    crop.setAttribute("aria-label", "The region cut out, its background blanked, stretched to a square");
+    seen.append(crop, make("figcaption", {}, "what CLIP saw"));
+  }
+  const columns = Object.values(result.arms).map((arm) => topFive(arm, arm.byId.get(fact.id)));
+  card.replaceChildren(
+    make("header", {}, make("h3", {}, title), close),
+    make("p", {}, `${percent(fact.area_fraction)} of the photo; mask quality ${Math.round(fact.quality * 100)} %`),
+    make("div", { class: "ov-region-body" }, seen, ...columns));
+}
+
+function topFive(arm, fact) {
+  const items = (fact ? fact.top : []).map(({ name, score }) =>
+    make("li", {}, make("span", { class: "ov-name" }, name), meter(score), make("span", { class: "ov-number" }, `${Math.round(score * 100)} %`)));
+  return make("div", { class: "ov-top" }, make("h4", {}, arm.name), make("ol", {}, ...items));
+}
+
+// --- changing the view ------------------------------------------------------------------------------------
+
+function setMode(mode) {
+  if (!result || (!result.arms[mode] && !bothArms())) return;
+  view.mode = mode;
+  for (const button of modes) {
+    const chosen = button.dataset.mode === mode;
+    button.setAttribute("aria-checked", String(chosen));
+    button.tabIndex = chosen ? 0 : -1;
+  }
+  const split = mode === "split";
+  splitter.hidden = !split;
+  for (const label of element.querySelectorAll(".ov-side-name")) label.hidden = !split;
+  fillLegend();
+  fillCard();
+  draw();
+}
+
+function setHidden(index, hide) {
+  view.hidden[hide ? "add" : "delete"](index);
+  layers = {};
+  fillLegend();
+  draw();
+}
+
+function setFocus(index) {
+  if (view.focus === index) return;
+  view.focus = index;
+  draw();
+}
+
+function setOpacity(value) {
+  view.opacity = Math.min(1, Math.max(0, value));
+  find(".ov-opacity input").value = Math.round(view.opacity * 100);
+  draw();
+}
+
+function setSplit(share) {
+  view.split = Math.min(1, Math.max(0, share));
+  splitter.style.left = `${view.split * 100}%`;
+  splitter.setAttribute("aria-valuenow", String(Math.round(view.split * 100)));
+  draw();
+}
+
+function walk(step) {
+  const ids = [...mainArm().byId.values()].filter((f) => f.class_index).map((f) => f.id);
+  if (!ids.length) return;
+  const at = ids.indexOf(view.current);
+  view.current = ids[(at + step + ids.length) % ids.length] ?? ids[0];
+  const fact = mainArm().byId.get(view.current);
+  status.textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${sureness(fact.confidence)}, ${percent(fact.area_fraction)}`;
+  draw();
+}
+
+function cycleMode() {
+  const order = ["adapted", "vanilla", "split", "difference"];
+  setMode(order[(order.indexOf(view.mode) + 1) % order.length]);
+}
