@@ -1,0 +1,364 @@
+"""Weights on this machine: found, or fetched from the model hub, and never used before their hash is known.
+
+What is downloaded lies in `<cache>/hub`, in the layout of huggingface_hub, which takes up a download again
+after a cut connection and moves a file into place only when it is complete. Beside it, `<cache>/records`
+remembers two things: the hash that a file without a published one had when it first came, so that another
+file under the same name is refused later; and which files were hashed already, so that it happens once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from ovseg_demo.errors import CheckpointError, DownloadError
+
+__all__ = ["DownloadProgress", "HubFile", "cached", "fetch", "hash_of_file", "local_folder"]
+
+DownloadProgress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) while a file comes in; raising in it stops the download."""
+
+_CONNECT_TIMEOUT_S = 10.0
+_STALE_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of one repository on the model hub."""
+
+    repo: str
+    file: str
+    size_bytes: int
+    """For display; about right where the exact size is not published."""
+
+    revision: str = "main"
+    """A commit where one is known, so that the file cannot change."""
+
+    sha256: str | None = None
+    """Of the published file; None where it is not known beforehand."""
+
+    repo_type: Literal["model", "space"] = "model"
+
+
+# --- finding ---------------------------------------------------------------------------------------------
+
+
+def local_folder(cache_dir: Path, model: str) -> Path:
+    """Where a person puts the weights of `model` by hand."""
+    return cache_dir / "weights" / model
+
+
+def cached(source: HubFile, model: str, cache_dir: Path) -> Path | None:
+    """The file, unchecked, if it is here: put there by hand, downloaded, or in the hub's shared cache."""
+    by_hand = local_folder(cache_dir, model) / Path(source.file).name
+    if by_hand.is_file():
+        return by_hand
+    return _downloaded(source, cache_dir) or _shared(source)
+
+
+def _downloaded(source: HubFile, cache_dir: Path) -> Path | None:
+    return _look_up(source, cache_dir / "hub")
+
+
+def _shared(source: HubFile) -> Path | None:
+    """From the cache that other programs use too, which Spaces fill before they start a program."""
+    return _look_up(source, None)
+
+
+def _look_up(source: HubFile, folder: Path | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(
+            source.repo, source.file, cache_dir=folder, revision=source.revision, repo_type=source.repo_type
+        )
+    except OSError:  # a cache that may not be read is an empty one
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+# --- fetching --------------------------------------------------------------------------------------------
+
+
+def fetch(
+    source: HubFile,
+    model: str,
+    cache_dir: Path,
+    *,
+    how_to_get: str,
+    progress: DownloadProgress | None = None,
+) -> tuple[Path, str]:
+    """The file and its sha256, downloaded if it is not on this machine.
+
+    Args:
+        source: which file.
+        model: the model it belongs to, for messages and for the folder of files put there by hand.
+        cache_dir: the app's cache folder.
+        how_to_get: ends the message when the file cannot be had: a clause that says what to do.
+        progress: told about a download while it runs.
+
+    Raises:
+        DownloadError: the file is not here and cannot be fetched, or what came is not the right file.
+        CheckpointError: the file a person put there is not the right one.
+    """
+    expected = source.sha256 or _recorded_hash(source, cache_dir)
+    by_hand = local_folder(cache_dir, model) / Path(source.file).name
+    if by_hand.is_file():
+        digest = hash_of_file(by_hand, cache_dir)
+        if expected not in (None, digest):
+            raise CheckpointError(
+                f"{by_hand} is not the published file of {model}: its sha256 begins with {digest[:12]} "
+                f"instead of {str(expected)[:12]}; remove it or put the right file there."
+            )
+        return by_hand, digest
+    shared = _shared(source)
+    if shared and (digest := hash_of_file(shared, cache_dir)) == (expected or _stated_hash(shared)):
+        _record(source, digest, cache_dir)
+        return shared, digest
+    with _one_at_a_time(source, cache_dir):
+        path = _downloaded(source, cache_dir)
+        if path is not None:
+            digest = hash_of_file(path, cache_dir)
+            if (expected or _stated_hash(path)) in (None, digest):
+                _record(source, digest, cache_dir)
+                return path, digest
+            _remove(path)  # damaged since it came: fetched anew
+        path = _download(source, model, cache_dir, how_to_get, progress)
+        digest = hash_of_file(path, cache_dir)
+        wanted = expected or _stated_hash(path)
+        if wanted not in (None, digest):
+            _remove(path)
+            raise DownloadError(
+                f"What came for {model} is not the published {source.file} and was removed, its sha256 "
+                f"begins with {digest[:12]} instead of {str(wanted)[:12]}; {how_to_get}."
+            )
+        _record(source, digest, cache_dir)
+        return path, digest
+
+
+def _download(
+    source: HubFile, model: str, cache_dir: Path, how_to_get: str, progress: DownloadProgress | None
+) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    # Read here and not by huggingface_hub when it was imported.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    folder = cache_dir / "hub"
+    trouble = "the model hub cannot be reached"
+    try:
+        # Asked first because, offline, this fails at once where the download would try for half a minute.
+        # Nothing in the table needs an account, so no token is sent.
+        url = hf_hub_url(
+            source.repo,
+            source.file,
+            repo_type=source.repo_type,
+            revision=source.revision,
+            endpoint=endpoint,
+        )
+        get_hf_file_metadata(url, token=False, timeout=_CONNECT_TIMEOUT_S, endpoint=endpoint)
+        trouble = "the connection to the model hub was lost on the way"
+        _clear_leftovers(folder)
+        path = hf_hub_download(
+            source.repo,
+            source.file,
+            repo_type=source.repo_type,
+            revision=source.revision,
+            endpoint=endpoint,
+            cache_dir=folder,
+            token=False,
+            tqdm_class=_reporting_to(progress, source.size_bytes),
+        )
+    except _StoppedError as stop:
+        raise stop.reason from None
+    # The hub's library raises its own errors, those of whichever transport it uses, and the system's.
+    except Exception as error:
+        size = f"{source.size_bytes / 1e6:,.0f} MB"
+        reason = _reason(error, folder) or trouble
+        raise DownloadError(f"{model} ({size}) is not on this machine and {reason}; {how_to_get}.") from error
+    return Path(path)
+
+
+def _reason(error: Exception, folder: Path) -> str | None:
+    """Why a download failed, as half a sentence; None if the connection is all there is to blame."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 404):  # what the hub says of repositories that are gone
+        return f"the model hub does not have it (status {status})"
+    if status is not None:
+        return f"the model hub refused it (status {status})"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "downloads are switched off (HF_HUB_OFFLINE)"
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return f"there is no space left for it in {folder}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return f"{folder} cannot be written (set OVSEG_CACHE_DIR to a folder that can)"
+    return None
+
+
+class _StoppedError(Exception):
+    """Carries what a progress callback raised past the handlers of the hub's library."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _reporting_to(progress: DownloadProgress | None, size_bytes: int) -> Any:
+    """A progress bar class that draws nothing and tells `progress`."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined, unused-ignore]
+
+    class Reporting(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._bytes = int(kwargs.get("initial") or 0)
+            self._total = int(kwargs.get("total") or size_bytes)
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._bytes += int(n or 0)
+            if progress is not None:
+                try:
+                    progress(self._bytes, max(self._total, self._bytes))
+                except BaseException as stop:
+                    raise _StoppedError(stop) from None
+            return None
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Bytes that came over the wire, where these differ from the file's own: not reported."""
+
+    return Reporting
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what downloads left that were killed long ago; those under way were just written to."""
+    for part in folder.glob("*/blobs/*.incomplete"):
+        try:
+            if time.time() - part.stat().st_mtime > _STALE_AFTER_S:
+                part.unlink()
+        except OSError:
+            continue
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of the cache and the blob that it is a link to."""
+    blob = path.parent / path.readlink() if path.is_symlink() else path
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_at_a_time(source: HubFile, cache_dir: Path) -> Iterator[None]:
+    """Hold off other threads and processes that fetch the same file into the same cache."""
+    lock = cache_dir / "records" / f"{_slug(source)}.lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        # Not one object per path for all threads, which would let them all in.
+        held = FileLock(lock, is_singleton=False)
+        held.acquire()
+    except OSError:  # a cache that cannot be written: there is nothing to protect
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.release()
+
+
+# --- hashes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file as it was when it was hashed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def hash_of_file(path: Path, cache_dir: Path) -> str:
+    """The sha256 of a file in hexadecimal, computed once per path, size and time of change.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        real = path.resolve(strict=True)
+        info = real.stat()
+        memo = cache_dir / "records" / f"seen-{hashlib.sha256(str(real).encode()).hexdigest()[:24]}.json"
+        known = _read_json(memo)
+        if known and (known.get("path"), known.get("size"), known.get("mtime_ns")) == (
+            str(real),
+            info.st_size,
+            info.st_mtime_ns,
+        ):
+            return str(known["sha256"])
+        with real.open("rb") as file:
+            digest = _digest(file.read)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"The weights {path} cannot be read ({reason}); check the file.") from None
+    _write_json(memo, asdict(_Seen(str(real), info.st_size, info.st_mtime_ns, digest)))
+    return digest
+
+
+def _digest(read: Callable[[int], bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _stated_hash(path: Path) -> str | None:
+    """What the hub itself says the sha256 is: it names large files by it, and the cache keeps that name."""
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def _recorded_hash(source: HubFile, cache_dir: Path) -> str | None:
+    known = _read_json(cache_dir / "records" / f"{_slug(source)}.json")
+    return str(known["sha256"]) if known and re.fullmatch(r"[0-9a-f]{64}", str(known.get("sha256"))) else None
+
+
+def _record(source: HubFile, digest: str, cache_dir: Path) -> None:
+    if source.sha256 is None:
+        _write_json(cache_dir / "records" / f"{_slug(source)}.json", {**asdict(source), "sha256": digest})
+
+
+def _slug(source: HubFile) -> str:
+    parts = (source.repo_type, source.repo, source.revision, source.file)
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", "--".join(parts))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a record at once or not at all; a cache that cannot be written is done without."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(value, indent=1), "utf-8")
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()

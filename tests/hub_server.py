@@ -1,0 +1,123 @@
+"""A stand-in for the model hub on loopback: the answers that a download needs, and the ways it can fail."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class HubServer:
+    """Files by address, and what to do wrong with them.
+
+    A file's address is that of the hub: `owner/name/resolve/revision/path`, spaces with `spaces/` in front.
+    """
+
+    endpoint: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    stated_hashes: dict[str, str] = field(default_factory=dict)
+    """What the server claims about a file instead of its true sha256."""
+
+    cuts_left: int = 0
+    """How many more answers end after half of what they should hold."""
+
+    status: int = 200
+    """Anything else is what every request gets."""
+
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """(method, address, Range header) of each request."""
+
+    authorizations: list[str] = field(default_factory=list)
+    """The Authorization header of each request."""
+
+    slowness_s: float = 0.0
+    """Pause before each body, so that two clients meet."""
+
+    def put(self, address: str, body: bytes) -> str:
+        """Serve `body` at `address`; returns its sha256."""
+        self.files[address] = body
+        return hashlib.sha256(body).hexdigest()
+
+    def downloads(self) -> list[str]:
+        """The Range headers of the requests for files, empty where there was none."""
+        # The client also asks for lists of its own, at other addresses.
+        return [asked for method, path, asked in self.requests if method == "GET" and "/resolve/" in path]
+
+
+@contextmanager
+def running_hub() -> Iterator[HubServer]:
+    """A hub on a free port of loopback, until the block ends."""
+    hub = HubServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def _answer(self, *, with_body: bool) -> None:
+            asked = self.headers.get("Range", "")
+            hub.requests.append((self.command, self.path, asked))
+            hub.authorizations.append(self.headers.get("Authorization", ""))
+            body = hub.files.get(unquote(self.path).lstrip("/"))
+            if hub.status != 200 or body is None:
+                self._refuse(hub.status if hub.status != 200 else 404)
+                return
+            start = int(match[1]) if (match := re.match(r"bytes=(\d+)-", asked)) else 0
+            part = body[start:]
+            true_hash = hashlib.sha256(body).hexdigest()
+            stated = hub.stated_hashes.get(unquote(self.path).lstrip("/"), true_hash)
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(part)))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            self.send_header("ETag", f'"{stated}"')
+            self.send_header("X-Linked-Etag", f'"{stated}"')
+            self.send_header("X-Linked-Size", str(len(body)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.end_headers()
+            if with_body:
+                self._send(part)
+
+        def _send(self, part: bytes) -> None:
+            threading.Event().wait(hub.slowness_s)
+            if hub.cuts_left > 0:
+                hub.cuts_left -= 1
+                self.wfile.write(part[: len(part) // 2])
+                self.close_connection = True
+            else:
+                self.wfile.write(part)
+
+        def _refuse(self, status: int) -> None:
+            self.send_response(status)
+            if status == 404:
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
