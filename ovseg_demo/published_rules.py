@@ -85,8 +85,9 @@ def merge_published(
     weights = probabilities
     if rule == "published-demo":
         columns = demo_names(names)
-        weights = keep_picked(probabilities, rival=len(columns) == 2 and columns[1] == OTHERS)
         soft = hard_masks(soft, mask_threshold)
+        has_pixels = soft.flatten(1).any(dim=1, keepdim=True)  # a mask without pixels must not be picked
+        weights = keep_picked(probabilities * has_pixels, rival=len(columns) == 2 and columns[1] == OTHERS)
     elif rule != "benchmark":
         raise ValueError(f"There is no published rule {rule!r}; choose 'benchmark' or 'published-demo'.")
     labels = label_map(weights, soft, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -33,6 +33,7 @@ def crop_step_by_step(image: np.ndarray, mask: np.ndarray, recipe: CropRecipe) -
     return functional.interpolate(batch, (recipe.size, recipe.size), mode="bicubic", align_corners=False)[0]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.integers(1, 30),

@@ -43,7 +43,7 @@ _INSIDE_DETECTRON2 = "clip_adapter.clip_model."
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 _OTHER_KINDS = {
     "visual.layer1.": "a CLIP with a ResNet, which has no patches to put prompts on",
-    "visual.trunk.": "an open_clip model with a tower of timm",
+    "visual.trunk.": "an ovseg-mini without its config.json, or an open_clip model with a tower of timm",
     "vision_model.": "a CLIP of the transformers package",
     "image_encoder.": "a Segment Anything model",
     "backbone.": "a segmenter without CLIP",
@@ -54,7 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read a file of any known form.
 
     Returns:
-        The weights under OpenAI's names as float32, mask prompts included.
+        The weights as float32, without what a form wraps around their names. For a CLIP these are OpenAI's
+        names, mask prompts included; whether they are a CLIP's, `build_clip` finds out.
 
     Raises:
         CheckpointError: the file cannot be read, is cut short or damaged, holds no CLIP, or has weights that
@@ -85,6 +86,7 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
     Raises:
         CheckpointError: weights are missing, unknown or of a shape that does not fit the others.
     """
+    _refuse_other_kinds(weights, source)
     shape = ClipShape.of(weights, source)
     with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
         clip = shape.build()
@@ -220,13 +222,17 @@ def _clip_entries(content: object, path: Path) -> dict[str, Any]:
         inner = {k: v for k, v in entries.items() if k.startswith(_INSIDE_DETECTRON2)}
         entries = {key.removeprefix(_INSIDE_DETECTRON2): value for key, value in inner.items()}
     entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}
-    for start, kind in _OTHER_KINDS.items():
-        if alien := [key for key in entries if key.startswith(start)]:
-            raise CheckpointError(f"{_named(path)} is {kind}: it has {_some(alien)}.")
     if not any(key.startswith("visual.") for key in entries):
+        _refuse_other_kinds(entries, path)
         found = _some(list(entries)) or "none"
         raise CheckpointError(f"{_named(path)} holds no CLIP image tower: its entries are {found}.")
     return entries
+
+
+def _refuse_other_kinds(entries: Iterable[str], path: Path) -> None:
+    for start, kind in _OTHER_KINDS.items():
+        if alien := [key for key in entries if key.startswith(start)]:
+            raise CheckpointError(f"{_named(path)} is {kind}: it has {_some(alien)}.")
 
 
 def _read_file(path: Path) -> object:
@@ -246,7 +252,8 @@ def _read_file(path: Path) -> object:
         if head.startswith(b"PK") and _is_torchscript(path):
             return read_torchscript(path)
         if head.startswith((b"PK", b"\x80")):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # given a path, torch would go by the ending of its name
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "truncated" not in str(error):
             raise CheckpointError(

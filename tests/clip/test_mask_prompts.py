@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -75,6 +75,7 @@ def test_patches_are_counted_row_by_row():
     assert token_mask(masks, 4).tolist() == [[0, 0, 0, 0, 0, 1]]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.floats(0, 1), st.integers(0, 9))
 def test_the_token_mask_is_the_rounded_up_mean_of_the_pixels(count, density, seed):
     masks = (torch.rand(count, 16, 16, generator=torch.Generator().manual_seed(seed)) < density).float()
