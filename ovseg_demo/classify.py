@@ -46,7 +46,9 @@ class Classifier:
     def __init__(self, clip: MaskAdaptedCLIP) -> None:
         self.clip = clip
         self.merge_settings = MergeSettings(**clip.calibration)
-        self._texts: dict[tuple[str, str], Features] = {}
+        self._texts: dict[tuple[str, str], Features] = {
+            key: feature.cpu().numpy() for key, feature in clip.known_names.items()
+        }
 
     def embed(self, image: NDArray[np.uint8], proposals: Proposals) -> PhotoFeatures:
         """Embed every proposal of an image and the image as a whole.

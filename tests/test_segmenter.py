@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape, MiniTextTower
+from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
+from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import ImageError, VocabularyError
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.result import Segmentation

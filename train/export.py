@@ -13,8 +13,16 @@ from torch import Tensor
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.checkpoints import write_checkpoint
-from ovseg_demo.clip.mini import MiniImageTower, MiniShape, MiniTextTower, shape_record
+from ovseg_demo.clip.mini import (
+    KNOWN_NAMES,
+    MiniImageTower,
+    MiniShape,
+    shape_record,
+)
+from ovseg_demo.clip.minilm import MiniTextTower, text_digest
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
+from ovseg_demo.published_rules import OTHERS
+from ovseg_demo.vocabulary import PRESETS, Vocabulary
 
 
 def save_mini(
@@ -66,6 +74,19 @@ def write_hashes(folder: Path) -> None:
         for path in sorted(folder.glob("*.safetensors"))
     ]
     write_text(folder / "SHA256SUMS", "".join(lines))
+
+
+def save_known_names(
+    folder: Path, clip: MaskAdaptedCLIP, templates: Literal["vild", "single"] = "vild"
+) -> None:
+    """Keep the features of every preset's names beside the weights of an ovseg-mini."""
+    names = sorted({word for key in PRESETS for word in Vocabulary.preset(key).prompts} | {OTHERS})
+    features = {templates: clip.encode_text(names, templates).half().contiguous()}
+    notes = {"names": json.dumps(names), "text_tower": text_digest(cast(MiniTextTower, clip.text_tower))}
+    path = folder / KNOWN_NAMES
+    save_file(features, path.with_suffix(".part"), metadata=notes)
+    path.with_suffix(".part").replace(path)
+    write_hashes(folder)
 
 
 def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> Path:

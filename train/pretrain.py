@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from ovseg_demo.clip.mini import TEXT_WIDTH, MiniImageTower, MiniShape
+from ovseg_demo.clip.mini import MiniImageTower, MiniShape
+from ovseg_demo.clip.minilm import TEXT_WIDTH
 from train.checkpointing import load_training_state, save_training_state
 from train.data.sources import Photo, imagenet, read_sources
 from train.export import save_mini
@@ -44,8 +45,10 @@ class PretrainSettings:
     """Folder for kept features, checkpoints and the log."""
     shards: int = 5
     """Views of every photo that are kept; every second one is wide enough for its captions."""
-    steps: int = 1300
+    steps: int = 2300
     """Optimiser steps."""
+    restart: int = 1300
+    """Step at which the rate starts anew from the averaged weights and the first guess joins in."""
     wide: int = 96
     """Views per step that learn from words (and from the classifier)."""
     narrow: int = 64
@@ -54,8 +57,6 @@ class PretrainSettings:
     """Captions of other photos that each view is also told apart from."""
     rate: float = 8e-4
     """Highest learning rate."""
-    top_rate: float = 0.0
-    """Learning rate of the trunk's last block as a share of `rate`; 0 leaves it as ImageNet made it."""
     weight_decay: float = 0.1
     """AdamW's weight decay on matrices."""
     warmup: int = 100
@@ -204,12 +205,13 @@ def pretrain(settings: PretrainSettings) -> None:
 
     torch.manual_seed(settings.seed)
     model = Pretraining()
-    model.tower.trunk.load_state_dict(Teacher().trunk.state_dict())
-    model.tower.trunk.requires_grad_(False)
+    teacher = Teacher()
+    model.tower.trunk.load_state_dict(teacher.trunk.state_dict())
+    model.tower.classifier.load_state_dict(teacher.classifier.state_dict())
+    model.tower.class_text.data.copy_(bank.name_vectors[: bank.class_count])
+    for part in (model.tower.trunk, model.tower.classifier):
+        part.requires_grad_(False)
     groups = parameter_groups(model, settings.weight_decay)
-    if settings.top_rate:
-        model.tower.trunk.top.requires_grad_(True)
-        groups.append({"params": [*model.tower.trunk.top.parameters()], "share": settings.top_rate})
     optimiser = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6)
     average = Average(model, decay=0.998)
     state_path = settings.work / "state.pt"
@@ -219,10 +221,17 @@ def pretrain(settings: PretrainSettings) -> None:
     bar = tqdm(total=settings.steps, initial=step, desc="pretrain")
     started, first = time.monotonic(), step
     while step < settings.steps:
-        cosine_rate(optimiser, step, settings.steps, settings.warmup, settings.rate)
+        if step == settings.restart:
+            model = average.copy_into(model)
+            average = Average(model, decay=0.998)
+            optimiser = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6)
+        start, end = (0, settings.restart) if step < settings.restart else (settings.restart, settings.steps)
+        cosine_rate(optimiser, step - start, end - start, settings.warmup, settings.rate)
         loss, parts = training_loss(model, bank, draw_batch(shards, photos, bank, step, settings), settings)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
+        if step < settings.restart:
+            model.tower.first_guess.weight.grad = None
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         average.update(model)

