@@ -1,13 +1,8 @@
 """SAM's mask decoder for many single-point prompts on one image, without the repeated work.
 
 The published decoder copies the image embedding for every prompt and projects each copy. Here the same
-weights are walked through with two identities, so that the result differs by rounding only:
-
-- in the first layer all prompts still see the same image, so its projections are computed once;
-- later, where every prompt has its own image tokens, the few (seven) prompt tokens are projected into the
-  image's space instead of thousands of image tokens into the attention's: (x Wk) q = x (Wk q).
-
-Masks are read out only for prompts whose predicted quality is worth it.
+submodules are walked through so that work on the image is shared or avoided (see cross_attention.py); the
+result differs by rounding only. Masks are drawn only for prompts whose predicted quality is worth it.
 """
 
 from __future__ import annotations
@@ -19,17 +14,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovseg_demo.proposals.cross_attention import (
+    own_image_sees_tokens,
+    shared_image_sees_tokens,
+    split_heads,
+    tokens_see_own_image,
+    tokens_see_shared_image,
+)
+
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """One image as the decoder sees it; N = height * width tokens of 256 channels, row-major.
+    """One image as the decoder sees it; N = height * width tokens of C channels, row-major.
 
     Attributes:
         height, width: the token grid.
         tokens: (1, N, C) embedding plus the "no mask prompt" vector.
         positional: (1, N, C) positional encoding.
-        first_keys, first_values: (1, heads, N, C') projections for the first layer's token-to-image attention.
-        first_queries: (1, N, C'') projection for its image-to-token attention.
+        first_keys, first_values: (1, H, N, c) for the first layer's token-to-image attention.
+        first_queries: (1, N, H * c) for its image-to-token attention.
     """
 
     height: int
@@ -46,9 +49,9 @@ class Decoded:
     """A batch of B decoded point prompts, before any mask is drawn.
 
     Attributes:
-        quality: (B, 3) float32, predicted IoU of the three masks.
-        mask_vectors: (B, 3, C/8) float32, the vectors that select the masks from the upscaled image.
-        image_tokens: (B, N, C) the image as changed by each prompt.
+        quality: (B, 3) float32, predicted IoU of the three masks: part, object, whole in no fixed order.
+        mask_vectors: (B, 3, C / 8) float32, the vectors that select the masks from the upscaled image.
+        image_tokens: (B, N, C), the image as changed by each prompt.
         height, width: its token grid.
     """
 
@@ -60,7 +63,7 @@ class Decoded:
 
 
 class PointDecoder:
-    """Batched decoding of positive points with the weights of a SAM or MobileSAM.
+    """Batched decoding of single points with the weights of a SAM or MobileSAM.
 
     Args:
         prompt_encoder: the package's PromptEncoder.
@@ -73,34 +76,31 @@ class PointDecoder:
         self._decoder = mask_decoder
         self._layers = list(mask_decoder.transformer.layers)
         self._dtype = dtype
-        self._norms = [
-            (layer.norm4.weight.to(dtype), layer.norm4.bias.to(dtype), layer.norm4.eps) for layer in self._layers
-        ]
+        self._norms = [_norm_parameters(layer.norm4, dtype) for layer in self._layers]
         self._upscale = _Upscaling(mask_decoder.output_upscaling, dtype)
 
     def prepare(self, embedding: Tensor) -> ImageTokens:
         """Project the image once.
 
         Args:
-            embedding: (1, C, h, w) from the image encoder. h and w may be less than the encoder's full grid
-                when the padded part has been cut off.
+            embedding: (1, C, h, w) from the image encoder; h and w may be less than the encoder's full grid
+                when there is no padding.
         """
         _, channels, height, width = embedding.shape
         bare = self._prompts.no_mask_embed.weight.reshape(1, channels, 1, 1)
-        full = self._prompts.get_dense_pe()[..., :height, :width]
         tokens = (embedding.float() + bare).flatten(2).transpose(1, 2)
-        positional = full.flatten(2).transpose(1, 2)
-        first = self._layers[0]
-        to_image, to_tokens = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+        positional = self._prompts.get_dense_pe()[..., :height, :width].flatten(2).transpose(1, 2)
         located = tokens + positional
+        to_image = self._layers[0].cross_attn_token_to_image
+        to_tokens = self._layers[0].cross_attn_image_to_token
         return ImageTokens(
-            height=height,
-            width=width,
-            tokens=tokens.to(self._dtype).contiguous(),
-            positional=positional.to(self._dtype).contiguous(),
-            first_keys=_heads(to_image.k_proj(located), to_image.num_heads).to(self._dtype).contiguous(),
-            first_values=_heads(to_image.v_proj(tokens), to_image.num_heads).to(self._dtype).contiguous(),
-            first_queries=to_tokens.q_proj(located).to(self._dtype).contiguous(),
+            height,
+            width,
+            tokens=self._stored(tokens),
+            positional=self._stored(positional),
+            first_keys=self._stored(split_heads(to_image.k_proj(located), to_image.num_heads)),
+            first_values=self._stored(split_heads(to_image.v_proj(tokens), to_image.num_heads)),
+            first_queries=self._stored(to_tokens.q_proj(located)),
         )
 
     def decode(self, image: ImageTokens, points: Tensor) -> Decoded:
@@ -114,25 +114,19 @@ class PointDecoder:
         fixed = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
         prompt = torch.cat([fixed.expand(len(points), -1, -1), sparse], dim=1)
 
-        queries, keys = prompt, image.tokens
-        for level, layer in enumerate(self._layers):
-            queries = self._self_attention(layer, queries, prompt)
-            located = None if level == 0 else keys + image.positional
-            attend = layer.cross_attn_token_to_image
-            if located is None:
-                queries = queries + _attend_to_shared(attend, queries + prompt, image.first_keys, image.first_values)
-            else:
-                queries = queries + _attend_to_image(attend, queries + prompt, located, keys)
-            queries = layer.norm3((normed := layer.norm2(queries)) + layer.mlp(normed))
-            keys = self._update_image(level, image, keys, located, queries, queries + prompt)
+        tokens, content = self._first_layer(image, prompt)
+        for level in range(1, len(self._layers)):
+            tokens, content = self._later_layer(level, image, prompt, tokens, content)
         final = self._decoder.transformer
-        seen = _attend_to_image(final.final_attn_token_to_image, queries + prompt, keys + image.positional, keys)
-        queries = final.norm_final_attn(queries + seen)
+        located = content + image.positional
+        seen = tokens_see_own_image(final.final_attn_token_to_image, tokens + prompt, located, content)
+        tokens = final.norm_final_attn(tokens + seen)
 
-        quality = self._decoder.iou_prediction_head(queries[:, 0])
-        heads = self._decoder.output_hypernetworks_mlps
-        vectors = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(heads) if i > 0], dim=1)
-        return Decoded(quality[:, 1:], vectors, keys, image.height, image.width)
+        quality = self._decoder.iou_prediction_head(tokens[:, 0])
+        # Mask 0 is the answer to several points at once; masks 1 to 3 are those to a single one.
+        heads = list(self._decoder.output_hypernetworks_mlps)
+        vectors = [head(tokens[:, 1 + i]) for i, head in enumerate(heads) if i > 0]
+        return Decoded(quality[:, 1:], torch.stack(vectors, dim=1), content, image.height, image.width)
 
     def masks(self, decoded: Decoded, rows: Tensor) -> Tensor:
         """Draw the three masks of some prompts.
@@ -144,84 +138,46 @@ class PointDecoder:
             (R, 3, 4 * height, 4 * width) float32 logits.
         """
         upscaled = self._upscale(decoded.image_tokens[rows])
-        return self._upscale.read(upscaled, decoded.mask_vectors[rows], decoded.height, decoded.width)
+        flat = upscaled.flatten(1, 3)
+        logits = decoded.mask_vectors[rows].to(flat.dtype) @ flat.transpose(1, 2)
+        # Each image token holds 2 x 2 cells of 2 x 2 cells: put their rows and columns back in order.
+        logits = logits.view(len(rows), -1, decoded.height, decoded.width, 2, 2, 2, 2)
+        logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return logits.reshape(len(rows), -1, 4 * decoded.height, 4 * decoded.width).float()
 
-    def _self_attention(self, layer: Any, queries: Tensor, prompt: Tensor) -> Tensor:
-        if layer.skip_first_layer_pe:
-            attended = layer.self_attn(q=queries, k=queries, v=queries)
-        else:
-            located = queries + prompt
-            attended = queries + layer.self_attn(q=located, k=located, v=queries)
-        normed: Tensor = layer.norm1(attended)
-        return normed
+    def _first_layer(self, image: ImageTokens, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer in which all prompts see the same image; it ends with (B, T, C) and (B, N, C)."""
+        layer = self._layers[0]
+        tokens = layer.norm1(layer.self_attn(q=prompt, k=prompt, v=prompt))
+        attend = layer.cross_attn_token_to_image
+        seen = tokens_see_shared_image(attend, tokens + prompt, image.first_keys, image.first_values)
+        tokens = _rest_of_token_update(layer, tokens + seen)
+        attend = layer.cross_attn_image_to_token
+        change = shared_image_sees_tokens(attend, tokens + prompt, tokens, image.first_queries)
+        return tokens, self._add(0, image.tokens, change)
 
-    def _update_image(
-        self, level: int, image: ImageTokens, keys: Tensor, located: Tensor | None, queries: Tensor, located_q: Tensor
-    ) -> Tensor:
-        """Image tokens attend to prompt tokens: keys (1 or B, N, C) -> (B, N, C)."""
-        attend = self._layers[level].cross_attn_image_to_token
-        heads = attend.num_heads
-        batch, count, channels = queries.shape
-        k = _heads(attend.k_proj(located_q), heads)  # (B, heads, T, c)
-        v = _heads(attend.v_proj(queries), heads)
-        scale = k.shape[-1] ** -0.5
-        if located is None:
-            # q is shared: give every head its own block of columns, so that one product serves all heads.
-            blocks = torch.zeros(batch, heads, k.shape[-1], heads, count, device=k.device)
-            index = torch.arange(heads, device=k.device)
-            blocks[:, index, :, index, :] = (k * scale).permute(1, 0, 3, 2)
-            columns = blocks.reshape(batch, heads * k.shape[-1], heads * count).to(self._dtype)
-            scores = image.first_queries.expand(batch, -1, -1) @ columns
-        else:
-            weight = attend.q_proj.weight.view(heads, -1, channels)
-            columns = torch.einsum("hce,bhtc->beht", weight, k * scale).reshape(batch, channels, heads * count)
-            offset = torch.einsum("hc,bhtc->bht", attend.q_proj.bias.view(heads, -1), k * scale)
-            scores = torch.baddbmm(
-                offset.reshape(batch, 1, heads * count).to(self._dtype), located, columns.to(self._dtype)
-            )
-        share = scores.view(batch, -1, heads, count).softmax(dim=-1).view(batch, -1, heads * count)
-        weight = attend.out_proj.weight.view(channels, heads, -1)
-        rows = torch.einsum("bhtc,ehc->bhte", v, weight)
-        rows[:, 0] += attend.out_proj.bias  # a head's shares sum to one, so the bias may ride on any one head
-        rows = rows.reshape(batch, heads * count, channels).to(self._dtype)
-        updated = torch.baddbmm(keys.expand(batch, -1, -1), share, rows)
-        gain, bias, eps = self._norms[level]
-        return F.layer_norm(updated, (channels,), gain, bias, eps)
+    def _later_layer(
+        self, level: int, image: ImageTokens, prompt: Tensor, tokens: Tensor, content: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A layer in which every prompt has its own image tokens."""
+        layer = self._layers[level]
+        located_tokens = tokens + prompt
+        tokens = layer.norm1(tokens + layer.self_attn(q=located_tokens, k=located_tokens, v=tokens))
+        located = content + image.positional
+        seen = tokens_see_own_image(layer.cross_attn_token_to_image, tokens + prompt, located, content)
+        tokens = _rest_of_token_update(layer, tokens + seen)
+        change = own_image_sees_tokens(layer.cross_attn_image_to_token, tokens + prompt, tokens, located)
+        return tokens, self._add(level, content, change)
 
+    def _add(self, level: int, content: Tensor, change: tuple[Tensor, Tensor]) -> Tensor:
+        """Add an attention's output, given as shares and rows, to the image tokens and normalise."""
+        shares, rows = change
+        updated = torch.baddbmm(content.expand(len(rows), -1, -1), shares, rows)
+        gain, offset, eps = self._norms[level]
+        return F.layer_norm(updated, gain.shape, gain, offset, eps)
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads * c) -> (B, heads, T, c)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _attend_to_shared(attend: Any, located: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Tokens (B, T, C) attend to one image's keys and values (1, heads, N, c)."""
-    heads = attend.num_heads
-    batch, count, _ = located.shape
-    q = _heads(attend.q_proj(located), heads).transpose(0, 1).reshape(1, heads, batch * count, -1)
-    seen = F.scaled_dot_product_attention(q.to(keys.dtype), keys, values).float()
-    seen = seen.view(heads, batch, count, -1).permute(1, 2, 0, 3).flatten(2)
-    out: Tensor = attend.out_proj(seen)
-    return out
-
-
-def _attend_to_image(attend: Any, located_q: Tensor, located: Tensor, keys: Tensor) -> Tensor:
-    """Tokens (B, T, C) attend to their own image tokens (B, N, C), projected token by token.
-
-    The key bias shifts all scores of a token alike and the softmax does not see it; the value bias passes
-    through because the shares sum to one.
-    """
-    heads = attend.num_heads
-    batch, count, channels = located_q.shape
-    q = _heads(attend.q_proj(located_q), heads)
-    weight = attend.k_proj.weight.view(heads, -1, channels)
-    rows = torch.einsum("bhtc,hce->bhte", q * q.shape[-1] ** -0.5, weight).reshape(batch, heads * count, channels)
-    share = (rows.to(located.dtype) @ located.transpose(1, 2)).softmax(dim=-1)  # (B, heads * T, N)
-    seen = (share @ keys).float().view(batch, heads, count, channels)
-    weight = attend.v_proj.weight.view(heads, -1, channels)
-    values = torch.einsum("bhte,hce->bthc", seen, weight).flatten(2) + attend.v_proj.bias
-    out: Tensor = attend.out_proj(values)
-    return out
+    def _stored(self, x: Tensor) -> Tensor:
+        return x.to(self._dtype).contiguous()
 
 
 class _Upscaling:
@@ -231,25 +187,26 @@ class _Upscaling:
         first, norm, _, second, _ = layers
         self._first = _as_matrix(first, dtype)
         self._second = _as_matrix(second, dtype)
-        self._norm = (norm.weight.to(dtype), norm.bias.to(dtype), norm.eps)
+        self._norm = _norm_parameters(norm, dtype)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """(R, N, C) -> (R, N, 4, 4, C / 8): each token becomes 2 x 2, and each of those 2 x 2 again."""
-        count, length, _ = tokens.shape
-        weight, bias = self._first
-        x = F.linear(tokens, weight, bias).view(count, length, 4, -1)
+        """(R, N, C) -> (R, N, 4, 4, C / 8): each token becomes 2 x 2 cells, and each of those 2 x 2 again."""
+        x = F.linear(tokens, *self._first).unflatten(-1, (4, -1))
         gain, offset, eps = self._norm
-        x = F.gelu(F.layer_norm(x, (x.shape[-1],), gain, offset, eps))
-        weight, bias = self._second
-        return F.gelu(F.linear(x, weight, bias)).view(count, length, 4, 4, -1)
+        x = F.gelu(F.layer_norm(x, gain.shape, gain, offset, eps))
+        return F.gelu(F.linear(x, *self._second)).unflatten(-1, (4, -1))
 
-    def read(self, upscaled: Tensor, vectors: Tensor, height: int, width: int) -> Tensor:
-        """Dot products with (R, M, C / 8) vectors, put back in image order: (R, M, 4 * height, 4 * width) float32."""
-        count, length = upscaled.shape[:2]
-        flat = upscaled.reshape(count, length * 16, -1)
-        logits = vectors.to(flat.dtype) @ flat.transpose(1, 2)
-        logits = logits.view(count, -1, height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
-        return logits.reshape(count, -1, 4 * height, 4 * width).float()
+
+def _rest_of_token_update(layer: Any, tokens: Tensor) -> Tensor:
+    """What follows a layer's token-to-image attention on the token side: norm, MLP, norm."""
+    tokens = layer.norm2(tokens)
+    out: Tensor = layer.norm3(tokens + layer.mlp(tokens))
+    return out
+
+
+def _norm_parameters(norm: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+    """Gain, offset and epsilon of a layer norm over channels."""
+    return norm.weight.to(dtype), norm.bias.to(dtype), norm.eps
 
 
 def _as_matrix(convolution: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

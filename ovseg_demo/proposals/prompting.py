@@ -89,7 +89,7 @@ class PointProposer:
         self.plan = plan
         self.side = side
         self._encode = encode
-        self._decoder = decoder
+        self.decoder = decoder
         self._device = device
 
     def stream(self, image: npt.NDArray[np.uint8]) -> Generator[float, None, Proposals]:
@@ -100,7 +100,7 @@ class PointProposer:
         yield 0.0
         with torch.inference_mode():
             pixels = self._pixels(image)
-            tokens = self._decoder.prepare(self._encode(pixels))
+            tokens = self.decoder.prepare(self._encode(pixels))
         done = _ENCODER_WORTH
         yield done / total
 
@@ -126,7 +126,7 @@ class PointProposer:
             return self._finish(found, covered, height, width)
 
     def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """Resize so that the longer side is `side` and both are multiples of 16, and normalise: (1, 3, h, w)."""
+        """(1, 3, h, w) float32, normalised; the longer side is `side` and both are multiples of 16."""
         height, width = image.shape[:2]
         scale = self.side / max(height, width)
         target = [max(16, round(length * scale / 16) * 16) for length in (height, width)]
@@ -141,13 +141,13 @@ class PointProposer:
         plan = self.plan
         scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self._device)
         # The prompt encoder adds half a pixel, as for integer pixel positions.
-        decoded = self._decoder.decode(tokens, torch.from_numpy(points).to(self._device) * scale - 0.5)
+        decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self._device) * scale - 0.5)
         promising = decoded.quality > plan.min_quality
         rows = promising.any(dim=1).nonzero()[:, 0]
         if len(rows) == 0:
             empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self._device)
             return _Candidates(empty, np.zeros(0, dtype=np.float32))
-        logits = self._decoder.masks(decoded, rows)[promising[rows]]
+        logits = self.decoder.masks(decoded, rows)[promising[rows]]
         quality = decoded.quality[rows][promising[rows]]
         steady = stability(logits)
         cells = (logits > 0).flatten(1).sum(1)

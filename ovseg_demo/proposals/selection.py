@@ -44,15 +44,16 @@ def suppress(iou: npt.NDArray[np.float32], score: npt.NDArray[np.float32], thres
 
 
 def gaps(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDArray[np.bool_]:
-    """Connected leftovers of a (h, w) coverage map with at least `min_area` cells, (G, h, w) bool, large first.
+    """Connected leftovers of a (h, w) coverage map: (G, h, w) bool, large first.
 
-    The map is opened by one cell first, so that thin seams between masks are no regions.
+    The map is opened by one cell first, so that thin seams between masks are no regions; patches of fewer
+    than `min_area` cells are left out.
     """
     import cv2
 
     free = (~covered).astype(np.uint8)
     opened = cv2.morphologyEx(free, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     areas = stats[1:, cv2.CC_STAT_AREA]
     order = [int(i) for i in np.argsort(-areas, kind="stable") if areas[i] >= min_area]
     if not order:

@@ -57,7 +57,8 @@ def _attend_in_windows(attention: Any, x: Tensor, side: int) -> Tensor:
     below, right = -height % side, -width % side
     x = F.pad(x, (0, 0, 0, right, 0, below))
     rows, columns = (height + below) // side, (width + right) // side
-    x = x.view(rows, side, columns, side, channels).transpose(1, 2).reshape(rows * columns, side * side, channels)
+    x = x.view(rows, side, columns, side, channels).transpose(1, 2)
+    x = x.reshape(rows * columns, side * side, channels)
 
     qkv = attention.qkv(attention.norm(x)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     q, k, v = qkv.split([attention.key_dim, attention.key_dim, attention.d], dim=-1)

@@ -1,0 +1,94 @@
+"""The decoder without repeated work gives what the packages' own decoders give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import segment_anything.modeling as sam_modules
+import torch
+from torch import Tensor
+
+from ovseg_demo.proposals.decoder import PointDecoder
+from ovseg_demo.proposals.mobile_sam import build_mobile_sam
+
+SIDE, HEIGHT, WIDTH = 256, 9, 16
+
+
+def of_sam() -> tuple[Any, Any]:
+    """Prompt encoder and mask decoder of segment_anything, small and random."""
+    transformer = sam_modules.TwoWayTransformer(depth=3, embedding_dim=64, num_heads=4, mlp_dim=96)
+    decoder = sam_modules.MaskDecoder(transformer_dim=64, transformer=transformer)
+    prompts = sam_modules.PromptEncoder(
+        embed_dim=64, image_embedding_size=(16, 16), input_image_size=(SIDE, SIDE), mask_in_chans=16
+    )
+    return prompts, decoder
+
+
+def of_mobile_sam() -> tuple[Any, Any]:
+    """The same of MobileSAM's package, of real size and random."""
+    parts = build_mobile_sam(SIDE)
+    return parts["prompt_encoder"], parts["mask_decoder"]
+
+
+def published(prompts: Any, decoder: Any, embedding: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and quality by the package's own decoder, which repeats the image for every prompt."""
+    count, (height, width) = len(points), embedding.shape[-2:]
+    sparse, dense = prompts(points=(points[:, None], torch.ones(count, 1)), boxes=None, masks=None)
+    return decoder(
+        image_embeddings=embedding,
+        image_pe=prompts.get_dense_pe()[..., :height, :width],
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense[..., :height, :width],
+        multimask_output=True,
+    )
+
+
+@pytest.mark.parametrize("modules", [of_sam, of_mobile_sam])
+@torch.inference_mode()
+def test_masks_and_qualities_agree_with_the_package(modules: Any) -> None:
+    torch.manual_seed(0)
+    prompts, decoder = modules()
+    # Norms that do nothing and biases that are zero would hide mistakes.
+    for parameter in decoder.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    embedding = torch.randn(1, prompts.embed_dim, HEIGHT, WIDTH)
+    points = torch.rand(5, 2) * SIDE
+
+    ours = PointDecoder(prompts, decoder, torch.float32)
+    decoded = ours.decode(ours.prepare(embedding), points)
+    logits = ours.masks(decoded, torch.arange(5))
+
+    expected_logits, expected_quality = published(prompts, decoder, embedding, points)
+    assert logits.shape == expected_logits.shape == (5, 3, 4 * HEIGHT, 4 * WIDTH)
+    torch.testing.assert_close(decoded.quality, expected_quality, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logits, expected_logits, atol=1e-4 * float(logits.std()), rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_prompt_gives_the_same_alone_and_in_a_batch() -> None:
+    torch.manual_seed(1)
+    ours = PointDecoder(*of_sam(), torch.float32)
+    image = ours.prepare(torch.randn(1, 64, HEIGHT, WIDTH))
+    points = torch.rand(4, 2) * SIDE
+    together = ours.decode(image, points)
+    alone = ours.decode(image, points[2:3])
+    torch.testing.assert_close(alone.quality, together.quality[2:3])
+    torch.testing.assert_close(
+        ours.masks(alone, torch.tensor([0])), ours.masks(together, torch.tensor([2])), atol=1e-5, rtol=1e-4
+    )
+
+
+@torch.inference_mode()
+def test_bfloat16_stays_close() -> None:
+    torch.manual_seed(2)
+    modules = of_sam()
+    embedding, points = torch.randn(1, 64, HEIGHT, WIDTH), torch.rand(4, 2) * SIDE
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        decoder = PointDecoder(*modules, dtype)
+        decoded = decoder.decode(decoder.prepare(embedding), points)
+        found.append(decoder.masks(decoded, torch.arange(4)))
+    exact, rounded = found
+    assert rounded.dtype == torch.float32
+    assert (exact - rounded).norm() < 0.03 * exact.norm()

@@ -1,0 +1,104 @@
+"""The default proposer on real and on hopeless pictures, with its real weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovseg_demo.errors import ProposalError
+from ovseg_demo.imaging import load_image, resize_to_side
+from ovseg_demo.proposals import Proposals, Proposer, load_proposer, propose
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def quick() -> Proposer:
+    """Small input and few points: what is tested here does not depend on either."""
+    return load_proposer("mobile-sam", size=256, density="low")
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return resize_to_side(load_image(EXAMPLES / "dogs.jpg"), 320)
+
+
+@pytest.fixture(scope="module")
+def found(quick: Proposer, photo: np.ndarray) -> Proposals:
+    return propose(quick, photo)
+
+
+def test_a_photo_is_covered_by_masks_of_its_own_size(found: Proposals, photo: np.ndarray) -> None:
+    assert len(found) >= 5
+    assert found.masks.shape[1:] == photo.shape[:2]
+    assert found.masks.any(axis=0).mean() > 0.8
+    assert ((found.quality > 0) & (found.quality <= 1)).all()
+    area = found.masks.sum(axis=(1, 2))
+    assert (np.diff(area) <= 0).all()
+    for mask, (left, top, right, bottom) in zip(found.masks, found.boxes, strict=True):
+        assert mask[top:bottom, left:right].sum() == mask.sum()
+
+
+def test_the_same_photo_gives_the_same_masks(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
+    again = propose(quick, photo)
+    np.testing.assert_array_equal(again.masks, found.masks)
+    np.testing.assert_array_equal(again.quality, found.quality)
+
+
+def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: np.ndarray) -> None:
+    steps = quick.stream(photo)
+    fractions = [next(steps) for _ in range(4)]
+    assert fractions[0] == 0
+    assert fractions == sorted(set(fractions))
+    assert fractions[-1] < 1
+    steps.close()
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (2, 3), (37, 501)])
+def test_pictures_of_any_shape_give_masks_of_that_shape(quick: Proposer, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    proposals = propose(quick, image)
+    assert proposals.masks.shape[1:] == shape
+    assert proposals.masks.any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_one_colour_is_no_error(quick: Proposer, value: int) -> None:
+    proposals = propose(quick, np.full((60, 80, 3), value, dtype=np.uint8))
+    assert proposals.masks.shape[1:] == (60, 80)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 5), dtype=np.uint8), r"not uint8 \(4, 5\)"),
+        (np.zeros((4, 5, 4), dtype=np.uint8), r"not uint8 \(4, 5, 4\)"),
+        (np.zeros((4, 5, 3), dtype=np.float32), r"not float32 \(4, 5, 3\)"),
+        (np.zeros((0, 5, 3), dtype=np.uint8), r"at least one pixel.*\(0, 5, 3\)"),
+        ("photo.jpg", "not str"),
+    ],
+)
+def test_what_is_no_picture_gets_a_sentence(quick: Proposer, image: np.ndarray, message: str) -> None:
+    with pytest.raises(ProposalError, match=message):
+        propose(quick, image)
+
+
+def test_loading_pulls_in_neither_a_server_nor_a_warning() -> None:
+    code = (
+        "import sys; from ovseg_demo.proposals import load_proposer; "
+        "assert 'torch' not in sys.modules, 'torch is imported before a proposer is loaded'; "
+        "load_proposer('mobile-sam'); "
+        "found = {'fastapi', 'uvicorn', 'hydra', 'gradio'} & set(sys.modules); "
+        "assert not found, found"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=900, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""

@@ -1,0 +1,99 @@
+"""Published SAM checkpoints: a small one of the same make runs, a wrong one says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ovseg_demo.errors import CheckpointError, SettingsError, UnknownModelError
+from ovseg_demo.proposals import load_proposer, propose
+from ovseg_demo.proposals.prompting import PromptPlan
+from ovseg_demo.proposals.sam import SHAPES, PaddedEncoder, SamShape, build_sam, load_sam
+
+TINY = SamShape(width=16, depth=2, heads=2, global_blocks=(1,))
+EAGER = PromptPlan(coarse=4, refine=2, min_quality=-9, min_stability=-1, max_overlap=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict with the keys of SAM, for an encoder that is small and random."""
+    torch.manual_seed(0)
+    state = {key: torch.randn(value.shape) * 0.1 for key, value in build_sam(TINY).state_dict().items()}
+    path = tmp_path_factory.mktemp("sam") / "tiny.pth"
+    torch.save(state, path)
+    return path
+
+
+def test_a_checkpoint_of_sams_make_proposes_masks(checkpoint: Path) -> None:
+    proposer = load_sam("sam-vit-b", checkpoint, device=torch.device("cpu"), plan=EAGER, shape=TINY)
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    proposals = propose(proposer, image)
+    assert proposer.name == "sam-vit-b"
+    assert len(proposals) > 0
+    assert proposals.masks.shape[1:] == (30, 40)
+
+
+def test_padding_is_cut_off_again() -> None:
+    torch.manual_seed(0)
+    seen: list[torch.Tensor] = []
+
+    def encoder(square: torch.Tensor) -> torch.Tensor:
+        seen.append(square)
+        return torch.nn.functional.avg_pool2d(square, 16)
+
+    module = torch.nn.Module()
+    module.forward = encoder
+    pixels = torch.randn(1, 3, 512, 1024)
+    embedding = PaddedEncoder(module)(pixels)
+    assert seen[0].shape == (1, 3, 1024, 1024)
+    assert not seen[0][:, :, 512:].any()
+    torch.testing.assert_close(embedding, torch.nn.functional.avg_pool2d(pixels, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("sam-vit-b", 93_735_472), ("sam-vit-l", 312_342_832), ("sam-vit-h", 641_090_608)],
+)
+def test_the_three_sizes_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in build_sam(SHAPES[name]).parameters()) == parameters
+
+
+def test_another_models_weights_are_refused_by_their_first_wrong_key(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="image_encoder") as error:
+        load_proposer("sam-vit-b", weights=checkpoint)
+    assert str(checkpoint) in str(error.value)
+    state = torch.load(checkpoint, weights_only=True)
+    del state["mask_decoder.iou_token.weight"]
+    torch.save(state, tmp_path / "lacking.pth")
+    with pytest.raises(CheckpointError, match=r"it lacks mask_decoder\.iou_token\.weight"):
+        load_sam("sam-vit-b", tmp_path / "lacking.pth", device=torch.device("cpu"), plan=EAGER, shape=TINY)
+    with pytest.raises(CheckpointError, match="nothing called"):
+        load_proposer("mobile-sam", weights=checkpoint)
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.pth"
+    text.write_text("not weights")
+    with pytest.raises(CheckpointError, match="damaged or no PyTorch checkpoint"):
+        load_proposer("sam-vit-b", weights=text)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="no plain state dict"):
+        load_proposer("sam-vit-b", weights=tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="Cannot read"):
+        load_proposer("sam-vit-b", weights=tmp_path / "missing.pth")
+
+
+def test_wrong_requests_say_what_there_is() -> None:
+    with pytest.raises(UnknownModelError, match=r"'sam-vit-x'.*mobile-sam"):
+        load_proposer("sam-vit-x")
+    with pytest.raises(SettingsError, match=r"'dense'.*low, normal, high"):
+        load_proposer("mobile-sam", density="dense")
+    with pytest.raises(SettingsError, match="size 500 must be a multiple of 16"):
+        load_proposer("mobile-sam", size=500)
+    with pytest.raises(SettingsError, match="1024 only, not 512"):
+        load_proposer("sam-vit-b", size=512)
