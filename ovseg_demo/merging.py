@@ -27,8 +27,8 @@ class MergeSettings:
     """How strongly a small region is preferred to a large one that is as sure."""
     quality_power: float = 1.0
     """How strongly a proposal's own quality counts."""
-    least_confidence: float = 0.5
-    """A region is given its best word only if that beats everything hidden with this probability."""
+    claim_bias: float = 1.0
+    """Added to a region's log-odds for its best found word; the word claims the region where that is above 0."""
     found_bias: float = 0.0
     """Added to the evidence for a word; it is found where the evidence is above 0."""
     found_region_weight: float = 1.0
@@ -143,21 +143,25 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     """The default rule.
 
     1. A class is *found* if the evidence of its best region and of the whole photo is strong enough.
-    2. Each region takes its most probable found class, or none if hidden names outweigh it.
+    2. Each region takes its most probable found class, or none if hidden names outweigh it too much. The best
+       region of a found class is not lost to hidden names.
     3. Each pixel belongs to the covering region of the most support:
        support = probability x quality^a x area_fraction^-b. Regions that nothing claims take no pixels.
     """
     settings = settings or MergeSettings()
     evidence = presence_evidence(scores, settings)
     found = evidence > 0
-    own = probabilities(scores.typed, scores.hidden)
     region_class = np.zeros(len(proposals), dtype=np.int64)
     region_confidence = np.zeros(len(proposals), dtype=np.float32)
     if found.any() and len(proposals):
-        claims = np.where(found, own, 0.0)
-        region_confidence = claims.max(axis=1).astype(np.float32)
-        claimed = region_confidence >= settings.least_confidence
-        region_class = np.where(claimed, claims.argmax(axis=1) + 1, 0)
+        odds = np.where(found, log_odds(scores.typed, scores.hidden), -np.inf) + settings.claim_bias
+        best = odds.argmax(axis=1)
+        claimed = odds.max(axis=1) > 0
+        for c in np.flatnonzero(found):
+            own = np.where(best == c, odds[:, c], -np.inf)
+            claimed[own.argmax()] |= bool(np.isfinite(own.max()))
+        region_class = np.where(claimed, best + 1, 0)
+        region_confidence = _sigmoid(odds.max(axis=1))
     label_map, region_map = paint(proposals, region_class, region_confidence, settings)
     # A class that ends up without a pixel was outdone everywhere: it is not shown as found.
     present = np.isin(np.arange(1, len(found) + 1), label_map)
@@ -167,9 +171,13 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
         region_class=region_class,
         region_confidence=region_confidence,
         found=found & present,
-        confidence=np.asarray(1 / (1 + np.exp(-evidence)), dtype=np.float32),
-        probabilities=own,
+        confidence=_sigmoid(evidence),
+        probabilities=probabilities(scores.typed, scores.hidden),
     )
+
+
+def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(values, -60, 60))), dtype=np.float32)
 
 
 def paint(

@@ -1,0 +1,179 @@
+"""Choose the numbers of the default merge rule for a model, on photos that may be trained on.
+
+    python -m train.calibrate --model checkpoints/ovseg-mini --arms vanilla adapted --proposals-cache runs/proposals
+
+1. Presence. Each photo of COCO train2017 is asked for names it shows and names it does not, as in
+   train/absent_words.py. A logistic regression on two numbers per name, the log-odds of its best region and of
+   the whole photo against the hidden names, says whether it is there; its bias is set where both goals (85 % of
+   present names found, 80 % of absent ones not) are passed by the same margin.
+2. Claims. Among a few values the one with the best mIoU over the names that are there, pixels without an
+   instance counting as background.
+
+The numbers go into config.json beside the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ovseg_demo.classify import Classifier
+from ovseg_demo.clip import load_clip
+from ovseg_demo.devices import fast_dtype
+from ovseg_demo.imaging import resize_to_side
+from ovseg_demo.merging import MergeSettings, Scores, log_odds, merge_default
+from ovseg_demo.proposals import Proposals, load_proposer, propose
+from ovseg_demo.settings import Settings
+from ovseg_demo.vocabulary import Vocabulary
+from train.absent_words import GOALS, AbsentWordsSettings, Question, ask
+from train.data.truth import TruthPhoto, TruthSet
+from train.evaluate import read_data_set
+from train.export import read_config, write_text
+from train.options import DEFAULT_DATA, run_command
+from train.proposers import KeptProposals
+from train.walk import spread
+
+CLAIM_BIASES = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)
+SPECIFICITIES = (0.0, 0.15, 0.35)
+
+
+@dataclass(frozen=True)
+class CalibrateSettings:
+    """Choose the numbers of the default merge rule and write them beside the weights."""
+
+    model: Path = Path("checkpoints/ovseg-mini")
+    """Folder of an ovseg-mini; its config.json is written."""
+    arms: tuple[str, ...] = ("vanilla", "adapted")
+    """Arms to calibrate."""
+    data_set: str = "coco-train-official"
+    """Data set with complete instances that may be tuned on."""
+    data: Path = DEFAULT_DATA
+    """Folder that holds the data folders."""
+    proposals_cache: Path | None = None
+    """Folder that keeps the proposals of each photo between runs."""
+    photos: int = 0
+    """Only so many photos, spread evenly; 0 = all."""
+    seed: int = 0
+    """Of the names asked for."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photo under one arm, scored for the names it is asked for."""
+
+    question: Question
+    scores: Scores
+    proposals: Proposals
+    labels: NDArray[np.uint8]
+    """(h, w) at the working size: 0 = none of the asked names, i = the i-th of `question.asked`."""
+
+
+def examples(truth: TruthSet, arm: str, settings: CalibrateSettings) -> Iterator[Example]:
+    """Score every photo for its question."""
+    clip = load_clip(settings.model, weights="vanilla" if arm == "vanilla" else "adapted")
+    classifier = Classifier(clip.compute_in(fast_dtype(torch.device("cpu"))))
+    proposer = KeptProposals(load_proposer(Settings.proposer), settings.proposals_cache)
+    asking = AbsentWordsSettings(seed=settings.seed)
+    for photo in tqdm(spread(truth.photos, settings.photos), desc=arm, disable=None):
+        question = ask(photo, len(truth.classes), asking)
+        if not question.present:
+            continue
+        image = resize_to_side(photo.read(), Settings.max_side_px)
+        proposals = propose(proposer, image).best(Settings.max_regions)
+        if not len(proposals):
+            continue
+        vocabulary = Vocabulary.of([truth.classes[i] for i in question.asked])
+        scores = classifier.score(classifier.embed(image, proposals), vocabulary, "vild")
+        yield Example(question, scores, proposals, _labels(photo, question, image.shape[:2]))
+
+
+def _labels(photo: TruthPhoto, question: Question, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    places = np.zeros(256, dtype=np.uint8)
+    for place, index in enumerate(question.asked, start=1):
+        places[index] = place
+    labels = places[photo.read_labels()]
+    return np.asarray(cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def fit_presence(asked: list[Example], start: MergeSettings) -> MergeSettings:
+    """Weights and bias of the evidence for a word (step 1)."""
+    best = [log_odds(e.scores.typed, e.scores.hidden).max(axis=0) for e in asked]
+    photo = [log_odds(e.scores.photo_typed, e.scores.photo_hidden) for e in asked]
+    there = np.concatenate([[i in e.question.present for i in e.question.asked] for e in asked])
+    facts = np.stack([np.concatenate(best), np.concatenate(photo), np.ones(len(there))], axis=1)
+    weights = logistic_regression(facts, there.astype(float))
+    evidence = facts @ weights
+    goals = GOALS["present_found"] / 100, GOALS["absent_not_found"] / 100
+
+    def margin(threshold: float) -> float:
+        found = evidence > threshold
+        return min(found[there].mean() - goals[0], (~found[~there]).mean() - goals[1])
+
+    threshold = max(np.quantile(evidence, np.linspace(0.02, 0.98, 193)), key=margin)
+    return replace(
+        start,
+        found_region_weight=round(float(weights[0]), 4),
+        found_photo_weight=round(float(weights[1]), 4),
+        found_bias=round(float(weights[2] - threshold), 4),
+    )
+
+
+def logistic_regression(facts: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of a logistic regression, a small ridge on each, by Newton's method.
+
+    Args:
+        facts: (n, k), a column of ones among them for a bias.
+        truth: (n,) of 0 and 1.
+    """
+    weights = np.zeros(facts.shape[1])
+    ridge = 1e-2 * np.eye(facts.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(facts @ weights, -60, 60)))
+        slope = facts.T @ (truth - chance) - ridge @ weights
+        curve = (facts * (chance * (1 - chance))[:, None]).T @ facts + ridge
+        weights = weights + np.linalg.solve(curve, slope)
+    return weights
+
+
+def fit_claims(asked: list[Example], start: MergeSettings) -> MergeSettings:
+    """The claim bias and the specificity of the best mIoU (step 2)."""
+    options = [replace(start, claim_bias=c, specificity=s) for c in CLAIM_BIASES for s in SPECIFICITIES]
+    return max(options, key=lambda option: mean_iou(asked, option))
+
+
+def mean_iou(asked: list[Example], settings: MergeSettings) -> float:
+    """mIoU over all names asked for: pixels of all photos together, per class."""
+    shared: dict[int, int] = {}
+    covered: dict[int, int] = {}
+    for example in asked:
+        labels = merge_default(example.scores, example.proposals, settings).label_map
+        for place, index in enumerate(example.question.asked, start=1):
+            mine, true = labels == place, example.labels == place
+            shared[index] = shared.get(index, 0) + int((mine & true).sum())
+            covered[index] = covered.get(index, 0) + int((mine | true).sum())
+    return float(np.mean([shared[i] / covered[i] for i in shared if covered[i]]))
+
+
+@torch.inference_mode()
+def calibrate(settings: CalibrateSettings) -> None:
+    """Fit each arm, print what was chosen and write it."""
+    truth = read_data_set(settings.data_set, settings.data)
+    config = read_config(settings.model)
+    for arm in settings.arms:
+        asked = list(examples(truth, arm, settings))
+        chosen = fit_claims(asked, fit_presence(asked, MergeSettings()))
+        print(f"{arm}: {len(asked)} photos, mIoU {100 * mean_iou(asked, chosen):.1f}, {chosen}")
+        config.setdefault("calibration", {})[arm] = asdict(chosen)
+    write_text(settings.model / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(calibrate, CalibrateSettings, prog="train.calibrate")
