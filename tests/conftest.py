@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.hub_server import ADDRESS, BODY, HubServer, running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,3 +19,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the data folder ../shared beside the checkout")
     return folder
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A stand-in for the model hub, which the hub's library is pointed to, with one file at `ADDRESS`."""
+    with running_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        # On a busy machine even loopback may take longer than the ten seconds after which it asks again.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 120)
+        server.put(ADDRESS, BODY)
+        yield server

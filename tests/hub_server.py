@@ -11,7 +11,23 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+from ovseg_demo.hub import HubFile
+from ovseg_demo.models import ModelEntry
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+BODY = bytes(range(256)) * 4096  # a megabyte
+SHA256 = hashlib.sha256(BODY).hexdigest()
+ADDRESS = "owner/tiny/resolve/main/weights.bin"
+
+PINNED = HubFile("owner/tiny", "weights.bin", len(BODY), sha256=SHA256)
+UNKNOWN = HubFile("owner/tiny", "weights.bin", len(BODY))
+
+
+def table(source: HubFile) -> dict[str, ModelEntry]:
+    """A table of one model, both arms of which are `source`."""
+    return {"tiny": ModelEntry("tiny", "clip", "Tiny", "MIT", {"vanilla": source, "adapted": source})}
+
 
 
 @dataclass

@@ -1,0 +1,200 @@
+"""The walls of the house: which way imports run, what loads without torch, how large a module may be."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ovseg_demo
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "ovseg_demo"
+
+# From the ground up. A module imports from the storeys below its own and, in a folder, from its neighbours.
+STOREYS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("settings", "devices", "lettering", "mask_formats", "published_rules", "result"),
+    ("imaging", "vocabulary", "hub"),
+    ("palette", "models", "hidden_names", "rendering", "cache"),
+    ("regions", "proposals", "export"),
+    ("clip", "merging"),
+    ("classify",),
+    ("segmenter",),
+    ("cli", "page"),
+    ("__main__",),
+)
+# Storeys alone would let the first of each pair know the second.
+STRANGERS = (("clip", "proposals"), ("cli", "page"))
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+WITHOUT_TORCH = (
+    "errors settings imaging vocabulary palette hub models result rendering export lettering mask_formats cli"
+)
+
+
+def room(path: Path) -> str:
+    """The module or folder, directly in the package, that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules that a file imports anywhere, in functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; write the full name"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def neighbours(path: Path) -> set[str]:
+    """The rooms of the package that a file imports from."""
+    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ovseg_demo.")}
+    known = {room(other) for other in MODULES}
+    return rooms & known
+
+
+def storey(name: str) -> int:
+    return next(level for level, names in enumerate(STOREYS) if name in names)
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_every_module_has_its_storey(path: Path) -> None:
+    assert any(room(path) in names for names in STOREYS), f"place {room(path)} in STOREYS"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_imports_run_downwards_only(path: Path) -> None:
+    mine = room(path)
+    upward = {other for other in neighbours(path) - {mine} if storey(other) >= storey(mine)}
+    assert not upward, f"{mine} may not import {upward}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_strangers_stay_strangers(path: Path) -> None:
+    for one, other in STRANGERS:
+        assert not (room(path) == one and other in neighbours(path))
+        assert not (room(path) == other and one in neighbours(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=shown)
+def test_the_package_never_imports_training_or_tests(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in ("train", "tests", "app")}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("train/**/*.py")) + MODULES, ids=shown)
+def test_gradio_is_imported_by_the_page_alone(path: Path) -> None:
+    if path.is_relative_to(PACKAGE / "page"):
+        return
+    assert not {name for name in imports(path) if name.split(".")[0] in ("gradio", "gradio_client")}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("train/**/*.py")) + MODULES, ids=shown)
+def test_no_module_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def run(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
+    return result.stdout
+
+
+@pytest.mark.parametrize("names", ["", WITHOUT_TORCH], ids=["the package alone", "its light modules"])
+def test_torch_and_gradio_are_not_loaded_for_nothing(names: str) -> None:
+    loads = "".join(f"import ovseg_demo.{name}; " for name in names.split())
+    loaded = run(f"import sys, ovseg_demo; {loads}print(*sys.modules)").split()
+    assert {"ovseg_demo", *(f"ovseg_demo.{name}" for name in names.split())} <= set(loaded)
+    assert not {"torch", "gradio", "open_clip", "transformers"} & set(loaded)
+
+
+def test_help_comes_without_torch() -> None:
+    loaded = run(
+        "import runpy, sys; sys.argv = ['ovseg_demo', '--help']\n"
+        "try: runpy.run_module('ovseg_demo', run_name='__main__')\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "print(*sys.modules)"
+    )
+    assert "usage:" in loaded
+    assert "torch" not in loaded.split()
+
+
+# --- what the package offers -----------------------------------------------------------------------------
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(ovseg_demo.__all__) == [
+        "CheckpointError",
+        "ClassResult",
+        "Comparison",
+        "DownloadError",
+        "ImageError",
+        "ModelError",
+        "OutputError",
+        "OvsegError",
+        "Progress",
+        "ProposalError",
+        "RegionResult",
+        "Segmentation",
+        "Segmenter",
+        "Settings",
+        "SettingsError",
+        "UnknownModelError",
+        "Vocabulary",
+        "VocabularyError",
+        "__version__",
+        "load_image",
+    ]
+
+
+@pytest.mark.parametrize("name", ovseg_demo.__all__)
+def test_every_public_name_can_be_had(name: str) -> None:
+    assert getattr(ovseg_demo, name) is not None
+    assert name in dir(ovseg_demo)
+
+
+def test_other_names_cannot() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        ovseg_demo.Nothing  # noqa: B018
+
+
+# --- what is installed -----------------------------------------------------------------------------------
+
+
+def test_one_opencv_wheel_is_installed_and_it_needs_no_window_system() -> None:
+    names = {str(found.metadata["Name"]).lower() for found in importlib.metadata.distributions()}
+    wheels = {name.replace("_", "-") for name in names if name.startswith("opencv")}
+    assert wheels == {"opencv-python-headless"}
+
+
+def test_what_is_required_is_bounded_on_both_sides() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = [line for line in lines if line and not line.startswith("#")]
+    assert required
+    for line in required:
+        assert re.fullmatch(r"[A-Za-z0-9_-]+(==[\d.]+|>=[\d.]+,<[\d.]+)", line), line
+    assert "torch>=2.8,<3" in required
+    assert "gradio>=6.22,<7" in required
+
+
+def test_the_readmes_test_command_guards_main() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    guard = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for command in ('pip install ".[test]"', "python -m pytest"):
+        assert command in readme
+        assert command.replace("install", "install --quiet") in guard or command in guard
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
