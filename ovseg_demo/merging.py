@@ -28,7 +28,7 @@ class MergeSettings:
     quality_power: float = 1.0
     """How strongly a proposal's own quality counts."""
     claim_bias: float = 1.0
-    """Added to a region's log-odds for its best found word; the word claims the region where that is above 0."""
+    """Added to a region's log-odds for its best found word, which claims the region where that is above 0."""
     found_bias: float = 0.0
     """Added to the evidence for a word; it is found where the evidence is above 0."""
     found_region_weight: float = 1.0

@@ -1,11 +1,11 @@
 """Choose the numbers of the default merge rule for a model, on photos that may be trained on.
 
-    python -m train.calibrate --model checkpoints/ovseg-mini --arms vanilla adapted --proposals-cache runs/proposals
+    python -m train.calibrate --model checkpoints/ovseg-mini --proposals-cache runs/proposals
 
 1. Presence. Each photo of COCO train2017 is asked for names it shows and names it does not, as in
-   train/absent_words.py. A logistic regression on two numbers per name, the log-odds of its best region and of
-   the whole photo against the hidden names, says whether it is there; its bias is set where both goals (85 % of
-   present names found, 80 % of absent ones not) are passed by the same margin.
+   train/absent_words.py. A logistic regression on two numbers per name, the log-odds of its best region and
+   of the whole photo against the hidden names, says whether it is there; its bias is set where both goals
+   (85 % of present names found, 80 % of absent ones not) are passed by the same margin.
 2. Claims. Among a few values the one with the best mIoU over the names that are there, pixels without an
    instance counting as background.
 

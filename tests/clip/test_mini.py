@@ -1,0 +1,132 @@
+"""ovseg-mini: folded norms change nothing, prompts replace blank patches only, files are checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ovseg_demo.clip import load_clip
+from ovseg_demo.clip.mini import MiniImageTower, MiniShape, PatchTrunk
+from ovseg_demo.clip.minilm import MiniTextTower
+from ovseg_demo.errors import CheckpointError
+from train.export import save_known_names, save_mini
+
+SHAPE = MiniShape(width=64, layers=3)
+
+
+@pytest.fixture(scope="module")
+def tower() -> MiniImageTower:
+    torch.manual_seed(0)
+    made = MiniImageTower(SHAPE, prompt_depth=3).eval()
+    torch.nn.init.normal_(made.first_guess.weight, std=0.1)
+    torch.nn.init.normal_(made.class_text, std=0.1)
+    return made
+
+
+@pytest.fixture
+def folder(tower: MiniImageTower, tmp_path: Path) -> Path:
+    save_mini(tmp_path, tower, torch.eye(384), "adapted", score_scale=21.0, shape=SHAPE)
+    return tmp_path
+
+
+def test_folding_the_batch_norms_changes_nothing() -> None:
+    torch.manual_seed(1)
+    trunk = PatchTrunk().eval()
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    crops = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        before = trunk(crops)
+        after = trunk.fold_batch_norms()(crops)
+    assert before.shape == (2, 1280, 7, 7)
+    assert before.std() > 0.01
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_prompts_act_where_a_patch_is_blank_and_nowhere_else(tower: MiniImageTower) -> None:
+    crops = torch.randn(2, 3, 224, 224)
+    everything, half = torch.ones(2, 49), torch.ones(2, 49)
+    half[:, 25:] = 0
+    plain = tower(crops)
+    assert torch.allclose(tower(crops, everything), plain, atol=1e-5)
+    assert not torch.allclose(tower(crops, half), plain, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_what_lies_under_a_prompt_does_not_matter_after_the_trunk(tower: MiniImageTower) -> None:
+    seen = torch.randn(1, 1280, 7, 7)
+    other = seen.clone()
+    other[:, :, 4:] = torch.randn(1, 1280, 3, 7)
+    mask = torch.ones(1, 49)
+    mask[:, 28:] = 0
+    tower.trunk.top, kept = torch.nn.Identity(), tower.trunk.top
+    try:
+        first, second = tower.from_stem(seen, mask), tower.from_stem(other, mask)
+    finally:
+        tower.trunk.top = kept
+    assert torch.allclose(first, second, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_saved_and_loaded_again_it_says_the_same(tower: MiniImageTower, folder: Path) -> None:
+    clip = load_clip(folder)
+    assert clip.name == "ovseg-mini"
+    assert clip.score_scale == 21.0
+    assert clip.has_prompts
+    crops, masks = torch.randn(3, 3, 224, 224), torch.ones(3, 224, 224)
+    wanted = torch.nn.functional.normalize(tower(crops, torch.ones(3, 49)), dim=-1)
+    assert torch.allclose(clip.encode_regions(crops, masks), wanted, atol=5e-3)  # float16 on disk
+    assert clip.encode_regions(crops[:0], masks[:0]).shape == (0, 384)
+
+
+def test_known_names_are_the_features_that_would_be_computed(folder: Path) -> None:
+    clip = load_clip(folder)
+    save_known_names(folder, clip, templates="single")
+    again = load_clip(folder)
+    key = ("traffic light", "single")
+    assert torch.allclose(again.known_names[key], clip.encode_text(["traffic light"], "single")[0], atol=1e-3)
+
+
+def test_known_names_of_another_text_tower_are_not_used(folder: Path, tower: MiniImageTower) -> None:
+    save_known_names(folder, load_clip(folder), templates="single")
+    save_mini(folder, tower, 2 * torch.eye(384), "adapted", score_scale=21.0, shape=SHAPE)
+    assert load_clip(folder).known_names == {}
+
+
+@pytest.mark.parametrize("problem", ["missing", "unknown", "shape"])
+def test_a_file_with_other_tensors_is_refused_by_name(folder: Path, problem: str) -> None:
+    path = folder / "adapted.safetensors"
+    tensors = load_file(path)
+    value = tensors.pop("visual.ln_post.weight")
+    if problem == "unknown":
+        tensors |= {"visual.ln_post.weight": value, "visual.stranger": value.clone()}
+    if problem == "shape":
+        tensors["visual.ln_post.weight"] = value[:5].clone()
+    save_file(tensors, path)
+    wanted = "visual.stranger" if problem == "unknown" else "visual.ln_post.weight"
+    with pytest.raises(CheckpointError, match=wanted):
+        load_clip(folder)
+
+
+def test_sentences_of_one_meaning_lie_close() -> None:
+    vectors = MiniTextTower().sentence_vectors(
+        ["a photo of a dog.", "a picture of a puppy.", "a tall building."]
+    )
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+
+
+def test_the_embedded_weights_are_the_ones_that_were_hashed() -> None:
+    folder = Path(__file__).resolve().parents[2] / "checkpoints" / "ovseg-mini"
+    config = json.loads((folder / "config.json").read_text())
+    sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert set(config["score_scale"]) == {p.stem for p in folder.glob("*.safetensors")} - {"names"}
+    clip = load_clip(folder / "vanilla.safetensors")
+    assert clip.weights_sha256 == sums["vanilla.safetensors"]
+    assert clip.known_names
