@@ -191,6 +191,19 @@ def test_what_is_required_is_bounded_on_both_sides() -> None:
     assert "gradio>=6.22,<7" in required
 
 
+def test_every_package_that_is_imported_is_required() -> None:
+    extras = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("optional-dependencies]")[2]
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8") + extras
+    names = re.findall(r"^[ \"]*([A-Za-z0-9_-]+)[\[=<>]", text, re.MULTILINE)
+    required = {name.lower().replace("_", "-") for name in names}
+    providers = importlib.metadata.packages_distributions()
+    files = [*MODULES, ROOT / "app.py", *sorted((ROOT / "train").rglob("*.py"))]
+    tops = {name.split(".")[0] for path in files for name in imports(path)}
+    for top in tops - set(sys.stdlib_module_names) - {"ovseg_demo", "train"}:
+        packages = {name.lower().replace("_", "-") for name in providers.get(top, [top])}
+        assert packages & required, f"{top} is imported, but nothing that is required brings it"
+
+
 def test_the_readmes_test_command_guards_main() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     guard = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
