@@ -8,7 +8,10 @@ the word lists below, made by reading the most frequent nouns of Flickr8k and CO
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 from textblob.en import tag
 from textblob.en.inflect import singularize
@@ -147,6 +150,16 @@ _WORD = re.compile(r"[a-z][a-z'-]*[a-z]$")
 _NOUN_TAGS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 
 
+@lru_cache(maxsize=1)
+def _tagger() -> Callable[..., list[tuple[str, str]]]:
+    """The package's tagger, its lexicon loaded."""
+    with warnings.catch_warnings():
+        # The package reads its lexicon from files that it leaves to the garbage collector to close.
+        warnings.simplefilter("ignore", ResourceWarning)
+        tag("dogs run")
+    return cast(Callable[..., list[tuple[str, str]]], tag)
+
+
 @lru_cache(maxsize=100_000)
 def singular(word: str) -> str:
     """The singular of a noun: "mice" -> "mouse", "jeans" -> "jeans"."""
@@ -169,7 +182,7 @@ def caption_nouns(caption: str) -> tuple[str, ...]:
     run: list[str] = []
     before = ""
     text = re.sub(r"[^\w\s'-]", " . ", caption.lower()).replace("'s ", " ")
-    for word, kind in [*tag(text, tokenize=True), (".", ".")]:
+    for word, kind in [*_tagger()(text, tokenize=True), (".", ".")]:
         if _is_noun(word, kind, before):
             # A word in -ing before a noun may be part of its name ("dining table").
             if not run and singular(word) in ING_COMPOUNDS.get(before, ()):
@@ -187,7 +200,11 @@ def _is_noun(word: str, kind: str, before: str) -> bool:
         return False
     if word.endswith("ing") and word not in THINGS_IN_ING:
         return False
-    return not (word in ALSO_VERBS and (before in DOERS or singular(before) in DOERS))
+    return not (word in ALSO_VERBS and _can_do(singular(before)))
+
+
+def _can_do(noun: str) -> bool:
+    return noun in DOERS or noun.endswith(("er", "or", "ist"))
 
 
 def _close(run: list[str], found: dict[str, None]) -> None:

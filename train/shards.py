@@ -47,6 +47,8 @@ class PairFacts:
     """Id of the photo: source and name."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in pixels of the photo as it was mined; right and bottom exclusive."""
+    photo_size: tuple[int, int]
+    """Height and width in pixels of the photo as it was mined."""
     area_fraction: float
     """Of the photo, 0..1."""
     quality: float
@@ -74,7 +76,7 @@ def shard_bytes(pairs: Iterable[Pair], *, name: str, image_format: ImageFormat =
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, pair in enumerate(pairs):
             key = f"{name}_{number:06d}"
-            facts = {**asdict(pair.facts), "box": list(pair.facts.box)}
+            facts = asdict(pair.facts)
             _add(tar, key + _ENDINGS[image_format], _image_bytes(pair.image, image_format))
             _add(tar, key + _MASK, _mask_bytes(pair.mask))
             _add(tar, key + ".json", json.dumps(facts, sort_keys=True).encode())
@@ -134,7 +136,7 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
         picture = next(parts[ending.removeprefix(".")] for ending in _ENDINGS.values() if ending[1:] in parts)
         mask = load_image(parts[_MASK.removeprefix(".")])[:, :, 0] > 0
         image = load_image(picture)
-        known = PairFacts(**{**facts, "box": tuple(facts["box"])})
+        known = PairFacts(**{**facts, "box": tuple(facts["box"]), "photo_size": tuple(facts["photo_size"])})
     except (KeyError, StopIteration, TypeError, ValueError, ImageError) as error:
         raise DataError(f"{path}: pair {key} is incomplete or damaged ({error}); mine it again.") from error
     if image.shape[:2] != mask.shape:

@@ -120,7 +120,7 @@ def confidences(regions: Features, rows: Sequence[int], lexicon: Lexicon, rules:
 
 def overlaps(masks: NDArray[np.bool_]) -> Scores:
     """(R, R) IoU among (R, H, W) masks."""
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    flat = masks.reshape(len(masks), int(np.prod(masks.shape[1:]))).astype(np.float32)
     shared = flat @ flat.T
     area = flat.sum(axis=1)
     return np.asarray(shared / np.maximum(area[:, None] + area[None] - shared, 1), dtype=np.float32)

@@ -231,6 +231,7 @@ def cut_out(
             margin=round(candidate.margin, 5),
             photo=proposals.photo,
             box=(int(left), int(top), int(right), int(bottom)),
+            photo_size=(int(mask.shape[0]), int(mask.shape[1])),
             area_fraction=round(float(mask.mean()), 5),
             quality=round(float(proposals.quality[k]), 4),
         )
