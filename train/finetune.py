@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from ovseg_demo.clip import load_clip
+from ovseg_demo.devices import fast_dtype
 from train import distributed
 from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_record
 from train.export import save_adapted
@@ -90,8 +91,8 @@ def finetune(given: FinetuneSettings) -> None:
     text = noun_text(clip, folder.nouns)
     pairs: CropPairs | StemPairs
     if hasattr(clip.image_tower, "from_stem"):
-        vanilla = load_clip(settings.model, weights="vanilla") if settings.distil else None
-        pairs = StemPairs(folder, clip, vanilla, text, settings.out)
+        vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
+        pairs = StemPairs(folder, vanilla, text, settings.out, distil=bool(settings.distil))
     else:
         pairs = CropPairs(folder, clip, jitter=settings.jitter, seed=settings.seed)
     model = Adaptation(clip, text, use_prompts=False)

@@ -64,8 +64,8 @@ class StemPairs:
 
     Args:
         folder: the mined pairs.
-        clip: the model that training starts from.
-        vanilla: the model whose opinion is distilled; None leaves that out.
+        vanilla: the vanilla model, in the number type it is fast in; its stem is everybody's stem.
+        distil: also keep what it thinks of each box unmasked.
         text: (M, D) the noun bank under vanilla.
         work: where the features are kept.
     """
@@ -73,16 +73,17 @@ class StemPairs:
     def __init__(
         self,
         folder: PairFolder,
-        clip: MaskAdaptedCLIP,
-        vanilla: MaskAdaptedCLIP | None,
+        vanilla: MaskAdaptedCLIP,
         text: Tensor,
         work: Path,
+        *,
+        distil: bool,
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
-        kept = _stem_features(folder, clip, vanilla, work)
+        kept = _stem_features(folder, vanilla, work, distil=distil)
         self.stems, self.masks, self.whole = kept["stems"], kept["masks"], kept.get("whole")
         self.text = text
-        self.scale = 0.0 if vanilla is None else vanilla.score_scale
+        self.scale = vanilla.score_scale
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The kept features of the pairs of one step."""
@@ -96,10 +97,10 @@ class StemPairs:
 
 @torch.inference_mode()
 def _stem_features(
-    folder: PairFolder, clip: MaskAdaptedCLIP, vanilla: MaskAdaptedCLIP | None, work: Path
+    folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, *, distil: bool
 ) -> dict[str, Tensor]:
-    """Stem features of every masked crop, and vanilla's features of the boxes unmasked; computed once."""
-    who = f"{folder.digest}/{_stem_digest(clip)}/{vanilla.weights_sha256 if vanilla else ''}"
+    """Stem features of every masked crop, and the model's features of the boxes unmasked; computed once."""
+    who = f"{folder.digest}/{_stem_digest(clip)}/{clip.weights_sha256 if distil else ''}"
     path = work / f"stems_{hashlib.sha256(who.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         return load_file(path)
@@ -112,8 +113,8 @@ def _stem_features(
         pixels = crops.contiguous(memory_format=torch.channels_last)
         stems.append(tower.trunk.stem(pixels).half().contiguous())
         masks.append(token_mask(torch.cat([region.masks for region in cut]), tower.patch).half())
-        if vanilla is not None:
-            whole.append(_unmasked(vanilla, pairs).half())
+        if distil:
+            whole.append(_unmasked(clip, pairs).half())
     work.mkdir(parents=True, exist_ok=True)
     kept = {"stems": torch.cat(stems), "masks": torch.cat(masks)}
     if whole:

@@ -16,6 +16,7 @@ import torch
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.mask_prompts import MaskPrompts
+from ovseg_demo.devices import fast_dtype
 from train import distributed
 from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_record
 from train.export import save_adapted
@@ -97,7 +98,8 @@ def prompt_tune(given: PromptTuneSettings) -> None:
     text = noun_text(vanilla, folder.nouns)
     pairs: CropPairs | StemPairs
     if hasattr(tower, "from_stem"):
-        pairs = StemPairs(folder, clip, vanilla if settings.distil else None, text, settings.out)
+        vanilla.compute_in(fast_dtype(torch.device(device)))
+        pairs = StemPairs(folder, vanilla, text, settings.out, distil=bool(settings.distil))
     else:
         pairs = CropPairs(folder, clip, jitter=settings.jitter, seed=settings.seed)
     model = Adaptation(clip, text, use_prompts=True)
