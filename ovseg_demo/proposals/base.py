@@ -74,7 +74,7 @@ class Proposals:
             masks: (K, H, W) bool.
             quality: (K,) float, clipped to 0..1.
         """
-        rows, columns = masks.any(axis=2), masks.any(axis=1)
+        rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
         area = np.count_nonzero(masks, axis=(1, 2))
         order = np.argsort(-area, kind="stable")
         order = order[area[order] > 0]

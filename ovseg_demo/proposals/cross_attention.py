@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, H * c) -> (B, H, T, c)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    batch, count, _ = x.shape
+    return x.view(batch, count, heads, -1).transpose(1, 2)
 
 
 def tokens_see_own_image(attend: Any, tokens: Tensor, located: Tensor, content: Tensor) -> Tensor:
@@ -102,13 +103,14 @@ def shared_image_sees_tokens(
 
 def _shares(scores: Tensor, heads: int, count: int) -> Tensor:
     """Softmax over each head's T scores: (B, N, H * T) -> the same."""
-    return scores.unflatten(-1, (heads, count)).softmax(dim=-1).flatten(-2)
+    batch, length, _ = scores.shape
+    return scores.view(batch, length, heads, count).softmax(dim=-1).view(batch, length, -1)
 
 
 def _rows(attend: Any, values: Tensor) -> Tensor:
     """Values carried through the output projection, head by head: (B, T, C) -> (B, H * T, C)."""
     v = split_heads(attend.v_proj(values), attend.num_heads)
-    weight = attend.out_proj.weight.unflatten(1, (attend.num_heads, -1))
+    weight = attend.out_proj.weight.view(values.shape[-1], attend.num_heads, -1)
     rows = torch.einsum("bhtc,ehc->bhte", v, weight)
     rows[:, 0] += attend.out_proj.bias  # a head's shares sum to one, so any one head may carry the bias
     return rows.flatten(1, 2)

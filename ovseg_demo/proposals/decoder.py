@@ -191,10 +191,11 @@ class _Upscaling:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """(R, N, C) -> (R, N, 4, 4, C / 8): each token becomes 2 x 2 cells, and each of those 2 x 2 again."""
-        x = F.linear(tokens, *self._first).unflatten(-1, (4, -1))
+        count, length, _ = tokens.shape
+        x = F.linear(tokens, *self._first).view(count, length, 4, -1)
         gain, offset, eps = self._norm
         x = F.gelu(F.layer_norm(x, gain.shape, gain, offset, eps))
-        return F.gelu(F.linear(x, *self._second)).unflatten(-1, (4, -1))
+        return F.gelu(F.linear(x, *self._second)).view(count, length, 4, 4, -1)
 
 
 def _rest_of_token_update(layer: Any, tokens: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class RectangularTinyViT(nn.Module):
         self.stem = encoder.patch_embed.seq
         self.stages = encoder.layers
         self.neck = encoder.neck
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (1, 3, H, W), H and W multiples of 16 -> (1, 256, H / 16, W / 16)."""
