@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
 from ovseg_demo.export import EXPORTS, write_comparison, write_result
-from ovseg_demo.result import ClassResult, Comparison, Segmentation, percent
+from ovseg_demo.result import Arm, ClassResult, Comparison, Segmentation, percent
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 
@@ -34,6 +34,11 @@ _PHOTO_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jfif", ".mpo"}
 )
 _MAX_LISTED = 20
+_ARMS: dict[str, tuple[Arm, ...]] = {
+    "adapted": ("adapted",),
+    "vanilla": ("vanilla",),
+    "both": ("vanilla", "adapted"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,6 +111,9 @@ def _segment(request: _Request, settings: Settings) -> int:
     segmenter = Segmenter.from_pretrained(
         request.model, proposer=request.proposer, device=request.device, settings=settings
     )
+    # Weights that are missing or wrong are told once, before the first photo.
+    for arm in _ARMS[request.weights]:
+        segmenter.classifier(arm)
     exit_code = 0
     for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True):
         try:

@@ -29,6 +29,8 @@ class MergeSettings:
     """How strongly a proposal's own quality counts."""
     claim_bias: float = 1.0
     """Added to a region's log-odds for its best found word, which claims the region where that is above 0."""
+    presence_weight: float = 0.5
+    """How much the evidence for a word counts when regions choose between found words."""
     found_bias: float = 0.0
     """Added to the evidence for a word; it is found where the evidence is above 0."""
     found_region_weight: float = 1.0
@@ -90,7 +92,10 @@ def log_odds(typed: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray
     """Log-odds of each typed name against all hidden ones: typed - log sum exp(hidden), (..., C).
 
     Other typed names take no part: whether a zebra is there does not depend on a horse being asked for.
+    Where no hidden name may compete (all of them were typed), every typed one is far above them.
     """
+    if not hidden.shape[-1]:
+        return np.asarray(typed - typed.min(axis=-1, keepdims=True) + 20, dtype=np.float32)
     top = hidden.max(axis=-1, keepdims=True)
     rivals = top + np.log(np.exp(hidden - top).sum(axis=-1, keepdims=True))
     return np.asarray(typed - rivals, dtype=np.float32)
@@ -155,13 +160,14 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     region_confidence = np.zeros(len(proposals), dtype=np.float32)
     if found.any() and len(proposals):
         odds = np.where(found, log_odds(scores.typed, scores.hidden), -np.inf) + settings.claim_bias
-        best = odds.argmax(axis=1)
-        claimed = odds.max(axis=1) > 0
+        best = (odds + settings.presence_weight * evidence).argmax(axis=1)
+        odds_of_best = np.take_along_axis(odds, best[:, None], axis=1)[:, 0].astype(np.float32)
+        claimed = odds_of_best > 0
         for c in np.flatnonzero(found):
             own = np.where(best == c, odds[:, c], -np.inf)
             claimed[own.argmax()] |= bool(np.isfinite(own.max()))
         region_class = np.where(claimed, best + 1, 0)
-        region_confidence = _sigmoid(odds.max(axis=1))
+        region_confidence = _sigmoid(odds_of_best)
     label_map, region_map = paint(proposals, region_class, region_confidence, settings)
     # A class that ends up without a pixel was outdone everywhere: it is not shown as found.
     present = np.isin(np.arange(1, len(found) + 1), label_map)

@@ -68,6 +68,14 @@ def test_one_word_that_is_not_there_claims_nothing() -> None:
     assert merged.region_class.tolist() == [0]
 
 
+def test_without_a_hidden_name_every_region_takes_its_best_word() -> None:
+    scores = scores_of([[1, 5], [9, 2]], [[], []], photo=[0, 0])
+    merged = merge_default(scores, proposals_of(WHOLE, SMALL), PLAIN)
+    assert merged.region_class.tolist() == [2, 1]
+    assert merged.found.all()
+    assert np.isfinite(merged.confidence).all()
+
+
 def test_no_proposals_give_an_empty_result() -> None:
     scores = Scores(
         np.zeros((0, 2), np.float32),

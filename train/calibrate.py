@@ -41,8 +41,9 @@ from train.options import DEFAULT_DATA, run_command
 from train.proposers import KeptProposals
 from train.walk import spread
 
-CLAIM_BIASES = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)
-SPECIFICITIES = (0.0, 0.15, 0.35)
+CLAIM_BIASES = (0.5, 1.5, 2.5)
+SPECIFICITIES = (0.15, 0.35)
+PRESENCE_WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,13 @@ def logistic_regression(facts: NDArray[np.float64], truth: NDArray[np.float64]) 
 
 
 def fit_claims(asked: list[Example], start: MergeSettings) -> MergeSettings:
-    """The claim bias and the specificity of the best mIoU (step 2)."""
-    options = [replace(start, claim_bias=c, specificity=s) for c in CLAIM_BIASES for s in SPECIFICITIES]
+    """The claim bias, specificity and presence weight of the best mIoU (step 2)."""
+    options = [
+        replace(start, claim_bias=claim, specificity=specificity, presence_weight=presence)
+        for claim in CLAIM_BIASES
+        for specificity in SPECIFICITIES
+        for presence in PRESENCE_WEIGHTS
+    ]
     return max(options, key=lambda option: mean_iou(asked, option))
 
 

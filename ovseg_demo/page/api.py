@@ -64,7 +64,7 @@ def spoken(work: Callable[P, T]) -> Callable[P, T]:
 
 def cached_file(content: bytes, name: str) -> str:
     """Path of a file in Gradio's cache, which is served to whoever got its path and emptied in time."""
-    return save_bytes_to_cache(content, name, gr.File(render=False).GRADIO_CACHE)
+    return str(save_bytes_to_cache(content, name, gr.File(render=False).GRADIO_CACHE))
 
 
 def add_endpoints(pool: ModelPool) -> None:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
+from ovseg_demo.models import MODELS
 from ovseg_demo.page.payload import photo_payload, result_payload
 from ovseg_demo.page.pool import ModelPool
-from ovseg_demo.result import Comparison, Segmentation
+from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -90,12 +91,16 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
     loading = "" if pool.has(request.model, request.proposer) else " (the first time: loading the models)"
     yield Shown(_working("Starting" + loading, 0.0) | {"photo": photo_payload(image)})
     segmenter = pool.get(request.model, request.proposer)
+    arms = _arms(request.model)[0 if request.compare else -1 :]
+    # Weights that are missing are told before the photo is looked at.
+    for arm in arms:
+        segmenter.classifier(arm)
     merge, templates = cast("MergeRule", request.merge), cast("Templates", request.templates)
     steps: Generator[Progress, None, Result]
-    if request.compare:
+    if len(arms) == 2:
         steps = segmenter.stream_compare(image, vocabulary, merge=merge, templates=templates)
     else:
-        steps = segmenter.stream(image, vocabulary, merge=merge, templates=templates)
+        steps = segmenter.stream(image, vocabulary, arms[-1], merge=merge, templates=templates)
     with closing(steps):
         result = yield from _with_progress(steps, limits.timeout_s)
     payload = result_payload(result) | {
@@ -103,6 +108,12 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
         "message": _summary(result, time.perf_counter() - started),
     }
     yield Shown(payload, result)
+
+
+def _arms(model: str) -> tuple[Arm, ...]:
+    """The arms a model has, vanilla first; some have only one."""
+    entry = MODELS.get(model)
+    return entry.arms if entry else ("vanilla", "adapted")
 
 
 def _with_progress(

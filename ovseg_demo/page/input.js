@@ -37,7 +37,7 @@ function tipLine(arm, i) {
   const index = arm.labels[i], fact = arm.byId.get(arm.regions[i]);
   const line = make("div", {});
   if (bothArms()) line.append(make("span", { class: "ov-tip-arm" }, arm.name));
-  if (index) line.append(make("span", { class: "ov-swatch", style: `background:rgb(${arm.classes[index - 1].colour.join(",")})` }));
+  if (index) line.append(swatch(arm.classes[index - 1]));
   line.append(make("b", {}, className(arm, index)));
   if (index && fact) line.append(` ${sureness(fact.confidence)}, ${Math.round(fact.confidence * 100)} %`);
   return line;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from ovseg_demo.page.controls import Controls, controls, model_note
 from ovseg_demo.page.examples import Example, load_examples
 from ovseg_demo.page.handlers import Request, Result, note, run
 from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.shipped import shipped_payload
 from ovseg_demo.page.theme import PAGE_CSS, theme
 from ovseg_demo.page.viewer import viewer
 from ovseg_demo.page.words import add_word, distractors, preset_text, what_else
@@ -55,19 +57,26 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
             with gr.Column(elem_id="inputs", scale=0):
                 left = controls(settings, examples)
             with gr.Column(elem_id="outputs", scale=1):
-                shown = viewer()
+                shown = viewer(shipped_payload())
                 _export_row(kept)
                 _batch_panel(left, pool)
-        _wire_run(left, shown, kept, pool, settings)
+        _wire_run(page, left, shown, kept, pool, examples)
         _wire_words(left, kept, pool)
-        _wire_examples(left, examples)
         _wire_settings(left, page)
         add_endpoints(pool)
     page.queue(max_size=settings.max_queue)
-    return page
+    built: gr.Blocks = page
+    return built
 
 
-def _wire_run(left: Controls, shown: gr.HTML, kept: gr.State, pool: ModelPool, settings: Settings) -> None:
+def _wire_run(
+    page: gr.Blocks,
+    left: Controls,
+    shown: gr.HTML,
+    kept: gr.State,
+    pool: ModelPool,
+    examples: tuple[Example, ...],
+) -> None:
     def answer(*values: Any) -> Iterator[tuple[Any, ...]]:
         """Shows each step; Run and Stop change places meanwhile."""
         for step in run(Request(*values), pool):
@@ -75,21 +84,38 @@ def _wire_run(left: Controls, shown: gr.HTML, kept: gr.State, pool: ModelPool, s
             result = gr.skip() if step.result is None else step.result
             yield step.payload, result, gr.Button(visible=not running), gr.Button(visible=running)
 
-    asked = gr.on(
-        [left.start.click, left.words.submit],
-        answer,
-        inputs=left.asked,
-        outputs=[shown, kept, left.start, left.stop],
-        show_progress="minimal",
-        show_progress_on=[left.line],
+    lane: dict[str, Any] = {
+        "inputs": left.asked,
+        "outputs": [shown, kept, left.start, left.stop],
+        "show_progress": "minimal",
+        "show_progress_on": [left.line],
         **_IN_LANE,
-    )
+    }
+    asked = [gr.on([left.start.click, left.words.submit], answer, **lane)]
+    if left.examples is not None:
+        filled = left.examples.click(
+            lambda number: (str(examples[number].photo), examples[number].words),
+            inputs=left.examples,
+            outputs=[left.photo, left.words],
+            **_AT_ONCE,
+        )
+        asked.append(filled.then(answer, **lane))
+        page.load(None, js=_named_thumbnails(examples), api_visibility="private")
 
     def stopped() -> tuple[Any, ...]:
         told = note("Stopped; what was there stays.", "stopped")
         return told, gr.Button(visible=True), gr.Button(visible=False)
 
-    left.stop.click(stopped, outputs=[shown, left.start, left.stop], cancels=[asked], **_AT_ONCE)
+    left.stop.click(stopped, outputs=[shown, left.start, left.stop], cancels=asked, **_AT_ONCE)
+
+
+def _named_thumbnails(examples: tuple[Example, ...]) -> str:
+    """Gradio's thumbnails are buttons without a name; this gives them theirs."""
+    titles = json.dumps([example.title for example in examples])
+    return f"""() => document.querySelectorAll("#examples .gallery-item").forEach((button, i) => {{
+      button.setAttribute("aria-label", {titles}[i]);
+      button.title = {titles}[i];
+    }})"""
 
 
 def _wire_words(left: Controls, kept: gr.State, pool: ModelPool) -> None:
@@ -112,17 +138,6 @@ def _wire_words(left: Controls, kept: gr.State, pool: ModelPool) -> None:
         lambda words, sample: add_word(words, sample[0]),
         inputs=[left.words, left.suggestions],
         outputs=left.words,
-        **_AT_ONCE,
-    )
-
-
-def _wire_examples(left: Controls, examples: tuple[Example, ...]) -> None:
-    if left.examples is None:
-        return
-    left.examples.click(
-        lambda number: (str(examples[number].photo), examples[number].words),
-        inputs=left.examples,
-        outputs=[left.photo, left.words],
         **_AT_ONCE,
     )
 
@@ -189,14 +204,14 @@ def _batch_panel(left: Controls, pool: ModelPool) -> None:
             start = gr.Button("Run all", elem_id="batch-run")
             stop = gr.Button("Stop", elem_id="batch-stop")
         told = gr.Textbox(label="Progress", interactive=False, elem_id="batch-told", lines=1, max_lines=8)
-        archive = gr.File(label="Results", interactive=False, elem_id="batch-results")
+        archive = gr.File(label="Results", interactive=False, visible=False, elem_id="batch-results")
 
     def all_of_them(paths: list[str] | None, words: str, model: str, proposer: str) -> Iterator[Any]:
         try:
             for step in run_batch(paths or [], words, pool, model, proposer):
-                lines = "\n".join([step.message, *step.failures])
-                done = step.archive is not None
-                yield lines, cached_file(step.archive, "ovseg-batch.zip") if step.archive and done else None
+                ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
+                shown = gr.File(value=ready, visible=ready is not None)
+                yield "\n".join([step.message, *step.failures]), shown
         except OvsegError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

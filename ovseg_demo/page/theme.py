@@ -78,17 +78,24 @@ PAGE_CSS = """
 #outputs { min-width: 0 !important; }
 #examples { border: 0; padding: 0; }
 #examples .gallery { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 8px; }
-#examples .gallery-item { width: 100%; max-width: none; height: 64px; overflow: hidden; border-radius: 6px; }
-#examples .gallery-item div { width: 100%; height: 100%; max-height: none; border: 0; }
-#examples .gallery-item img { width: 100%; height: 100%; object-fit: cover; }
+#examples .gallery-item { height: 64px; overflow: hidden; border-radius: 6px; }
+#examples .gallery-item, #examples .gallery-item * { display: block; width: 100%; margin: 0; }
+#examples .gallery-item * { height: 100%; max-width: none; max-height: none; border: 0; object-fit: cover; }
 #run, #stop { min-height: 44px; }
 #queue { min-height: 0; padding: 0; }
 #export { align-items: flex-end; gap: 12px; }
-#format { max-width: 340px; }
+#export .form { max-width: 340px; }
 #make { flex: 0 0 160px; min-width: 0; }
+#viewer .html-container, #queue .html-container { padding: 0; }
+.gradio-container main { padding: 0 !important; }
 @media (max-width: 999px) {
-  #columns { flex-direction: column; align-items: stretch; }
-  #inputs { flex-basis: auto !important; }
+  /* The fields join the picture in one column, so that settings can come after it. */
+  #columns { flex-direction: column; align-items: stretch; gap: 14px; }
+  #inputs { display: contents !important; }
+  #outputs { order: 1; }
+  #more-words, #settings { order: 2; }
+  #examples .gallery { display: flex; flex-wrap: nowrap; overflow-x: auto; }
+  #examples .gallery-item { flex: 0 0 84px; width: 84px; }
 }
 @media (max-width: 480px) {
   .gradio-container { padding: 12px 12px 32px !important; }

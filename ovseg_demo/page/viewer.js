@@ -107,6 +107,8 @@ function fillLegend() {
   const found = arm.classes.filter((c) => c.found).sort((a, b) => b.area_fraction - a.area_fraction);
   legend.hidden = found.length === 0;
   legend.tBodies[0].replaceChildren(...found.map(legendRow));
+  legend.tFoot.hidden = arm.unassigned_fraction === 0;
+  legend.tFoot.rows[0].cells[1].textContent = percent(arm.unassigned_fraction);
   const absent = arm.classes.filter((c) => !c.found);
   missing.hidden = absent.length === 0;
   missing.replaceChildren("not found: ");
@@ -118,11 +120,10 @@ function legendRow(c) {
   const toggle = make("input", { type: "checkbox" });
   toggle.checked = !view.hidden.has(c.index);
   toggle.addEventListener("change", () => setHidden(c.index, !toggle.checked));
-  const swatch = make("span", { class: "ov-swatch", style: `background:rgb(${c.colour.join(",")})` });
   const name = make("span", { class: "ov-name" }, c.name);
   if (c.synonyms.length > 1) name.title = c.synonyms.join(" | ");
   const row = make("tr", {},
-    make("th", { scope: "row" }, make("label", {}, toggle, swatch, name)),
+    make("th", { scope: "row" }, make("label", {}, toggle, swatch(c), name)),
     make("td", { class: "ov-number" }, percent(c.area_fraction)),
     make("td", { title: `${Math.round(c.confidence * 100)} %` }, meter(c.confidence), sureness(c.confidence)));
   row.addEventListener("pointerenter", () => setFocus(c.index));
@@ -140,8 +141,17 @@ function fillChanges() {
   changes.tBodies[0].replaceChildren(...renamed.map(({ id, vanilla, adapted }) => {
     const button = make("button", { type: "button" }, `#${id}`);
     button.addEventListener("click", () => pin(id));
-    return make("tr", {}, make("th", { scope: "row" }, button), make("td", {}, vanilla ?? "unassigned"), make("td", {}, adapted ?? "unassigned"));
+    return make("tr", {}, make("th", { scope: "row" }, button), named(vanilla), named(adapted));
   }));
+}
+
+function named(name) {
+  const c = mainArm().classes.find((one) => one.name === name);
+  return c ? make("td", {}, swatch(c), make("span", { class: "ov-name" }, name)) : make("td", {}, "unassigned");
+}
+
+function swatch(c) {
+  return make("span", { class: "ov-swatch", style: `background:rgb(${c.colour.join(",")})` });
 }
 
 function pin(id) {
@@ -167,7 +177,7 @@ function fillCard() {
   }
   const columns = Object.values(result.arms).map((arm) => topFive(arm, arm.byId.get(fact.id)));
   card.replaceChildren(
-    make("header", {}, make("h3", {}, title), close),
+    make("header", {}, make("h2", {}, title), close),
     make("p", {}, `${percent(fact.area_fraction)} of the photo; mask quality ${Math.round(fact.quality * 100)} %`),
     make("div", { class: "ov-region-body" }, seen, ...columns));
 }
@@ -175,7 +185,7 @@ function fillCard() {
 function topFive(arm, fact) {
   const items = (fact ? fact.top : []).map(({ name, score }) =>
     make("li", {}, make("span", { class: "ov-name" }, name), meter(score), make("span", { class: "ov-number" }, `${Math.round(score * 100)} %`)));
-  return make("div", { class: "ov-top" }, make("h4", {}, arm.name), make("ol", {}, ...items));
+  return make("div", { class: "ov-top" }, make("h3", {}, arm.name), make("ol", {}, ...items));
 }
 
 // --- changing the view ------------------------------------------------------------------------------------

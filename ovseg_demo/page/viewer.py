@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import gradio as gr
 
-__all__ = ["EMPTY", "viewer"]
-
-EMPTY: dict[str, str] = {"kind": "empty"}
-"""What the viewer shows before there is anything to show."""
+__all__ = ["viewer"]
 
 _SCRIPTS = ("decode.js", "paint.js", "viewer.js", "input.js", "receive.js")
 
 
-def viewer() -> gr.HTML:
-    """The component; its value is one of the objects that `ovseg_demo.page.handlers` sends."""
+def viewer(first: dict[str, Any] | None) -> gr.HTML:
+    """The component; its value is one of the objects that `ovseg_demo.page.handlers` sends.
+
+    Args:
+        first: what is shown before anything has run; an empty stage if None.
+    """
     return gr.HTML(
-        value=EMPTY,
+        value=first or {"kind": "empty"},
         html_template=_read("viewer.html"),
         css_template=_read("viewer.css"),
         # One function body: the files share their names, and nothing of them is seen outside.

@@ -38,9 +38,9 @@ def distractors(words: str) -> str:
     known = {fold(part) for part in _typed(words)}
     spare = [name for name in Vocabulary.preset("coco-133").names if fold(name) not in known]
     # Spread over the list, so that animals, vehicles, food and furniture are among them.
-    start = sum(map(ord, words)) % max(1, len(spare))
-    chosen = [spare[(start + i * len(spare) // _DISTRACTORS) % len(spare)] for i in range(_DISTRACTORS)]
-    for name in chosen:
+    step = max(1, len(spare) // _DISTRACTORS)
+    start = sum(map(ord, words)) % step
+    for name in spare[start::step][:_DISTRACTORS]:
         words = add_word(words, name)
     return words
 

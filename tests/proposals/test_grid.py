@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovseg_demo.proposals.grid import grid_shape, spread_points
@@ -11,6 +11,7 @@ from ovseg_demo.proposals.grid import grid_shape, spread_points
 sides = st.integers(1, 5000)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 400), height=sides, width=sides)
 def test_a_grid_has_about_as_many_points_as_asked_for(count: int, height: int, width: int) -> None:
     rows, columns = grid_shape(count, height, width)
@@ -25,6 +26,7 @@ def test_cells_are_about_square() -> None:
     assert grid_shape(64, 1, 4000) == (1, 64)
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40))
 def test_every_cell_is_visited_once_at_its_centre(rows: int, columns: int) -> None:
     points = spread_points(rows, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
@@ -28,6 +28,7 @@ def patches(seed: int, count: int) -> np.ndarray:
     return masks
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_mask_iou_is_intersection_over_union(seed: int) -> None:
     masks = patches(seed, 5)
@@ -45,6 +46,7 @@ def test_of_duplicates_the_best_is_kept() -> None:
     assert suppress(np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.float32), 0.7) == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.1, 0.9))
 def test_what_is_kept_is_free_of_duplicates_and_what_is_not_has_a_better_one(
     seed: int, threshold: float

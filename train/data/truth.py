@@ -21,6 +21,8 @@ from train.data.sources import DataError
 IGNORE = 255
 """Value of a label map where nothing is known; classes count from 0."""
 
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -37,8 +39,10 @@ class TruthPhoto:
     path: Path
     read_segments: Callable[[], list[Segment]]
     """Segments that are not ignored: instances, or one per class where truth is a label map."""
-    read_labels: Callable[[], NDArray[np.uint8]]
-    """(H, W) uint8 class per pixel, 255 = ignore."""
+    read_labels: Callable[[], Labels]
+    """(H, W) class per pixel; the set says which value is to be ignored."""
+    uncertain: frozenset[int] = frozenset()
+    """Classes of which the truth does not say whether the photo shows them (crowds only)."""
 
     def read(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
@@ -52,6 +56,10 @@ class TruthSet:
     name: str
     classes: tuple[str, ...]
     photos: tuple[TruthPhoto, ...]
+    ignore: int = IGNORE
+    """Value of the label maps where nothing is known."""
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    """All words of each class, the name first; empty where there are only the names."""
 
 
 def need(path: Path) -> Path:
@@ -71,7 +79,7 @@ def msrc21(root: Path) -> TruthSet:
     photos = []
     for path in sorted((folder / "images").glob("*.jpg")):
         labels = partial(read_label_map, need(folder / "labels" / f"{path.stem}.png"))
-        photos.append(TruthPhoto(path, partial(_segments_of_labels, labels), labels))
+        photos.append(TruthPhoto(path, partial(segments_of_labels, labels), labels))
     return TruthSet("msrc21", tuple((folder / "classes.txt").read_text().split("\n")[:21]), tuple(photos))
 
 
@@ -80,17 +88,24 @@ def read_label_map(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path), dtype=np.uint8)
 
 
-def _segments_of_labels(read: Callable[[], NDArray[np.uint8]]) -> list[Segment]:
+def segments_of_labels(read: Callable[[], Labels], ignore: int = IGNORE) -> list[Segment]:
+    """One segment per class of a label map."""
     labels = read()
-    return [Segment(labels == index, int(index)) for index in np.unique(labels) if index != IGNORE]
+    return [Segment(labels == index, int(index)) for index in np.unique(labels) if index != ignore]
 
 
 def coco_instances(root: Path, folders: Sequence[str], name: str) -> TruthSet:
     """COCO instances, the 80 things; crowds are ignored, pixels without an instance are unlabelled."""
+    places = [need(root / "coco_subset" / part) for part in folders]
+    return read_instances(name, [(folder / "instances.json", folder / "images") for folder in places])
+
+
+def read_instances(name: str, places: Sequence[tuple[Path, Path]]) -> TruthSet:
+    """Instances in COCO's format, from pairs of a JSON file and the folder of its photos."""
     classes: tuple[str, ...] = ()
     photos: list[TruthPhoto] = []
-    for folder in (need(root / "coco_subset" / part) for part in folders):
-        truth = json.loads((folder / "instances.json").read_text("utf-8"))
+    for file, images in places:
+        truth = json.loads(file.read_text("utf-8"))
         categories = sorted(truth["categories"], key=lambda c: c["id"])
         classes = tuple(c["name"] for c in categories)
         index = {c["id"]: i for i, c in enumerate(categories)}
@@ -98,10 +113,16 @@ def coco_instances(root: Path, folders: Sequence[str], name: str) -> TruthSet:
         for annotation in truth["annotations"]:
             of_image[annotation["image_id"]].append(annotation)
         for image in truth["images"]:
-            size = (image["height"], image["width"])
-            segments = partial(_coco_segments, of_image[image["id"]], size, index)
+            size, own = (image["height"], image["width"]), of_image[image["id"]]
+            segments = partial(_coco_segments, own, size, index)
+            crowds, things = ({index[a["category_id"]] for a in own if a["iscrowd"] == c} for c in (1, 0))
             photos.append(
-                TruthPhoto(folder / "images" / image["file_name"], segments, partial(_paint, segments, size))
+                TruthPhoto(
+                    images / image["file_name"],
+                    segments,
+                    partial(_paint, segments, size),
+                    uncertain=frozenset(crowds - things),
+                )
             )
     return TruthSet(name, classes, tuple(photos))
 
@@ -113,11 +134,18 @@ def _coco_segments(
     for annotation in annotations:
         if annotation["iscrowd"]:
             continue
-        parts = coco_mask.frPyObjects(annotation["segmentation"], *size)
-        mask = coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+        mask = coco_mask.decode(_run_lengths(annotation["segmentation"], size)).astype(bool)
         if mask.any():
             segments.append(Segment(mask, index[annotation["category_id"]]))
     return segments
+
+
+def _run_lengths(shape: Any, size: tuple[int, int]) -> Any:
+    """COCO writes a mask as polygons, as a list of run lengths, or as a string of them."""
+    if isinstance(shape, dict) and isinstance(shape["counts"], str):
+        return shape
+    parts = coco_mask.frPyObjects(shape, *size)
+    return coco_mask.merge(parts) if isinstance(parts, list) else parts
 
 
 def _paint(read: Callable[[], list[Segment]], size: tuple[int, int]) -> NDArray[np.uint8]:

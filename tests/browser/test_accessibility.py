@@ -1,0 +1,58 @@
+"""No serious finding of axe on any state of the page, light, dark and on a phone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from visiting import Visit
+
+pytestmark = pytest.mark.slow
+
+
+def findings(visit: Visit) -> list[str]:
+    """What axe calls serious or critical, one line each."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    report: dict[str, Any] = axe.Axe().run(visit.page).response
+    return [
+        f"{v['id']}: {node['target']} {node['failureSummary']}"
+        for v in report["violations"]
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+
+
+def test_before_anything_has_run(visit: Visit) -> None:
+    assert findings(visit) == []
+
+
+def test_with_a_result_a_pinned_region_and_a_comparison(visit: Visit) -> None:
+    visit.run()
+    visit.page.locator(".ov-stage").focus()
+    visit.page.keyboard.press("ArrowRight")
+    visit.page.keyboard.press("Enter")
+    for mode in ("split", "difference", "adapted"):
+        visit.page.locator(f"[data-mode={mode}]").click()
+        assert findings(visit) == []
+
+
+def test_with_everything_unfolded(visit: Visit) -> None:
+    for panel in ("#more-words", "#settings", "#batch"):
+        visit.page.locator(f"{panel} button").first.click()
+    assert findings(visit) == []
+
+
+def test_an_error(visit: Visit) -> None:
+    visit.page.locator("#run").click()
+    visit.waits_for_status("There is no photo yet")
+    assert findings(visit) == []
+
+
+def test_in_the_dark(at_night: Visit) -> None:
+    at_night.run()
+    assert findings(at_night) == []
+
+
+def test_on_a_phone(phone: Visit) -> None:
+    phone.run()
+    assert findings(phone) == []

@@ -1,0 +1,126 @@
+"""The endpoints answer programs: through Gradio's client, and through plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from pycocotools import mask as coco
+
+from ovseg_demo.page.layout import build, served
+from ovseg_demo.page.pool import ModelPool
+
+pytestmark = [
+    pytest.mark.slow,
+    # pycocotools 2.0.11 still uses an array protocol that NumPy 2 deprecates.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+COFFEE = Path(__file__).parents[2] / "examples" / "coffee.jpg"
+
+
+@pytest.fixture(scope="module")
+def url(pool: ModelPool) -> Iterator[str]:
+    page = build(pool.settings, pool)
+    yield served(page, pool.settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def test_only_the_four_endpoints_are_public(client: Client) -> None:
+    endpoints: dict[str, Any] = client.view_api(return_format="dict", print_info=False)
+    assert set(endpoints["named_endpoints"]) == {"/segment", "/compare", "/proposals", "/models"}
+    names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/segment"]["parameters"]]
+    assert names == ["photo", "words", "weights", "model", "proposer", "templates", "merge"]
+
+
+def test_segment_gives_facts_and_pictures(client: Client) -> None:
+    facts, overlay, label_map = client.predict(handle_file(COFFEE), "cup, zebra", api_name="/segment")
+    assert [c["name"] for c in facts["classes"]] == ["cup", "zebra"] and facts["arm"] == "adapted"
+    assert Image.open(overlay).width == 600
+    numbers = np.asarray(Image.open(label_map))
+    assert numbers.shape == (400, 600) and set(np.unique(numbers)) <= {0, 1, 2}
+
+
+def test_compare_gives_what_changed_and_a_zip(client: Client) -> None:
+    told, archive = client.predict(handle_file(COFFEE), "cup, table", api_name="/compare")
+    assert told["verdict"] and told["vanilla"]["arm"] == "vanilla" and told["adapted"]["arm"] == "adapted"
+    assert Path(archive).read_bytes()[:2] == b"PK"
+
+
+def test_proposals_are_coco_run_lengths(client: Client) -> None:
+    told = client.predict(handle_file(COFFEE), api_name="/proposals")
+    height, width = told["size"]
+    assert told["proposals"]
+    for proposal in told["proposals"][:5]:
+        mask = coco.decode({"size": [height, width], "counts": proposal["counts"].encode()})
+        left, top, right, bottom = proposal["box"]
+        assert mask.any() and mask.sum() == mask[top:bottom, left:right].sum()
+
+
+def test_models_lists_names_licences_and_what_is_here(client: Client) -> None:
+    rows = {row["name"]: row for row in client.predict(api_name="/models")}
+    assert rows["ovseg-mini"]["present"] and rows["ovseg-vit-l-14"]["non_commercial"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("", "no name"), ("x" * 500, "xxx"), (",".join(map(str, range(2000))), "1,000")]
+)
+def test_errors_are_the_sentences_of_the_page(client: Client, words: str, said: str) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(handle_file(COFFEE), words, api_name="/segment")
+
+
+def test_a_choice_that_does_not_exist_is_refused(client: Client) -> None:
+    with pytest.raises(AppError):
+        client.predict(handle_file(COFFEE), "cup", "adapted", "../../secret.pt", api_name="/segment")
+
+
+def test_files_of_the_server_are_out_of_reach(url: str) -> None:
+    answer = _call(url, "segment", [{"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, "cup"])
+    assert "event: error" in answer and "classes" not in answer
+
+
+def test_plain_http_is_enough(url: str) -> None:
+    answer = _call(url, "models", [])
+    assert "event: complete" in answer and "ovseg-mini" in answer
+
+
+def test_the_page_is_built_without_torch() -> None:
+    code = """
+import sys
+from ovseg_demo.page.layout import build
+from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.settings import Settings
+build(Settings(), ModelPool(Settings()))
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
+def _call(url: str, endpoint: str, arguments: list[Any]) -> str:
+    """What curl would do: ask, get a number, read the events of that number."""
+    ask = urllib.request.Request(
+        f"{url}gradio_api/call/{endpoint}",
+        json.dumps({"data": arguments}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(ask, timeout=60) as reply:
+        number = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{url}gradio_api/call/{endpoint}/{number}", timeout=60) as events:
+        answer: str = events.read().decode()
+    return answer

@@ -1,0 +1,150 @@
+"""The command line: results where they were asked for, and one line for each thing that went wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg_demo.cli import main
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+COFFEE, COW = EXAMPLES / "coffee.jpg", EXAMPLES / "cow.jpg"
+RESULT = {"overlay.png", "label_map.png", "result.json"}
+
+
+def run(*arguments: str | Path) -> int:
+    """Runs the program in this process; its exit code."""
+    return main([str(argument) for argument in arguments])
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1, written
+    return written.strip()
+
+
+def test_help_loads_neither_torch_nor_gradio() -> None:
+    code = """
+import sys
+from ovseg_demo.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert stop.code == 0
+assert not {"torch", "gradio", "transformers"} & set(sys.modules)
+"""
+    for arguments in (["--help"], ["segment", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["paint"], "paint"),
+        (["segment"], "PHOTO"),
+        (["segment", "a.jpg", "--out", "x"], "--vocabulary"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", " , "], "no name"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "preset:nothing"], "nothing"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "@no/such/file"], "No such file"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--weights", "best"], "best"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--merge", "sum"], "sum"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--formats", "gif"], "gif"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", "x" * 10_000], "xxx"),
+        (["segment", "a.jpg", "--out", "x", "--vocabulary", ",".join(map(str, range(2000)))], "2,000"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_two(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert said in complaint(capsys)
+
+
+def test_an_unknown_model_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("segment", COFFEE, "--vocabulary", "cup", "--out", "x", "--model", "clip-vit-z") == 2
+    assert "clip-vit-z" in complaint(capsys)
+
+
+def test_a_folder_without_photos_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("segment", tmp_path, "--vocabulary", "cup", "--out", tmp_path / "x") == 2
+    assert "no photos" in complaint(capsys)
+
+
+def test_words_in_a_file_that_is_not_text_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("segment", COFFEE, "--vocabulary", f"@{COFFEE}", "--out", "x") == 2
+    assert "not UTF-8 text" in complaint(capsys)
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    listed = capsys.readouterr().out
+    for name in ("ovseg-mini", "clip-vit-b-16", "clip-vit-l-14", "ovseg-vit-l-14"):
+        assert name in listed
+
+
+def test_one_photo_writes_straight_into_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("cup | mug\nzebra\n", encoding="utf-8")
+    out = tmp_path / "result"
+    assert run("segment", COFFEE, "--vocabulary", f"@{words}", "--out", out, "--formats", "coco,zip") == 0
+    assert {p.name for p in out.iterdir()} == RESULT | {"coco.json", "coffee.zip"}
+    told = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert [c["synonyms"] for c in told["classes"]] == [["cup", "mug"], ["zebra"]]
+    assert told["arm"] == "adapted" and told["models"] and told["settings"]
+    label_map = np.asarray(Image.open(out / "label_map.png"))
+    assert label_map.shape == (400, 600) and set(np.unique(label_map)) <= {0, 1, 2}
+    summary = capsys.readouterr().out
+    assert "coffee.jpg" in summary and "found" in summary
+
+
+def test_several_photos_get_a_folder_each_and_a_bad_one_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    for place in (photos / "cup.jpg", photos / "more" / "cup.jpg"):
+        Image.open(COFFEE).resize((160, 120)).save(place)
+    (photos / "bad.png").write_bytes(b"this is no picture")
+    out = tmp_path / "result"
+    code = run("segment", photos, photos / "more" / "cup.jpg", "--vocabulary", "cup", "--out", out)
+    assert code == 2
+    assert {p.name for p in out.iterdir()} == {"cup", "cup-2"}
+    assert all({p.name for p in folder.iterdir()} == RESULT for folder in out.iterdir())
+    assert "bad.png: " in complaint(capsys)
+
+
+def test_both_arms_lie_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "result"
+    assert run("segment", COFFEE, "--vocabulary", "cup, table", "--weights", "both", "--out", out) == 0
+    assert {p.name for p in out.iterdir()} == RESULT | {"vanilla", "comparison.png", "comparison.json"}
+    arms = [
+        json.loads((f / "result.json").read_text(encoding="utf-8"))["arm"] for f in (out, out / "vanilla")
+    ]
+    assert arms == ["adapted", "vanilla"]
+    assert "adapted finds" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert run("segment", COFFEE, "--vocabulary", "cup", "--out", tmp_path / "taken") == 2
+    assert "cannot be written to" in complaint(capsys)
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ovseg_demo", "segment", str(COFFEE)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "--vocabulary" in done.stderr

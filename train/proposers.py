@@ -1,0 +1,141 @@
+"""Proposers for measuring: one that keeps what it proposed, one that proposes the truth."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Generator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+import ovseg_demo.proposals
+from ovseg_demo.proposals import Proposals, Proposer
+from train.data.truth import Segment
+
+
+class KeptProposals:
+    """A proposer that computes every photo once: the last one stays in memory, all go to a folder if given.
+
+    A file belongs to the photo's pixels, the proposer with its numbers, and the code of
+    `ovseg_demo.proposals`; when one of them changes, the photo is computed anew. A damaged file counts as
+    missing.
+
+    Args:
+        proposer: does the work.
+        folder: where to keep proposals between runs; made if it is not there.
+    """
+
+    def __init__(self, proposer: Proposer, folder: Path | None = None) -> None:
+        self.name = proposer.name
+        self._proposer = proposer
+        self._folder = folder
+        self._last: tuple[str, Proposals] | None = None
+
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        """See Proposer.stream."""
+        key = self._key(image)
+        if self._last is None or self._last[0] != key:
+            found = self._read(key, (image.shape[0], image.shape[1]))
+            if found is None:
+                found = yield from self._proposer.stream(image)
+                self._write(key, found)
+            self._last = key, found
+        yield 1.0
+        return self._last[1]
+
+    def _key(self, image: NDArray[np.uint8]) -> str:
+        numbers = [getattr(self._proposer, name, None) for name in ("side", "plan")]
+        digest = hashlib.sha256(repr((self.name, numbers, proposal_code(), image.shape)).encode())
+        digest.update(image.tobytes())
+        return digest.hexdigest()[:32]
+
+    def _read(self, key: str, size: tuple[int, int]) -> Proposals | None:
+        if self._folder is None:
+            return None
+        try:
+            with (self._folder / f"{key}.npz").open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
+                bits, quality, boxes = file["masks"], file["quality"], file["boxes"]
+            flat = np.unpackbits(bits, axis=1, count=size[0] * size[1])
+            masks = flat.astype(bool).reshape(len(flat), *size)
+            return Proposals(masks, quality, boxes)
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def _write(self, key: str, found: Proposals) -> None:
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        count, height, width = found.masks.shape
+        bits = np.packbits(found.masks.reshape(count, height * width), axis=1)
+        temporary = self._folder / f"{key}.part"
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes)
+        temporary.replace(self._folder / f"{key}.npz")
+
+
+@lru_cache(maxsize=1)
+def proposal_code() -> str:
+    """A hash of the code that proposes; comments, docstrings and layout do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(ovseg_demo.proposals.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+class TrueMasks:
+    """Proposes the true segments of the photo that was shown to it last: how well are perfect masks named?"""
+
+    name = "truth"
+
+    def __init__(self) -> None:
+        self._proposals = Proposals.empty(1, 1)
+
+    def show(self, segments: Sequence[Segment], size: tuple[int, int]) -> list[int]:
+        """Take the truth of the next photo.
+
+        Args:
+            segments: its true segments.
+            size: height and width at which the photo will be worked on.
+
+        Returns:
+            The class of each proposal, in the order in which they will be proposed; segments that have no
+            pixel at that size are left out.
+        """
+        masks = [_to_size(segment.mask, size) for segment in segments]
+        areas = np.array([mask.sum() for mask in masks], dtype=np.int64)
+        order = [int(i) for i in np.argsort(-areas, kind="stable") if areas[i]]  # as Proposals.of sorts
+        stack = np.stack([masks[i] for i in order]) if order else np.zeros((0, *size), dtype=bool)
+        self._proposals = Proposals.of(stack, np.ones(len(stack), dtype=np.float32))
+        return [segments[i].class_index for i in order]
+
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        """See Proposer.stream; the image must have the size that was shown."""
+        yield 1.0
+        if image.shape[:2] != self._proposals.masks.shape[1:]:
+            raise ValueError(
+                f"The truth shown is {self._proposals.masks.shape[1:]}, the photo {image.shape}."
+            )
+        return self._proposals
+
+
+def _to_size(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    if mask.shape == size:
+        return mask
+    height, width = size
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
