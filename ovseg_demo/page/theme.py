@@ -87,7 +87,7 @@ PAGE_CSS = """
 #export .form { max-width: 340px; }
 #make { flex: 0 0 160px; min-width: 0; }
 #viewer .html-container, #queue .html-container { padding: 0; }
-.gradio-container main { padding: 0 !important; }
+.gradio-container .main.fillable { padding: 0; }
 @media (max-width: 999px) {
   /* The fields join the picture in one column, so that settings can come after it. */
   #columns { flex-direction: column; align-items: stretch; gap: 14px; }
@@ -98,7 +98,8 @@ PAGE_CSS = """
   #examples .gallery-item { flex: 0 0 84px; width: 84px; }
 }
 @media (max-width: 480px) {
-  .gradio-container { padding: 12px 12px 32px !important; }
+  /* Gradio puts media rules first; the doubled name outweighs the rule above. */
+  .gradio-container.gradio-container { padding: 12px 12px 32px !important; }
 }
 """
 """Arrangement of the page; the viewer brings its own style."""
