@@ -70,7 +70,10 @@ def theme() -> gr.themes.Base:
 
 PAGE_CSS = """
 .dark { --color-accent: #4fb0ba; --ov-on-accent: #08262a; }
-.gradio-container { max-width: 1680px !important; padding: 20px 24px 48px !important; }
+.gradio-container {
+  max-width: 1680px !important;
+  padding: clamp(12px, 2vw, 24px) clamp(12px, 2vw, 28px) 48px !important;
+}
 #headline h1 { margin: 0; font-size: 26px; font-weight: 600; line-height: 1.25; }
 #headline p { margin: 4px 0 0; font-size: 16px; }
 #columns { gap: 28px; align-items: flex-start; flex-wrap: nowrap; }
@@ -96,10 +99,6 @@ PAGE_CSS = """
   #more-words, #settings { order: 2; }
   #examples .gallery { display: flex; flex-wrap: nowrap; overflow-x: auto; }
   #examples .gallery-item { flex: 0 0 84px; width: 84px; }
-}
-@media (max-width: 480px) {
-  /* Gradio puts media rules first; the doubled name outweighs the rule above. */
-  .gradio-container.gradio-container { padding: 12px 12px 32px !important; }
 }
 """
 """Arrangement of the page; the viewer brings its own style."""
