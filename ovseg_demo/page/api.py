@@ -11,11 +11,13 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import gradio as gr
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.export import export, zip_comparison
@@ -51,20 +53,19 @@ def _as_uploaded(payload: ImageData | None) -> str | None:
 def spoken(work: Callable[P, T]) -> Callable[P, T]:
     """`work` with our errors turned into Gradio's, which show their sentence to whoever asked."""
 
+    @wraps(work)  # Gradio names an endpoint's parameters after those of its function
     def told(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return work(*args, **kwargs)
         except OvsegError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    told.__name__ = getattr(work, "__name__", "endpoint")
-    told.__doc__ = work.__doc__
     return told
 
 
 def cached_file(content: bytes, name: str) -> str:
     """Path of a file in Gradio's cache, which is served to whoever got its path and emptied in time."""
-    return str(save_bytes_to_cache(content, name, gr.File(render=False).GRADIO_CACHE))
+    return str(save_bytes_to_cache(content, name, get_upload_folder()))
 
 
 def add_endpoints(pool: ModelPool) -> None:

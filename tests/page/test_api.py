@@ -51,8 +51,9 @@ def test_only_the_four_endpoints_are_public(client: Client) -> None:
 def test_segment_gives_facts_and_pictures(client: Client) -> None:
     facts, overlay, label_map = client.predict(handle_file(COFFEE), "cup, zebra", api_name="/segment")
     assert [c["name"] for c in facts["classes"]] == ["cup", "zebra"] and facts["arm"] == "adapted"
-    assert Image.open(overlay).width == 600
-    numbers = np.asarray(Image.open(label_map))
+    with Image.open(overlay) as picture, Image.open(label_map) as labels:
+        assert picture.width == 600
+        numbers = np.asarray(labels)
     assert numbers.shape == (400, 600) and set(np.unique(numbers)) <= {0, 1, 2}
 
 
