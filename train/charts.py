@@ -63,7 +63,7 @@ def chart_of_report(report: Mapping[str, Any], path: Path) -> None:
     rows = [Row(name, tuple(_bar(arm["classes"][name], figure) for arm in arms.values())) for name in names]
     shown = [row for row in rows if any(row.bars)]
     shown.sort(key=lambda row: -(row.bars[-1].value if row.bars[-1] else -1))
-    left_out = f", {len(rows) - len(shown)} classes not in the photos" if len(shown) < len(rows) else ""
+    left_out = f", {len(shown)} of {len(rows)} classes are in the photos" if len(shown) < len(rows) else ""
     chosen = report["settings"]
     subtitle = (
         f"{report['photos']} photos, masks {chosen['masks']}, merge {chosen['merge']}, "
@@ -92,11 +92,15 @@ def draw_chart(title: str, subtitle: str, arms: Sequence[str], rows: Sequence[Ro
     per_column = math.ceil(len(rows) / columns)
     column_width = _NAME_WIDTH + _BARS_WIDTH + _VALUE_WIDTH + _MARGIN
     top = _MARGIN + 2 * _TITLE + 3 * _TEXT
-    size = (_MARGIN + columns * column_width, top + per_column * row_height + _TEXT + _MARGIN)
-    picture = Image.new("RGB", (max(size[0], 2 * column_width), size[1]), _PAPER)
+    heading, below = TextLine(title, 0, _TITLE), TextLine(subtitle, 0, _TEXT)
+    width = max(
+        _MARGIN + columns * column_width, *(int(2 * _MARGIN + line.width) for line in (heading, below))
+    )
+    height = top + per_column * row_height + _TEXT + _MARGIN
+    picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
-    TextLine(title, 0, _TITLE).draw(draw, _MARGIN, _MARGIN + _TITLE / 2, _INK)
-    TextLine(subtitle, 0, _TEXT).draw(draw, _MARGIN, _MARGIN + 1.6 * _TITLE, _FAINT)
+    heading.draw(draw, _MARGIN, _MARGIN + _TITLE / 2, _INK)
+    below.draw(draw, _MARGIN, _MARGIN + 1.6 * _TITLE, _FAINT)
     _draw_legend(draw, arms, _MARGIN + 2 * _TITLE + _TEXT)
     for column in range(columns):
         some = rows[column * per_column : (column + 1) * per_column]
