@@ -82,7 +82,7 @@ def _bar(figures: Mapping[str, Any], figure: str) -> Bar | None:
     if value is None:
         return None
     low, high = figures["interval"] if figure == "iou" else (None, None)
-    return Bar(value, None if low is None else (low, high))
+    return Bar(value, None if low is None or high is None else (low, high))
 
 
 def draw_chart(title: str, subtitle: str, arms: Sequence[str], rows: Sequence[Row]) -> Image.Image:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -56,8 +56,8 @@ def arm_sources(arms: Sequence[str], model: str) -> list[ArmSource]:
             raise SettingsError(f"--arms names {quoted(name)} twice.")
         if name and path:
             found[name] = ArmSource(name, path, "adapted")
-        elif text == "vanilla" or text == "adapted":
-            found[text] = ArmSource(text, model, text)
+        elif text in get_args(Arm):
+            found[text] = ArmSource(text, model, cast(Arm, text))
         else:
             raise SettingsError(f"--arms has {quoted(text)}: give vanilla, adapted or NAME=PATH.")
     if not found:

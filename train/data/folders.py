@@ -128,7 +128,7 @@ def read_labels(path: Path, values: ValueMap) -> NDArray[np.uint16]:
         )
     table = np.full(int(used[-1]) + 1, NOTHING, dtype=np.uint16)
     table[used] = [values[int(value)] for value in used]
-    return table[raw]
+    return np.asarray(table[raw])
 
 
 def _read_picture(path: Path) -> NDArray[Any]:
