@@ -149,7 +149,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
 
     1. A class is *found* if the evidence of its best region and of the whole photo is strong enough.
     2. Each region takes its most probable found class, or none if hidden names outweigh it too much. The best
-       region of a found class is not lost to hidden names.
+       region of a found class is lost neither to hidden names nor, as a rule, to other words.
     3. Each pixel belongs to the covering region of the most support:
        support = probability x quality^a x area_fraction^-b. Regions that nothing claims take no pixels.
     """
@@ -160,7 +160,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     region_confidence = np.zeros(len(proposals), dtype=np.float32)
     if found.any() and len(proposals):
         odds = np.where(found, log_odds(scores.typed, scores.hidden), -np.inf) + settings.claim_bias
-        best = (odds + settings.presence_weight * evidence).argmax(axis=1)
+        best = _best_words(odds + settings.presence_weight * evidence, found)
         odds_of_best = np.take_along_axis(odds, best[:, None], axis=1)[:, 0].astype(np.float32)
         claimed = odds_of_best > 0
         for c in np.flatnonzero(found):
@@ -180,6 +180,21 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
         confidence=_sigmoid(evidence),
         probabilities=probabilities(scores.typed, scores.hidden),
     )
+
+
+def _best_words(choice: NDArray[np.float32], found: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The best word of each region, (R,) from (R, C); a found word that is nowhere best gets its best region.
+
+    It does not get a region that is the best one of the word it would be taken from.
+    """
+    best: NDArray[np.int64] = choice.argmax(axis=1)
+    for c in np.flatnonzero(found):
+        if (best == c).any():
+            continue
+        k = choice[:, c].argmax()
+        if choice[:, best[k]].argmax() != k:
+            best[k] = c
+    return best
 
 
 def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:

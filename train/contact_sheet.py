@@ -18,6 +18,7 @@ from train.shards import Pair, read_pairs
 
 CELL_PX, TEXT_PX, GAP_PX = 128, 30, 6
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)
+_VEIL = np.array([165, 135, 200], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def draw_sheet(pairs: list[Pair], columns: int = 10) -> Image.Image:
 
 
 def washed_out(pair: Pair) -> NDArray[np.uint8]:
-    """The crop with its background pale, (h, w, 3) uint8."""
-    pale = (pair.image.astype(np.uint16) // 5 + 200).astype(np.uint8)
+    """The crop with its background pale and violet, (h, w, 3) uint8."""
+    pale = (pair.image // 5 + _VEIL).astype(np.uint8)
     return np.where(pair.mask[..., None], pair.image, pale)
 
 

@@ -18,7 +18,15 @@ from train.data.sources import DataError
 from train.data.truth import Segment, TruthPhoto
 from train.mine_pairs import main
 from train.mining.features import RegionFilter
-from train.mining.pairing import Lexicon, PairRules, match, nouns_of_photos, overlaps
+from train.mining.pairing import (
+    Lexicon,
+    PairRules,
+    PhotoView,
+    match,
+    nouns_of_photos,
+    overlaps,
+    usual_levels,
+)
 from train.mining.photos import file_photos, order_of, photo_id
 from train.mining.precision import Judge
 from train.mining.settings import MineSettings
@@ -40,6 +48,7 @@ def settings(scenes: Path, small_clip: Path, tmp_path: Path) -> MineSettings:
         chunk=2,
         shard_chunks=2,
         least_photos=1,
+        usual_photos=2,
     )
 
 
@@ -57,6 +66,7 @@ def mined(scenes: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFacto
         chunk=2,
         shard_chunks=2,
         least_photos=1,
+        usual_photos=2,
     )
     main(settings)
     return settings
@@ -123,8 +133,8 @@ def test_a_second_run_does_nothing(mined: MineSettings) -> None:
 
 
 def test_more_photos_may_be_asked_for_later(mined: MineSettings, settings: MineSettings) -> None:
-    main(replace(settings, limit=1))
-    assert read_manifest(settings.out)["counts"]["photos"] == 1
+    main(replace(settings, limit=2))
+    assert read_manifest(settings.out)["counts"]["photos"] == 2
     first = seen_files(settings.work)
     main(replace(settings, limit=3))
     assert read_manifest(settings.out)["counts"]["photos"] == 3
@@ -133,6 +143,7 @@ def test_more_photos_may_be_asked_for_later(mined: MineSettings, settings: MineS
     assert first.items() <= seen_files(settings.work).items()
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same(mined: MineSettings, settings: MineSettings) -> None:
     main(replace(settings, workers=2))
     assert content(settings.out) == content(mined.out)
@@ -255,67 +266,96 @@ def test_the_order_is_random_and_depends_on_the_seed_alone(tmp_path: Path) -> No
 
 
 def lexicon(*nouns: str, scale: float = 20.0) -> Lexicon:
-    """Every noun has an axis of its own."""
-    return Lexicon(nouns, np.eye(len(nouns), dtype=np.float32), scale)
+    """Every noun has an axis of its own, and none is more usual than another."""
+    size = len(nouns)
+    return Lexicon(nouns, np.eye(size, dtype=np.float32), scale, usual=np.zeros(size, np.float32))
 
 
-def three_regions() -> np.ndarray:
-    """Two that are nearly the same, and one elsewhere."""
+def three_regions(rows: list[list[float]]) -> PhotoView:
+    """Two regions that are nearly the same and one elsewhere, all as large and as good as each other."""
+    array = np.array(rows, np.float32)
+    array /= np.linalg.norm(array, axis=1, keepdims=True)
+    same = np.full(3, 0.2, np.float32)
+    return PhotoView(array, same, same, overlaps(three_masks()))
+
+
+def three_masks() -> np.ndarray:
     masks = np.zeros((3, 20, 40), np.bool_)
     masks[0, :, :20] = masks[1, :, :19] = masks[2, 5:15, 25:35] = True
     return masks
 
 
-def features(rows: list[list[float]]) -> np.ndarray:
-    array = np.array(rows, np.float32)
-    return array / np.linalg.norm(array, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("confidence", ["bank", "regions", "both"])
+@pytest.mark.parametrize("confidence", ["contrast", "bank", "regions", "both"])
 def test_a_noun_goes_to_the_region_most_like_it(confidence: str) -> None:
+    view = three_regions([[1, 0.1, 0.2], [0.9, 0.2, 0.3], [0.1, 1, 0.2]])
     words = lexicon("dog", "ball", "tree")
-    regions = features([[1, 0.1, 0.2], [0.9, 0.2, 0.3], [0.1, 1, 0.2]])
-    rules = PairRules(confidence=confidence)
-    found = match(regions, overlaps(three_regions()), ["dog", "ball"], words, words.rows(), rules)
+    found = match(view, ["dog", "ball"], words, PairRules(confidence=confidence))
     assert {c.noun: c.region for c in found} == {"dog": 0, "ball": 2}
     dog = next(c for c in found if c.noun == "dog")
-    assert dog.cosine == pytest.approx(float(regions[0, 0]))
-    assert dog.margin == pytest.approx(float(regions[0, 0] - regions[2, 0]))
+    assert dog.cosine == pytest.approx(float(view.features[0, 0]))
+    assert dog.margin == pytest.approx(float(view.features[0, 0] - view.features[2, 0]))
     assert 0 <= dog.confidence <= 1
 
 
-def test_one_region_takes_one_noun_only_if_that_is_asked_for() -> None:
+def test_one_region_takes_one_noun_unless_asked_otherwise() -> None:
     words = lexicon("dog", "shirt", "tree")
-    regions = features([[1, 0.9, 0], [0.9, 0.85, 0], [0, 0, 1]])
-    iou = overlaps(three_regions())
-    both = PairRules(confidence="regions", unique=False)
-    assert len(match(regions, iou, ["dog", "shirt"], words, words.rows(), both)) == 2
-    (only,) = match(regions, iou, ["dog", "shirt"], words, words.rows(), replace(both, unique=True))
+    view = three_regions([[1, 0.9, 0], [0.9, 0.85, 0], [0, 0, 1]])
+    assert len(match(view, ["dog", "shirt"], words, PairRules(unique=False))) == 2
+    (only,) = match(view, ["dog", "shirt"], words, PairRules())
     assert only.noun == "dog"
 
 
 def test_a_compound_and_its_head_are_not_both_taken_for_one_region() -> None:
     words = lexicon("tennis ball", "ball", "court")
-    regions = features([[0.9, 0.8, 0], [0.1, 0.1, 1], [0.1, 0, 0.9]])
-    rules = PairRules(unique=False)
-    found = match(regions, overlaps(three_regions()), ["tennis ball", "ball"], words, words.rows(), rules)
+    view = three_regions([[0.9, 0.8, 0], [0.1, 0.1, 1], [0.1, 0, 0.9]])
+    found = match(view, ["tennis ball", "ball"], words, PairRules(unique=False))
     assert [c.noun for c in found] == ["tennis ball"]
 
 
 def test_the_threshold_drops_unsure_pairs() -> None:
     words = lexicon("dog", "ball", scale=4.0)
-    regions = features([[1, 0], [0.9, 0.1], [0.7, 0.7]])
-    iou = overlaps(three_regions())
-    kept = match(regions, iou, ["dog", "ball"], words, words.rows(), PairRules(threshold=0.7))
-    assert [c.noun for c in kept] == ["dog"]
+    view = three_regions([[1, 0], [0.9, 0.1], [0.7, 0.7]])
+    rules = PairRules(confidence="bank", threshold=0.7)
+    assert [c.noun for c in match(view, ["dog", "ball"], words, rules)] == ["dog"]
 
 
 def test_nothing_to_match_gives_nothing() -> None:
     words = lexicon("dog")
-    none = np.zeros((0, 1), np.float32)
-    assert match(none, np.zeros((0, 0), np.float32), ["dog"], words, words.rows(), PairRules()) == []
-    regions = features([[1.0], [1.0], [1.0]])
-    assert match(regions, overlaps(three_regions()), [], words, words.rows(), PairRules()) == []
+    nothing = np.zeros(0, np.float32)
+    empty = PhotoView(np.zeros((0, 1), np.float32), nothing, nothing, np.zeros((0, 0), np.float32))
+    assert match(empty, ["dog"], words, PairRules()) == []
+    assert match(three_regions([[1.0], [1.0], [1.0]]), [], words, PairRules()) == []
+
+
+def test_of_two_regions_as_alike_the_larger_and_better_is_preferred() -> None:
+    words = lexicon("dog", "ball")
+    view = three_regions([[1, 0], [0, 1], [1, 0]])
+    large = replace(view, area=np.array([0.1, 0.2, 0.4], np.float32))
+    good = replace(view, quality=np.array([0.9, 0.5, 0.5], np.float32))
+    assert match(large, ["dog"], words, PairRules())[0].region == 2
+    assert match(good, ["dog"], words, PairRules())[0].region == 0
+
+
+def test_a_noun_that_every_photo_seems_to_show_is_trusted_less() -> None:
+    words = lexicon("dog", "ball", "tree")
+    photos = [three_regions([[1, 0.2, 0.1], [1, 0.3, 0.1], [0.9, 0.3, 0.2]]) for _ in range(4)]
+    usual = usual_levels(photos, [["tree"], [], [], []], words, PairRules())
+    assert usual[0] > usual[1]
+    sure = {}
+    for noun in ("dog", "ball"):
+        view = three_regions([[1, 1, 0], [0, 0, 1], [0, 0, 1]])
+        (found,) = match(view, [noun], replace(words, usual=usual), PairRules())
+        sure[noun] = found.confidence
+    assert sure["dog"] < sure["ball"]
+
+
+def test_photos_whose_captions_have_the_noun_do_not_count_as_usual() -> None:
+    words = lexicon("dog", "ball", "tree")
+    full, empty = [[1.0, 0, 0]] * 3, [[0.0, 0, 1]] * 3
+    views = [three_regions(full), three_regions(empty)]
+    said = usual_levels(views, [["dog"], []], words, PairRules())
+    unsaid = usual_levels(views, [[], []], words, PairRules())
+    assert said[0] < unsaid[0]
 
 
 def test_tiny_thin_and_whole_regions_are_passed_over() -> None:
@@ -335,7 +375,7 @@ def test_rare_nouns_are_passed_over() -> None:
 
 
 def test_overlap_is_intersection_over_union() -> None:
-    iou = overlaps(three_regions())
+    iou = overlaps(three_masks())
     assert iou[0, 1] == pytest.approx(19 / 20)
     assert iou[0, 2] == 0
     assert np.allclose(np.diag(iou), 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,15 +15,21 @@ from train.mining.features import Features
 from train.nouns import caption_nouns
 
 Scores = NDArray[np.float32]
+_MEAN_COUNTS_AS = 4.0  # photos, in `usual_levels`
 
 
 @dataclass(frozen=True)
 class PairRules:
-    """How regions and nouns find each other."""
+    """How regions and nouns find each other. The defaults were chosen on COCO train2017 (`precision.py`)."""
 
-    confidence: Literal["bank", "regions", "both"] = "bank"
-    """Probability of the noun at its region among all bank nouns; of the region for its noun among the
-    photo's regions; or the geometric mean of both."""
+    confidence: Literal["contrast", "bank", "regions", "both"] = "contrast"
+    """What a pair's confidence is, and what a noun's best region is chosen by.
+
+    "bank": probability of the noun at its region among all bank nouns. "regions": of the region for its noun
+    among the photo's regions. "both": the geometric mean of these two. "contrast": the log-odds of "bank",
+    with large and good proposals preferred, beyond what the best region of a photo reaches whose captions do
+    not have the noun; 0.5 = no better than there.
+    """
     threshold: float = 0.0
     """Least confidence of a pair that is kept."""
     unique: bool = True
@@ -31,10 +38,10 @@ class PairRules:
     """Regions that overlap more than this are the same region."""
     apart_iou: float = 0.3
     """Regions that overlap less than this are different ones; for the margin."""
-    bank_size: int = 1000
-    """So many of the most frequent nouns compete."""
-    most_alike: float = 0.75
-    """A bank noun whose vector is closer than this to the noun in question does not compete with it."""
+    area_weight: float = 0.5
+    """Of the log of a region's area fraction in "contrast": nouns name wholes more often than parts."""
+    quality_weight: float = 3.0
+    """Of a proposal's quality in "contrast"."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +58,44 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The nouns of a set of captions.
+    """The nouns of a set of captions, the first of which are the bank that every noun competes with.
 
     Attributes:
-        nouns: all of them, the most frequent first.
+        nouns: all n of them, the most frequent first.
         features: (n, D) their vectors.
         scale: a cosine times this is a logit.
+        bank_size: so many of them are the bank.
+        most_alike: nouns whose vectors are closer than this mean the same; they do not compete.
+        usual: (n,) from `usual_levels`; needed for the confidence "contrast" only.
     """
 
     nouns: tuple[str, ...]
     features: Features
     scale: float
+    bank_size: int = 2000
+    most_alike: float = 0.6
+    usual: Scores = field(default_factory=lambda: np.zeros(0, np.float32))
 
+    @cached_property
     def rows(self) -> dict[str, int]:
         """Noun -> its row."""
         return {noun: row for row, noun in enumerate(self.nouns)}
+
+    @cached_property
+    def heads(self) -> NDArray[np.str_]:
+        """(n,) the last word of each, which says what the thing is."""
+        return np.array([noun.split()[-1] for noun in self.nouns])
+
+    @cached_property
+    def friends(self) -> NDArray[np.bool_]:
+        """(n, bank) which bank nouns do not compete with a noun."""
+        return self.alike(range(len(self.nouns)), self.bank_size)
+
+    def alike(self, rows: Sequence[int], columns: int) -> NDArray[np.bool_]:
+        """(rows, columns) which of the first nouns mean the same: close vectors, or the same head."""
+        chosen = list(rows)
+        close = self.features[chosen] @ self.features[:columns].T > self.most_alike
+        return np.asarray(close | (self.heads[chosen][:, None] == self.heads[:columns]))
 
 
 def nouns_of_photos(
@@ -90,32 +120,93 @@ def softmax(logits: Scores, axis: int) -> Scores:
     return np.asarray(weights / weights.sum(axis=axis, keepdims=True), dtype=np.float32)
 
 
-def bank_probability(regions: Features, rows: Sequence[int], lexicon: Lexicon, rules: PairRules) -> Scores:
-    """(R, N) probability of each noun at each region among the bank; nouns alike do not compete."""
-    bank = lexicon.features[: rules.bank_size]
-    bank_logits = lexicon.scale * regions @ bank.T
-    wanted = lexicon.features[list(rows)]
-    alike = wanted @ bank.T > rules.most_alike
-    heads = np.array([noun.split()[-1] for noun in lexicon.nouns[: rules.bank_size]])
-    result = np.zeros((len(regions), len(rows)), np.float32)
-    for column, row in enumerate(rows):
-        noun = lexicon.nouns[row]
-        rivals = ~(alike[column] | (heads == noun.split()[-1]))
-        own = lexicon.scale * regions @ wanted[column]
-        others = bank_logits[:, rivals]
-        top = np.maximum(others.max(axis=1, initial=-np.inf), own)
-        total = np.exp(own - top) + np.exp(others - top[:, None]).sum(axis=1)
-        result[:, column] = np.exp(own - top) / total
-    return result
+def bank_log_odds(regions: Features, rows: Sequence[int], lexicon: Lexicon) -> Scores:
+    """(R, N) log-odds of each noun at each region against the bank; nouns alike do not compete with it."""
+    chosen = list(rows)
+    logits = lexicon.scale * (regions @ lexicon.features[: lexicon.bank_size].T).astype(np.float64)
+    top = logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits - top)
+    rivals = weights.sum(axis=1, keepdims=True) - weights @ lexicon.friends[chosen].T.astype(np.float64)
+    own = lexicon.scale * (regions @ lexicon.features[chosen].T) - top
+    return np.asarray(own - np.log(np.maximum(rivals, 1e-9)), dtype=np.float32)
 
 
-def confidences(regions: Features, rows: Sequence[int], lexicon: Lexicon, rules: PairRules) -> Scores:
-    """(R, N) how sure each region is of each noun, by the rule."""
-    over_regions = softmax(lexicon.scale * regions @ lexicon.features[list(rows)].T, axis=0)
+def sigmoid(logits: Scores) -> Scores:
+    """1 / (1 + exp(-x)) without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """What is known of the regions of one photo.
+
+    Attributes:
+        features: (R, D) unit vectors.
+        area: (R,) fractions of the photo.
+        quality: (R,) the proposer's own guesses, 0..1.
+        iou: (R, R) overlaps; may be empty where nothing is matched.
+    """
+
+    features: Features
+    area: Scores
+    quality: Scores
+    iou: Scores
+
+    def prior(self, rules: PairRules) -> Scores:
+        """(R, 1) preference for large and good regions."""
+        size = rules.area_weight * np.log(np.maximum(self.area, 1e-4))
+        return np.asarray(size + rules.quality_weight * self.quality, dtype=np.float32)[:, None]
+
+
+def usual_levels(
+    views: Sequence[PhotoView], nouns: Sequence[Sequence[str]], lexicon: Lexicon, rules: PairRules
+) -> Scores:
+    """(n,) what the best region of a photo reaches, on average, for a noun its captions do not have.
+
+    Photos whose captions have a noun alike are left out. Where few photos remain, the mean over all nouns
+    steps in for the missing ones.
+
+    Args:
+        views: some photos.
+        nouns: of their captions.
+        lexicon: all nouns.
+        rules: how regions are preferred.
+    """
+    size = len(lexicon.nouns)
+    total, count = np.zeros(size), np.zeros(size)
+    for view, said in zip(views, nouns, strict=True):
+        if not len(view.features):
+            continue
+        best = (bank_log_odds(view.features, range(size), lexicon) + view.prior(rules)).max(axis=0)
+        absent = np.ones(size, dtype=np.bool_)
+        if said:
+            absent = ~lexicon.alike([lexicon.rows[noun] for noun in said], size).any(axis=0)
+        total += np.where(absent, best, 0.0)
+        count += absent
+    usual = total.sum() / max(count.sum(), 1.0)
+    return np.asarray((total + _MEAN_COUNTS_AS * usual) / (count + _MEAN_COUNTS_AS), dtype=np.float32)
+
+
+def confidences(
+    view: PhotoView, rows: Sequence[int], lexicon: Lexicon, rules: PairRules
+) -> tuple[Scores, Scores]:
+    """How sure each region is of each noun, by the rule.
+
+    Returns:
+        (R, N) what a noun's best region is chosen by, of any range and never saturated, and (R, N) the
+        confidence in 0..1, which rises with it.
+    """
+    log_odds = bank_log_odds(view.features, rows, lexicon)
+    if rules.confidence == "contrast":
+        log_odds = log_odds + view.prior(rules) - lexicon.usual[list(rows)]
+        return log_odds, sigmoid(log_odds)
+    if rules.confidence == "bank":
+        return log_odds, sigmoid(log_odds)
+    logits = lexicon.scale * view.features @ lexicon.features[list(rows)].T
     if rules.confidence == "regions":
-        return over_regions
-    over_bank = bank_probability(regions, rows, lexicon, rules)
-    return over_bank if rules.confidence == "bank" else np.sqrt(over_bank * over_regions)
+        return logits, softmax(logits, axis=0)
+    both = np.sqrt(sigmoid(log_odds) * softmax(logits, axis=0))
+    return both, both
 
 
 def overlaps(masks: NDArray[np.bool_]) -> Scores:
@@ -126,33 +217,24 @@ def overlaps(masks: NDArray[np.bool_]) -> Scores:
     return np.asarray(shared / np.maximum(area[:, None] + area[None] - shared, 1), dtype=np.float32)
 
 
-def match(
-    regions: Features,
-    iou: Scores,
-    nouns: Sequence[str],
-    lexicon: Lexicon,
-    rows: Mapping[str, int],
-    rules: PairRules,
-) -> list[Candidate]:
+def match(view: PhotoView, nouns: Sequence[str], lexicon: Lexicon, rules: PairRules) -> list[Candidate]:
     """The best region of each noun, duplicates removed; the most confident first.
 
     Args:
-        regions: (R, D) unit vectors.
-        iou: (R, R) overlaps of the regions.
+        view: the photo's regions.
         nouns: of the photo's captions.
         lexicon: all nouns.
-        rows: noun -> row of the lexicon.
         rules: how to decide.
     """
-    if not len(regions) or not nouns:
+    if not len(view.features) or not nouns:
         return []
-    columns = [rows[noun] for noun in nouns]
-    cosine = regions @ lexicon.features[columns].T
-    sure = confidences(regions, columns, lexicon, rules)
+    columns = [lexicon.rows[noun] for noun in nouns]
+    cosine = view.features @ lexicon.features[columns].T
+    better, sure = confidences(view, columns, lexicon, rules)
     found = []
     for column, noun in enumerate(nouns):
-        best = int(np.lexsort((cosine[:, column], sure[:, column]))[-1])
-        elsewhere = cosine[iou[best] < rules.apart_iou, column]
+        best = int(np.lexsort((cosine[:, column], better[:, column]))[-1])
+        elsewhere = cosine[view.iou[best] < rules.apart_iou, column]
         margin = cosine[best, column] - (elsewhere.max() if len(elsewhere) else 0.0)
         found.append(
             Candidate(noun, best, float(sure[best, column]), float(cosine[best, column]), float(margin))
@@ -160,7 +242,7 @@ def match(
     found.sort(key=lambda candidate: (-candidate.confidence, candidate.noun))
     kept: list[Candidate] = []
     for candidate in found:
-        same = [other for other in kept if iou[candidate.region, other.region] > rules.duplicate_iou]
+        same = [other for other in kept if view.iou[candidate.region, other.region] > rules.duplicate_iou]
         if any(rules.unique or _one_word(candidate.noun, other.noun) for other in same):
             continue
         if candidate.confidence >= rules.threshold:

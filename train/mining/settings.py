@@ -71,19 +71,31 @@ class MineSettings:
     """Larger regions are passed over (fraction of the photo)."""
     least_photos: int = 2
     """Nouns and compounds that fewer photos have are passed over: most are misspelt or no nouns."""
-    confidence: Literal["bank", "regions", "both"] = "bank"
-    """Softmax over a bank of nouns at the region, over the photo's regions for the noun, or their mean."""
+    confidence: Literal["contrast", "bank", "regions", "both"] = "contrast"
+    """Better than in photos without the noun; softmax over a bank of nouns at the region; over the photo's
+    regions for the noun; or the mean of these two."""
     threshold: float = 0.0
-    """Least confidence of a pair."""
+    """Least confidence of a pair; training can also choose by it (--least-score)."""
     unique: bool = True
     """A region takes only its most confident noun."""
-    bank_size: int = 1000
+    bank_size: int = 2000
     """So many of the most frequent nouns compete in the bank."""
+    most_alike: float = 0.6
+    """Nouns whose vectors are closer than this do not compete."""
+    usual_photos: int = 128
+    """The first so many photos tell what confidence "contrast" is measured against."""
     image_format: ImageFormat = "webp"
     """How crops are stored; png keeps every bit."""
 
     def __post_init__(self) -> None:
-        for name in ("captions_per_photo", "chunk", "shard_chunks", "least_photos", "bank_size"):
+        for name in (
+            "captions_per_photo",
+            "chunk",
+            "shard_chunks",
+            "least_photos",
+            "bank_size",
+            "usual_photos",
+        ):
             if getattr(self, name) < 1:
                 raise SettingsError(
                     f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}."
@@ -116,7 +128,7 @@ class MineSettings:
 
     def rules(self) -> PairRules:
         """The part that decides which pairs are made."""
-        return PairRules(self.confidence, self.threshold, self.unique, bank_size=self.bank_size)
+        return PairRules(self.confidence, self.threshold, self.unique)
 
     def photos(self) -> list[Photo]:
         """All photos to mine, in their order, without the limit.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from ovseg_demo.devices import choose_device, fast_dtype
 from train.data.sources import DataError, Photo
 from train.mining.engine import Step, run_steps
 from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
-from train.mining.pairing import Candidate, Lexicon, match, nouns_of_photos, overlaps
+from train.mining.pairing import (
+    Candidate,
+    Lexicon,
+    PhotoView,
+    match,
+    nouns_of_photos,
+    overlaps,
+    usual_levels,
+)
 from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
@@ -124,14 +132,26 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
 
 def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
     """Third step: pairs of the first `count` photos, written as shards."""
+    usual_photos = min(settings.usual_photos, count)
     words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
+    bank = {
+        "bank_size": settings.bank_size,
+        "most_alike": settings.most_alike,
+        "usual_photos": usual_photos if settings.confidence == "contrast" else 0,
+    }
     about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
     written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
     filters = asdict(settings.region_filter())
-    claim(settings.out, {**about, **words, **written, **filters, **asdict(settings.rules())}, "--out")
+    claim(settings.out, {**about, **words, **bank, **written, **filters, **asdict(settings.rules())}, "--out")
     nouns, ordered = read_nouns(settings, photos)
     vectors = noun_features(matcher.clip, ordered, settings.templates, matcher.folder)
-    lexicon = Lexicon(tuple(ordered), vectors, matcher.clip.score_scale)
+    lexicon = Lexicon(
+        tuple(ordered), vectors, matcher.clip.score_scale, settings.bank_size, settings.most_alike
+    )
+    if settings.confidence == "contrast":
+        some = list(views_of(settings, matcher.folder, range(usual_photos)))
+        usual = usual_levels([view for *_, view in some], nouns[:usual_photos], lexicon, settings.rules())
+        lexicon = replace(lexicon, usual=usual)
     shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
     todo = [number for number in shards if not _shard_is_done(settings, number, count)]
     make = partial(_pair_step, settings, photos, count, matcher.folder, nouns, lexicon)
@@ -169,43 +189,56 @@ def _pair_step(
     nouns: Sequence[Sequence[str]],
     lexicon: Lexicon,
 ) -> Step:
-    rows, rules = lexicon.rows(), settings.rules()
+    rules = settings.rules()
 
     def step(number: int) -> dict[str, int]:
         counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
         pairs: list[Pair] = []
         unreadable: list[dict[str, str]] = []
         members = shard_range(settings, number, count)
-        for chunk in range(members.start // settings.chunk, -(-members.stop // settings.chunk)):
-            proposals = read_proposals(chunk_path(settings.proposals_folder, chunk, ".npz"))
-            regions = read_features(chunk_path(features, chunk, ".npz"))
-            for place, masks, found in zip(members_of(chunk), proposals, regions, strict=False):
-                if place >= count:
-                    break
-                counts["photos"] += 1
-                counts["unreadable"] += bool(masks.error)
-                counts["without_noun"] += not nouns[place]
-                counts["without_region"] += not len(found.index)
-                counts["offered"] += len(nouns[place])
-                if masks.error:
-                    unreadable.append({"photo": masks.photo, "error": masks.error})
-                iou = overlaps(masks.masks[found.index])
-                chosen = match(found.features, iou, nouns[place], lexicon, rows, rules)
-                if chosen:
-                    pairs += cut_out(photos[place], settings.max_side_px, masks, found, chosen)
+        for place, (proposals, found, view) in zip(
+            members, views_of(settings, features, members), strict=True
+        ):
+            counts["photos"] += 1
+            counts["unreadable"] += bool(proposals.error)
+            counts["without_noun"] += not nouns[place]
+            counts["without_region"] += not len(found.index)
+            counts["offered"] += len(nouns[place])
+            if proposals.error:
+                unreadable.append({"photo": proposals.photo, "error": proposals.error})
+            chosen = match(view, nouns[place], lexicon, rules)
+            if chosen:
+                pairs += cut_out(photos[place], settings.max_side_px, proposals, found, chosen)
         counts["pairs"] = len(pairs)
         tar, record = shard_paths(settings, number)
-        content = shard_bytes(pairs, name=tar.stem, image_format=settings.image_format)
-        write_whole(tar, content)
+        write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
         said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
         said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
         write_whole(record, json.dumps(said, indent=1).encode())
         return dict(counts)
 
-    def members_of(chunk: int) -> range:
-        return range(chunk * settings.chunk, (chunk + 1) * settings.chunk)
-
     return step
+
+
+def views_of(
+    settings: MineSettings, features: Path, places: range
+) -> Iterator[tuple[PhotoProposals, PhotoRegions, PhotoView]]:
+    """What the first two steps found for photos `places`, a range that begins with a chunk."""
+    for chunk in range(places.start // settings.chunk, -(-places.stop // settings.chunk)):
+        proposals = read_proposals(chunk_path(settings.proposals_folder, chunk, ".npz"))
+        regions = read_features(chunk_path(features, chunk, ".npz"))
+        for row, (masks, found) in enumerate(zip(proposals, regions, strict=True)):
+            if chunk * settings.chunk + row >= places.stop:
+                return
+            usable = masks.masks[found.index]
+            area = usable.sum(axis=(1, 2)) / max(1, int(np.prod(usable.shape[1:])))
+            yield (
+                masks,
+                found,
+                PhotoView(
+                    found.features, area.astype(np.float32), masks.quality[found.index], overlaps(usable)
+                ),
+            )
 
 
 def cut_out(
