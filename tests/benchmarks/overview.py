@@ -30,7 +30,7 @@ def cell(picture: NDArray[np.uint8]) -> Image.Image:
 
 
 def main() -> None:
-    """Segment the chosen examples and write examples/overview.jpg."""
+    """Segment the chosen examples and write examples/results/overview.jpg."""
     words = {
         Path(e["photo"]).stem: e["vocabulary"] for e in json.loads((EXAMPLES / "examples.json").read_text())
     }
@@ -39,7 +39,7 @@ def main() -> None:
     for place, name in enumerate(CHOSEN):
         result = segmenter(EXAMPLES / f"{name}.jpg", ", ".join(words[name]))
         sheet.paste(cell(overlay(result)), (place % 4 * CELL[0], place // 4 * CELL[1]))
-    sheet.save(EXAMPLES / "overview.jpg", quality=85)
+    sheet.save(EXAMPLES / "results" / "overview.jpg", quality=85)
 
 
 if __name__ == "__main__":
