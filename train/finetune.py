@@ -37,8 +37,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 class FinetuneSettings:
     """Fine-tune the image tower on region-noun pairs (see train/README.md)."""
 
-    pairs: Path
-    """Folder of mined pairs."""
+    pairs: tuple[Path, ...]
+    """Folders of pairs, mined or from true masks."""
     out: Path = Path("runs/finetune")
     """Folder for the weights, checkpoints and the log."""
     least_score: float = 0.0
@@ -85,7 +85,7 @@ def finetune(given: FinetuneSettings) -> None:
     settings = given.filled()
     distributed.start()
     torch.manual_seed(settings.seed)
-    folder = PairFolder(settings.pairs, least_score=settings.least_score)
+    folder = PairFolder(*settings.pairs, least_score=settings.least_score)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clip = load_clip(settings.model, weights="vanilla", device=device)
     text = noun_text(clip, folder.nouns)

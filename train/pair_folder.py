@@ -1,4 +1,4 @@
-"""A folder of mined pairs that any pair can be read from, in any order, without unpacking it."""
+"""Folders of pairs that any pair can be read from, in any order, without unpacking them."""
 
 from __future__ import annotations
 
@@ -28,28 +28,30 @@ class _Place:
 
 
 class PairFolder:
-    """Mined pairs with random access.
+    """Pairs of one folder or several, with random access.
 
     Args:
-        folder: what train.mine_pairs wrote.
+        folders: what train.mine_pairs or train.true_pairs wrote.
         least_score: pairs below this confidence are left out.
 
     Raises:
         DataError: the manifest or a shard is missing, or no pair is left.
     """
 
-    def __init__(self, folder: Path, *, least_score: float = 0.0) -> None:
-        manifest = read_manifest(folder)
+    def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
         self._places: list[_Place] = []
         nouns: list[str] = []
-        for shard in manifest["shards"]:
-            self._index(folder / shard["name"], least_score, nouns)
+        hashes: list[str] = []
+        for folder in folders:
+            for shard in read_manifest(folder)["shards"]:
+                self._index(folder / shard["name"], least_score, nouns)
+                hashes.append(shard["sha256"])
         if not nouns:
-            raise DataError(f"{folder} holds no pair of score {least_score} or more; mine more photos.")
+            named = " and ".join(map(str, folders)) or "No folder"
+            raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
         self.nouns = sorted(set(nouns))
         row = {noun: i for i, noun in enumerate(self.nouns)}
         self.noun_of: NDArray[np.int64] = np.array([row[noun] for noun in nouns])
-        hashes = [shard["sha256"] for shard in manifest["shards"]]
         self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
 
     def __len__(self) -> int:

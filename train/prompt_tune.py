@@ -36,8 +36,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 class PromptTuneSettings:
     """Tune mask prompts on region-noun pairs (see train/README.md)."""
 
-    pairs: Path
-    """Folder of mined pairs."""
+    pairs: tuple[Path, ...]
+    """Folders of pairs, mined or from true masks."""
     out: Path = Path("runs/prompt_tune")
     """Folder for the weights, checkpoints and the log."""
     least_score: float = 0.0
@@ -86,7 +86,7 @@ def prompt_tune(given: PromptTuneSettings) -> None:
     settings = given.filled()
     distributed.start()
     torch.manual_seed(settings.seed)
-    folder = PairFolder(settings.pairs, least_score=settings.least_score)
+    folder = PairFolder(*settings.pairs, least_score=settings.least_score)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     arm: Literal["adapted", "vanilla"] = "adapted" if settings.start else "vanilla"
     clip = load_clip(settings.start or settings.model, weights=arm, device=device)

@@ -70,6 +70,41 @@ class Pair:
     facts: PairFacts
 
 
+def cut_pair(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    *,
+    noun: str,
+    photo: str,
+    score: float,
+    cosine: float,
+    margin: float,
+    quality: float,
+) -> Pair:
+    """A region of a photo with its noun, cut out along its box.
+
+    Args:
+        image: (H, W, 3) uint8, the photo as it is mined.
+        mask: (H, W) bool with at least one pixel.
+        noun, photo, score, cosine, margin, quality: see PairFacts.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top, right, bottom = (int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    window = np.s_[top:bottom, left:right]
+    facts = PairFacts(
+        noun=noun,
+        score=round(score, 5),
+        cosine=round(cosine, 5),
+        margin=round(margin, 5),
+        photo=photo,
+        box=(left, top, right, bottom),
+        photo_size=(int(mask.shape[0]), int(mask.shape[1])),
+        area_fraction=round(float(mask.mean()), 5),
+        quality=round(quality, 4),
+    )
+    return Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts)
+
+
 def shard_bytes(pairs: Iterable[Pair], *, name: str, image_format: ImageFormat = "webp") -> bytes:
     """A tar file of the pairs; `name` begins every key in it, so that keys differ among shards."""
     buffer = io.BytesIO()

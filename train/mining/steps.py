@@ -31,7 +31,7 @@ from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
 from train.mining.work import chunk_path, claim, write_whole
-from train.shards import Pair, PairFacts, file_digest, shard_bytes
+from train.shards import Pair, cut_pair, file_digest, shard_bytes
 
 
 def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
@@ -253,22 +253,18 @@ def cut_out(
     pairs = []
     for candidate in chosen:
         k = int(regions.index[candidate.region])
-        mask = proposals.masks[k]
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        window = np.s_[top:bottom, left:right]
-        facts = PairFacts(
-            noun=candidate.noun,
-            score=round(candidate.confidence, 5),
-            cosine=round(candidate.cosine, 5),
-            margin=round(candidate.margin, 5),
-            photo=proposals.photo,
-            box=(int(left), int(top), int(right), int(bottom)),
-            photo_size=(int(mask.shape[0]), int(mask.shape[1])),
-            area_fraction=round(float(mask.mean()), 5),
-            quality=round(float(proposals.quality[k]), 4),
+        pairs.append(
+            cut_pair(
+                image,
+                proposals.masks[k],
+                noun=candidate.noun,
+                photo=proposals.photo,
+                score=candidate.confidence,
+                cosine=candidate.cosine,
+                margin=candidate.margin,
+                quality=float(proposals.quality[k]),
+            )
         )
-        pairs.append(Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts))
     return pairs
 
 

@@ -1,0 +1,169 @@
+"""Training pairs from true masks and fixed class names: the paper's other diet, beside mined nouns.
+
+    python -m train.true_pairs --out runs/true_pairs
+    python -m train.true_pairs --instances annotations/instances_train2017.json --images train2017 --out ...
+
+Same shards as mined pairs, so fine-tuning and prompt tuning read them alike, alone or together with mined
+ones (`--pairs runs/pairs runs/true_pairs`). The paper trained on the 171 names of COCO-Stuff this way: the
+names that it holds get better, the rest is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ovseg_demo.errors import ImageError, SettingsError
+from ovseg_demo.imaging import resize_to_side
+from train.contact_sheet import write_contact_sheet
+from train.data.sources import DataError
+from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
+from train.mining.features import RegionFilter
+from train.mining.work import claim, write_whole
+from train.options import DEFAULT_DATA, run_command
+from train.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
+
+TRAINABLE = ("coco-train", "coco-train-official")
+"""The sets with truth that may be trained on; the others are for evaluation alone."""
+
+
+@dataclass(frozen=True)
+class TruePairSettings:
+    """Write region-noun pairs from true masks and the names of their classes (see train/README.md)."""
+
+    out: Path = Path("runs/true_pairs")
+    """Folder for the shards, their manifest and the contact sheet."""
+    data_set: str = "coco-train"
+    """coco-train or coco-train-official."""
+    data: Path = DEFAULT_DATA
+    """Folder that holds the data folders."""
+    instances: Path | None = None
+    """Your own truth instead of --data-set: instances in COCO's JSON format."""
+    images: Path | None = None
+    """Folder of the photos of --instances."""
+    max_side_px: int = 640
+    """Larger photos are made smaller first."""
+    least_area: float = 0.0
+    """Smaller regions are passed over (fraction of the photo)."""
+    least_side_px: int = 12
+    """Regions whose box has a shorter side are passed over."""
+    per_shard: int = 4096
+    """Pairs per shard, about."""
+    image_format: ImageFormat = "webp"
+    """How crops are stored; png keeps every bit."""
+
+    def __post_init__(self) -> None:
+        if self.per_shard < 1:
+            raise SettingsError(f"--per-shard must be at least 1, not {self.per_shard}.")
+
+    def truth(self) -> TruthSet:
+        """The photos with truth.
+
+        Raises:
+            DataError: the set is unknown, for evaluation only, or not there.
+        """
+        if self.instances is not None:
+            if self.images is None:
+                raise DataError(f"--instances {self.instances} needs its photos' folder: give --images.")
+            return read_instances(self.instances.stem, [(need(self.instances), need(self.images))])
+        if self.data_set not in TRAINABLE:
+            raise DataError(
+                f"{self.data_set!r} is not to be trained on: choose {' or '.join(TRAINABLE)}, "
+                "or give --instances and --images."
+            )
+        return TRUTH_SETS[self.data_set](self.data)
+
+
+def photo_pairs(photo: TruthPhoto, truth: TruthSet, settings: TruePairSettings) -> list[Pair]:
+    """The pairs of one photo, in the order of its truth.
+
+    Raises:
+        ImageError: the photo does not decode.
+    """
+    image = resize_to_side(photo.read(), settings.max_side_px)
+    height, width = image.shape[:2]
+    segments = photo.read_segments()
+    if not segments:
+        return []
+    masks = np.stack(
+        [
+            cv2.resize(one.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+            for one in segments
+        ]
+    )
+    usable = RegionFilter(settings.least_area, 1.0, settings.least_side_px).usable(masks)
+    return [
+        cut_pair(
+            image,
+            masks[k],
+            noun=truth.classes[segments[k].class_index],
+            photo=f"{truth.name}/{photo.path.stem}",
+            score=1.0,
+            cosine=0.0,
+            margin=0.0,
+            quality=1.0,
+        )
+        for k in usable
+    ]
+
+
+def main(settings: TruePairSettings) -> None:
+    """Write shards, manifest and contact sheet."""
+    truth = settings.truth()
+    claim(settings.out, {k: v for k, v in asdict(settings).items() if k not in ("out", "data")}, "--out")
+    skipped: list[dict[str, str]] = []
+    nouns: Counter[str] = Counter()
+    shards = []
+    for number, pairs in enumerate(_shards(truth, settings, skipped)):
+        path = settings.out / f"pairs_{number:06d}.tar"
+        write_whole(path, shard_bytes(pairs, name=path.stem, image_format=settings.image_format))
+        shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_digest(path)})
+        nouns.update(pair.facts.noun for pair in pairs)
+    counts = {
+        "photos": len(truth.photos),
+        "unreadable": len(skipped),
+        "pairs": nouns.total(),
+        "different_nouns": len(nouns),
+    }
+    write_manifest(
+        settings.out,
+        {
+            "settings": {name: str(value) for name, value in asdict(settings).items() if name != "data"},
+            "sources": {truth.name: len(truth.photos)},
+            "counts": counts,
+            "skipped": skipped,
+            "shards": shards,
+            "nouns": dict(nouns.most_common()),
+        },
+    )
+    write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=0)
+    print(f"{counts['pairs']} pairs of {len(nouns)} names from {counts['photos']} photos in {settings.out}")
+    for one in skipped[:10]:
+        print(f"skipped {one['photo']}: {one['error']}")
+
+
+def _shards(
+    truth: TruthSet, settings: TruePairSettings, skipped: list[dict[str, str]]
+) -> Iterator[list[Pair]]:
+    """The pairs of all photos in portions; a photo is never split."""
+    pairs: list[Pair] = []
+    for photo in tqdm(truth.photos, desc=truth.name, disable=None):
+        try:
+            pairs += photo_pairs(photo, truth, settings)
+        except ImageError as error:
+            skipped.append({"photo": photo.path.name, "error": str(error)})
+        if len(pairs) >= settings.per_shard:
+            yield pairs
+            pairs = []
+    if pairs:
+        yield pairs
+
+
+if __name__ == "__main__":
+    run_command(main, TruePairSettings, prog="train.true_pairs")
