@@ -8,7 +8,7 @@ that a word that is not in the photo claims nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -37,6 +37,10 @@ class MergeSettings:
     """Weight of the best region's log-odds in the evidence."""
     found_photo_weight: float = 0.0
     """Weight of the whole photo's log-odds in the evidence."""
+
+    def stricter(self, by: float) -> MergeSettings:
+        """The same with log-odds of `by` more needed to be found and to claim a region; less if negative."""
+        return replace(self, claim_bias=self.claim_bias - by, found_bias=self.found_bias - by)
 
 
 @dataclass(frozen=True)

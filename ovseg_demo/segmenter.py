@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,10 +25,10 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image, resize_to_side
-from ovseg_demo.merging import Merged, merge
-from ovseg_demo.palette import assign_colours
+from ovseg_demo.merging import merge
 from ovseg_demo.proposals import Proposals, Proposer, load_proposer
-from ovseg_demo.result import Arm, ClassResult, Comparison, RegionResult, Segmentation, compare
+from ovseg_demo.reporting import class_results, region_results, to_size
+from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -61,6 +60,15 @@ class PhotoAnalysis:
     proposals: Proposals
     features: dict[Arm, PhotoFeatures] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """How one request wants its regions named; None stands for the settings' default."""
+
+    merge: MergeRule | None
+    templates: Templates | None
+    strictness: float
 
 
 class Segmenter:
@@ -112,6 +120,7 @@ class Segmenter:
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
+        strictness: float = 0.0,
     ) -> Segmentation:
         """Segment one photo.
 
@@ -121,12 +130,15 @@ class Segmenter:
             weights: which arm names the regions.
             merge: how regions become a label map; the settings' default if None.
             templates: sentences around a name; the settings' default if None.
+            strictness: added to the log-odds a word needs to be found and to claim a region (default rule).
 
         Raises:
             ImageError: the photo cannot be used.
             VocabularyError: the words cannot be used.
         """
-        return _finish(self.stream(image, names, weights, merge=merge, templates=templates))
+        return _finish(
+            self.stream(image, names, weights, merge=merge, templates=templates, strictness=strictness)
+        )
 
     def stream(
         self,
@@ -136,9 +148,11 @@ class Segmenter:
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
+        strictness: float = 0.0,
     ) -> Generator[Progress, None, Segmentation]:
         """The same in steps: yields progress, returns the result; closing the generator stops the work."""
-        (result,) = yield from self._stream_arms(image, names, (weights,), merge, templates)
+        asked = _Asked(merge, templates, strictness)
+        (result,) = yield from self._stream_arms(image, names, (weights,), asked)
         return result
 
     def compare(
@@ -148,9 +162,12 @@ class Segmenter:
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
+        strictness: float = 0.0,
     ) -> Comparison:
         """Both arms on the same proposals, words, templates and merge rule."""
-        return _finish(self.stream_compare(image, names, merge=merge, templates=templates))
+        return _finish(
+            self.stream_compare(image, names, merge=merge, templates=templates, strictness=strictness)
+        )
 
     def stream_compare(
         self,
@@ -159,11 +176,11 @@ class Segmenter:
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
+        strictness: float = 0.0,
     ) -> Generator[Progress, None, Comparison]:
         """`compare` step by step."""
-        vanilla, adapted = yield from self._stream_arms(
-            image, names, ("vanilla", "adapted"), merge, templates
-        )
+        asked = _Asked(merge, templates, strictness)
+        vanilla, adapted = yield from self._stream_arms(image, names, ("vanilla", "adapted"), asked)
         return compare(vanilla, adapted)
 
     def _stream_arms(
@@ -171,34 +188,28 @@ class Segmenter:
         image: ImageSource,
         names: Words,
         arms: tuple[Arm, ...],
-        merge: MergeRule | None,
-        templates: Templates | None,
+        asked: _Asked,
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
         started = time.perf_counter()
         limits = self.settings
         vocabulary = Vocabulary.of(names, max_names=limits.max_names, max_name_length=limits.max_name_length)
         yield Progress("read", 0.0, "Reading the photo")
-        photo = yield from self._analyse(image)
+        photo = yield from self._analyse(image, arms)
         results = []
         for number, arm in enumerate(arms):
             timings = dict(photo.timings)
             progress = 0.7 + 0.3 * number / len(arms)
             if arm not in photo.features:
                 yield Progress("embed", progress, f"Looking at {len(photo.proposals)} regions")
-                features = self.classifier(arm).embed(photo.working, photo.proposals)
-                photo.features[arm] = features
-                timings |= features.timings
+                photo.features[arm] = self.embed(photo, arm)
+                timings |= photo.features[arm].timings
             yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
-            results.append(
-                self._decide(
-                    photo, arm, vocabulary, merge or limits.merge, templates or limits.templates, timings
-                )
-            )
+            results.append(self._decide(photo, arm, vocabulary, asked, timings))
         total = time.perf_counter() - started
         yield Progress("merge", 1.0, f"Done in {total:.1f} s")
         return tuple(replace(r, timings={**r.timings, "total": total}) for r in results)
 
-    def _analyse(self, image: ImageSource) -> Generator[Progress, None, PhotoAnalysis]:
+    def _analyse(self, image: ImageSource, arms: tuple[Arm, ...]) -> Generator[Progress, None, PhotoAnalysis]:
         """Read and propose, or take what is kept of the same photo."""
         clock = _Clock()
         limits = self.settings
@@ -209,7 +220,22 @@ class Segmenter:
             self._photos[key] = kept  # now the youngest
             kept.timings = {"read": clock.laps["read"], "propose": 0.0}
             return kept
-        working = resize_to_side(pixels, limits.max_side_px)
+        photo = yield from self.examine(pixels, arms)
+        photo.timings |= clock.laps
+        self._photos[key] = photo
+        while len(self._photos) > self.KEPT_PHOTOS:
+            self._photos.pop(next(iter(self._photos)))
+        return photo
+
+    def examine(
+        self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
+    ) -> Generator[Progress, None, PhotoAnalysis]:
+        """Find the regions of a photo that is not kept yet.
+
+        Whoever works elsewhere may embed them for `arms` on the same occasion; here `embed` does it after.
+        """
+        clock = _Clock()
+        working = resize_to_side(pixels, self.settings.max_side_px)
         steps = self.proposer.stream(working)
         try:
             while True:
@@ -222,11 +248,13 @@ class Segmenter:
         finally:
             steps.close()
         clock.lap("propose")
-        photo = PhotoAnalysis(pixels, working, proposals.best(limits.max_regions), timings=clock.laps)
-        self._photos[key] = photo
-        while len(self._photos) > self.KEPT_PHOTOS:
-            self._photos.pop(next(iter(self._photos)))
-        return photo
+        return PhotoAnalysis(
+            pixels, working, proposals.best(self.settings.max_regions), timings=dict(clock.laps)
+        )
+
+    def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
+        """What one arm makes of the regions."""
+        return self.classifier(arm).embed(photo.working, photo.proposals)
 
     def use(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
@@ -245,22 +273,23 @@ class Segmenter:
         photo: PhotoAnalysis,
         arm: Arm,
         vocabulary: Vocabulary,
-        rule: str,
-        templates: str,
+        asked: _Asked,
         timings: Mapping[str, float],
     ) -> Segmentation:
         clock, classifier = _Clock(), self.classifier(arm)
+        rule, templates = asked.merge or self.settings.merge, asked.templates or self.settings.templates
+        numbers = classifier.merge_settings.stricter(asked.strictness)
         scores = classifier.score(photo.features[arm], vocabulary, templates)
         clock.lap("text")
-        merged = merge(rule, scores, photo.proposals, vocabulary.names, classifier.merge_settings)
-        label_map, region_map = (_to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
+        merged = merge(rule, scores, photo.proposals, vocabulary.names, numbers)
+        label_map, region_map = (to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
         clock.lap("merge")
         return Segmentation(
             image=photo.image,
             label_map=label_map,
             region_map=region_map,
-            classes=_class_results(vocabulary, merged, label_map),
-            regions=_region_results(photo, vocabulary, merged),
+            classes=class_results(vocabulary, merged, label_map),
+            regions=region_results(photo.proposals, photo.image.shape, vocabulary, merged),
             timings={"crop": 0.0, "embed": 0.0, **timings, **clock.laps},
             models={
                 "clip": {"name": self.model, "arm": arm, "sha256": classifier.clip.weights_sha256},
@@ -272,64 +301,12 @@ class Segmenter:
                 "vocabulary": vocabulary.text,
                 "max_side_px": self.settings.max_side_px,
                 "max_regions": self.settings.max_regions,
-                "merge_settings": asdict(classifier.merge_settings),
+                "strictness": asked.strictness,
+                "merge_settings": asdict(numbers),
             },
             arm=arm,
             masks=photo.proposals.masks,
         )
-
-
-def _class_results(
-    vocabulary: Vocabulary, merged: Merged, label_map: NDArray[np.uint16]
-) -> tuple[ClassResult, ...]:
-    pixels = np.bincount(label_map.ravel(), minlength=len(vocabulary) + 1)
-    colours = assign_colours(vocabulary.names)
-    return tuple(
-        ClassResult(
-            name=item.name,
-            synonyms=item.synonyms,
-            index=i + 1,
-            colour=colours[i],
-            found=bool(merged.found[i]),
-            area_fraction=float(pixels[i + 1] / label_map.size),
-            confidence=float(merged.confidence[i]),
-        )
-        for i, item in enumerate(vocabulary)
-    )
-
-
-def _region_results(photo: PhotoAnalysis, vocabulary: Vocabulary, merged: Merged) -> tuple[RegionResult, ...]:
-    height, width = photo.working.shape[:2]
-    full_height, full_width = photo.image.shape[:2]
-    scale = np.array([full_width / width, full_height / height] * 2)
-    area = (
-        photo.proposals.masks.reshape(len(photo.proposals), -1).mean(axis=1) if len(photo.proposals) else []
-    )
-    results = []
-    for k, box in enumerate(photo.proposals.boxes):
-        own = merged.probabilities[k]
-        best = np.argsort(-own, kind="stable")[:5]
-        left, top, right, bottom = (int(v) for v in np.round(box * scale))
-        results.append(
-            RegionResult(
-                id=k + 1,
-                box=(left, top, max(right, left + 1), max(bottom, top + 1)),
-                area_fraction=float(area[k]),
-                class_index=int(merged.region_class[k]),
-                confidence=float(merged.region_confidence[k]),
-                quality=float(photo.proposals.quality[k]),
-                top=tuple((vocabulary.names[i], float(own[i])) for i in best),
-            )
-        )
-    return tuple(results)
-
-
-def _to_size(values: NDArray[np.uint16], image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Nearest neighbour from the working size to the photo's own."""
-    height, width = image.shape[:2]
-    if values.shape == (height, width):
-        return values
-    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 class _Clock:

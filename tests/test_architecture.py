@@ -25,7 +25,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("palette", "models", "hidden_names", "rendering", "cache"),
     ("regions", "proposals", "export"),
     ("clip", "merging"),
-    ("classify",),
+    ("classify", "reporting"),
     ("segmenter",),
     ("cli", "page"),
     ("__main__",),

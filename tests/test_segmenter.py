@@ -123,3 +123,16 @@ def test_few_photos_are_kept(segmenter: Segmenter) -> None:
     for shade in range(Segmenter.KEPT_PHOTOS + 3):
         segmenter(np.full((8, 8, 3), shade, np.uint8), "dog")
     assert len(segmenter._photos) == Segmenter.KEPT_PHOTOS
+
+
+def test_strictness_finds_less_and_leaves_the_regions_alone(
+    segmenter: Segmenter, photo: NDArray[np.uint8]
+) -> None:
+    easy, plain, hard = (segmenter(photo, "dog, sky, grass", strictness=s) for s in (-60.0, 0.0, 60.0))
+    assert len(easy.found) >= len(plain.found) >= len(hard.found) == 0
+    assert easy.found and easy.unassigned_fraction <= plain.unassigned_fraction
+    assert hard.settings["strictness"] == 60.0
+    assert (
+        hard.settings["merge_settings"]["found_bias"] == plain.settings["merge_settings"]["found_bias"] - 60
+    )
+    assert segmenter.proposer.calls == 1  # type: ignore[attr-defined]

@@ -1,0 +1,68 @@
+"""From what the merge decides to what people are told: facts about classes and regions, in photo pixels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg_demo.merging import Merged
+from ovseg_demo.palette import assign_colours
+from ovseg_demo.proposals import Proposals
+from ovseg_demo.result import ClassResult, RegionResult
+from ovseg_demo.vocabulary import Vocabulary
+
+
+def class_results(
+    vocabulary: Vocabulary, merged: Merged, label_map: NDArray[np.uint16]
+) -> tuple[ClassResult, ...]:
+    """Facts about each class of the vocabulary; areas are counted on the (H, W) label map of the photo."""
+    pixels = np.bincount(label_map.ravel(), minlength=len(vocabulary) + 1)
+    colours = assign_colours(vocabulary.names)
+    return tuple(
+        ClassResult(
+            name=item.name,
+            synonyms=item.synonyms,
+            index=i + 1,
+            colour=colours[i],
+            found=bool(merged.found[i]),
+            area_fraction=float(pixels[i + 1] / label_map.size),
+            confidence=float(merged.confidence[i]),
+        )
+        for i, item in enumerate(vocabulary)
+    )
+
+
+def region_results(
+    proposals: Proposals, photo_shape: tuple[int, ...], vocabulary: Vocabulary, merged: Merged
+) -> tuple[RegionResult, ...]:
+    """Facts about each proposal; its box in pixels of the photo, whose shape is (H, W, 3)."""
+    height, width = proposals.masks.shape[1:]
+    full_height, full_width = photo_shape[:2]
+    scale = np.array([full_width / width, full_height / height] * 2)
+    area = proposals.masks.reshape(len(proposals), -1).mean(axis=1) if len(proposals) else []
+    results = []
+    for k, box in enumerate(proposals.boxes):
+        own = merged.probabilities[k]
+        best = np.argsort(-own, kind="stable")[:5]
+        left, top, right, bottom = (int(v) for v in np.round(box * scale))
+        results.append(
+            RegionResult(
+                id=k + 1,
+                box=(left, top, max(right, left + 1), max(bottom, top + 1)),
+                area_fraction=float(area[k]),
+                class_index=int(merged.region_class[k]),
+                confidence=float(merged.region_confidence[k]),
+                quality=float(proposals.quality[k]),
+                top=tuple((vocabulary.names[i], float(own[i])) for i in best),
+            )
+        )
+    return tuple(results)
+
+
+def to_size(values: NDArray[np.uint16], image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Nearest neighbour from the working size to the photo's own."""
+    height, width = image.shape[:2]
+    if values.shape == (height, width):
+        return values
+    return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
