@@ -1,10 +1,15 @@
-"""Where models run, and in which number type."""
+"""Where models run, in which number type, and what to do when a device gives out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import torch
 
-from ovseg_demo.errors import SettingsError
+from ovseg_demo.errors import ResourceError, SettingsError
+
+T = TypeVar("T")
 
 
 def choose_device(wanted: str) -> str:
@@ -40,3 +45,66 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     else:
         native = False
     return torch.bfloat16 if native else torch.float32
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on the CPU or on a GPU, in torch, NumPy or OpenCV."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    told = str(error).lower()
+    return any(part in told for part in ("out of memory", "allocate memory", "insufficient memory"))
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether an exception means that a GPU cannot be used (any more), for another reason than its memory.
+
+    torch raises plain RuntimeErrors for most of these, so their text has to tell.
+    """
+    if is_out_of_memory(error) or not isinstance(error, (RuntimeError, AssertionError)):
+        return False
+    told = str(error)
+    return any(part in told for part in ("CUDA", "cuDNN", "CUBLAS", "NVIDIA", "HIP error", "MPS backend"))
+
+
+def in_batches(
+    work: Callable[[slice], T], count: int, at_once: int, *, what: str, advice: str
+) -> Iterator[T]:
+    """Do `count` things, `at_once` together; whenever memory runs out, half as many from there on.
+
+    Args:
+        work: does the things of a slice of `range(count)`.
+        count: how many there are; 0 gives nothing.
+        at_once: how many to begin with.
+        what: one of the things, for the message.
+        advice: what a person can do, for the message.
+
+    Yields:
+        The results of `work`, slice by slice in order.
+
+    Raises:
+        ResourceError: there is not even memory for one.
+    """
+    start = 0
+    while start < count:
+        size = min(at_once, count - start)
+        try:
+            result = work(slice(start, start + size))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            result = None
+        # Outside the except block, where the exception and all that its frames hold are gone.
+        if result is None:
+            _release_cached_memory()
+            if size == 1:
+                raise ResourceError(f"There is not enough memory for {what}; {advice}.")
+            at_once = size // 2
+            continue
+        yield result
+        start += size
+
+
+def _release_cached_memory() -> None:
+    """Give back what torch keeps of a GPU for later, so that other sizes fit."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

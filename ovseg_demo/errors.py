@@ -9,6 +9,7 @@
     │   ├── CheckpointError    a file that is not the weights it should be
     │   └── DownloadError      weights that are not here and could not be fetched
     ├── OutputError            a result that cannot be written
+    ├── ResourceError          a request for which memory or time does not suffice
     └── SettingsError          a setting outside its range
 
 Each message is one sentence that a person can act on and holds the offending value, so that the page and
@@ -25,6 +26,7 @@ __all__ = [
     "OutputError",
     "OvsegError",
     "ProposalError",
+    "ResourceError",
     "SettingsError",
     "UnknownModelError",
     "VocabularyError",
@@ -66,6 +68,10 @@ class DownloadError(ModelError):
 
 class OutputError(OvsegError):
     """A result cannot be written where it should go."""
+
+
+class ResourceError(OvsegError):
+    """The request needs more memory or time than there is for it."""
 
 
 class SettingsError(OvsegError):

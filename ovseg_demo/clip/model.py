@@ -16,6 +16,7 @@ from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
+from ovseg_demo.devices import in_batches
 from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.regions import CropRecipe
 
@@ -100,18 +101,23 @@ class MaskAdaptedCLIP(nn.Module):
 
         Raises:
             ValueError: crops or masks have another shape.
+            ResourceError: there is not even memory for one region at a time.
         """
         size = self.image_tower.image_size
         if crops.shape[1:] != (3, size, size) or masks.shape != (len(crops), size, size):
             wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
             raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
-        features = [torch.zeros(0, self.embed_dim, device=self.device)]
-        for start in range(0, len(crops), CROPS_AT_ONCE):
-            some = slice(start, start + CROPS_AT_ONCE)
+
+        def embed(some: slice) -> Tensor:
             inside = masks[some].to(self.device)
             kept = token_mask(inside, self.image_tower.patch) if use_prompts else None
-            features.append(self.image_tower(crops[some].to(self.device, self.dtype), kept).float())
-        return functional.normalize(torch.cat(features), dim=-1)
+            return self.image_tower(crops[some].to(self.device, self.dtype), kept).float()
+
+        features = in_batches(
+            embed, len(crops), CROPS_AT_ONCE, what="one region", advice="choose a smaller model"
+        )
+        empty = torch.zeros(0, self.embed_dim, device=self.device)
+        return functional.normalize(torch.cat([empty, *features]), dim=-1)
 
     @torch.no_grad()
     def encode_text(self, names: Sequence[str], templates: Templates = "vild") -> Tensor:
@@ -126,6 +132,7 @@ class MaskAdaptedCLIP(nn.Module):
 
         Raises:
             ValueError: there are no templates of this name.
+            ResourceError: there is not even memory for one name at a time.
         """
         if templates not in TEMPLATES:
             raise ValueError(f"There are no templates called {templates!r}; choose {', '.join(TEMPLATES)}.")

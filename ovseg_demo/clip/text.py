@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ovseg_demo.clip.towers import TextTower
+from ovseg_demo.devices import in_batches
 
 Templates = Literal["vild", "imagenet", "single"]
 
@@ -49,11 +50,16 @@ def encode_names(tower: TextTower, names: Sequence[str], templates: Sequence[str
 
     Returns:
         (C, D) float32, L2-normalised.
+
+    Raises:
+        ResourceError: there is not even memory for one name at a time.
     """
-    at_once = max(1, SENTENCES_AT_ONCE // len(templates))
-    means = []
-    for start in range(0, len(names), at_once):
-        group = [name.strip() for name in names[start : start + at_once]]
+
+    def embed(some: slice) -> Tensor:
+        group = [name.strip() for name in names[some]]
         features = tower([template.format(name) for name in group for template in templates]).float()
-        means.append(functional.normalize(features, dim=-1).view(len(group), len(templates), -1).mean(dim=1))
-    return functional.normalize(torch.cat(means), dim=-1)
+        return functional.normalize(features, dim=-1).view(len(group), len(templates), -1).mean(dim=1)
+
+    at_once = max(1, SENTENCES_AT_ONCE // len(templates))
+    means = in_batches(embed, len(names), at_once, what="one name", advice="choose fewer sentences per word")
+    return functional.normalize(torch.cat(list(means)), dim=-1)

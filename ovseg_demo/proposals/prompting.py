@@ -7,7 +7,7 @@ at what the one before it has covered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovseg_demo.devices import in_batches
 from ovseg_demo.proposals.base import Proposals, check_image
 from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
@@ -116,9 +117,9 @@ class PointProposer:
                 if len(now) == 0:
                     break
                 with torch.inference_mode():
-                    candidates = self._prompt(tokens, now)
-                    covered |= (candidates.logits > 0).any(dim=0).cpu().numpy()
-                found.append(candidates)
+                    for candidates in self._prompt_all(tokens, now):
+                        covered |= (candidates.logits > 0).any(dim=0).cpu().numpy()
+                        found.append(candidates)
                 count -= len(now)
                 done += len(now)
                 yield min(done / total, 0.99)
@@ -135,6 +136,16 @@ class PointProposer:
         mean = torch.tensor(PIXEL_MEAN, device=self._device).view(1, 3, 1, 1)
         std = torch.tensor(PIXEL_STD, device=self._device).view(1, 3, 1, 1)
         return (pixels - mean) / std
+
+    def _prompt_all(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> Iterator[_Candidates]:
+        """Decode (B, 2) points in 0..1 together, or in parts where memory is short."""
+        return in_batches(
+            lambda some: self._prompt(tokens, points[some]),
+            len(points),
+            self.plan.batch,
+            what="finding regions",
+            advice="choose a smaller proposer",
+        )
 
     def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
