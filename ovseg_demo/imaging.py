@@ -26,6 +26,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from ovseg_demo.decoding_cost import why_too_costly
 from ovseg_demo.errors import ImageError, quoted
 from ovseg_demo.settings import Settings
 
@@ -125,7 +126,11 @@ def load_image(
         raise ImageError(_too_many_bytes(label, len(data), max_file_bytes))
     if not data:
         raise ImageError(f"{_start(label)} is empty (0 bytes); choose another file.")
-    return _from_pillow(_open(data, label), label, max_pixels)
+    picture = _open(data, label)
+    _check_size(*picture.size, label, max_pixels)
+    if reason := why_too_costly(picture, data, max_pixels):
+        raise ImageError(f"{_start(label)} {reason}; save it anew as a JPEG or PNG.")
+    return _from_pillow(picture, label, max_pixels)
 
 
 def resize_to_side(image: RGBImage, max_side_px: int) -> RGBImage:
@@ -165,7 +170,7 @@ def _read_file(path: Path, label: str, max_file_bytes: int) -> bytes:
         raise ImageError(f"{label} cannot be read ({reason}); check the file and its permissions.") from None
 
 
-def _open(data: bytes, label: str) -> Image.Image:
+def _open(data: bytes, label: str) -> ImageFile.ImageFile:
     """The Pillow image of `data`: its header is read, its pixels are not decoded yet."""
     for offset, signature, name, decoder in _DECODERS:
         if data[offset : offset + len(signature)] != signature:
