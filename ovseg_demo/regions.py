@@ -1,11 +1,12 @@
 """Cut the regions of a picture out as CLIP wants to see them: one crop and one mask per region.
 
 Training and inference share this one function. Per mask: tight box, background painted over, channels
-normalised, the rectangle stretched to a square (its aspect ratio is not kept).
+normalised, the rectangle stretched to a square (a recipe may limit the stretch and pad the rest).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,9 @@ class CropRecipe:
     """R, G, B are divided by this afterwards."""
     antialias: bool = False
     """Smooth before making a large region smaller (the published models were made without)."""
+    max_stretch: float = math.inf
+    """By how much the longer side of the box may shrink against the shorter one; beyond it the box is padded
+    with the fill colour instead. Infinite = always stretched to the square, as published."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -47,6 +51,8 @@ class CropRecipe:
             raise ValueError(f"CropRecipe.fill must be 'mean' or 'zero', not {self.fill!r}.")
         if not self.expand_ratio >= 1:
             raise ValueError(f"CropRecipe.expand_ratio must be at least 1, not {self.expand_ratio}.")
+        if not self.max_stretch >= 1:
+            raise ValueError(f"CropRecipe.max_stretch must be at least 1, not {self.max_stretch}.")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"CropRecipe.pixel_std must be above 0, not {self.pixel_std}.")
 
@@ -114,6 +120,9 @@ def crop_regions(
     for row, ((k, _), (left, top, right, bottom)) in enumerate(zip(tight, boxes, strict=True)):
         inside = stack[k, top:bottom, left:right].to(device)
         crop = torch.where(inside, normalised[:, top - y0 : bottom - y0, left - x0 : right - x0], background)
+        if (pad := padding(bottom - top, right - left, recipe.max_stretch)) != (0, 0, 0, 0):
+            inside = functional.pad(inside, pad)
+            crop = torch.where(inside, functional.pad(crop, pad), background)
         crops[row] = functional.interpolate(
             crop[None], (size, size), mode="bicubic", align_corners=False, antialias=recipe.antialias
         )[0]
@@ -157,6 +166,13 @@ def expand_box(
         min(max(int(centre_x + half_width), 0), width),
         min(max(int(centre_y + half_height), 0), height),
     )
+
+
+def padding(height: int, width: int, max_stretch: float) -> tuple[int, int, int, int]:
+    """What a rectangle gets on its left, right, top and bottom so that making it square stretches no more."""
+    more_width = max(math.ceil(height / max_stretch) - width, 0)
+    more_height = max(math.ceil(width / max_stretch) - height, 0)
+    return more_width // 2, (more_width + 1) // 2, more_height // 2, (more_height + 1) // 2
 
 
 def _tensor(array: NDArray[np.uint8] | NDArray[np.bool_] | Tensor) -> Tensor:

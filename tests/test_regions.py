@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from ovseg_demo.regions import CLIP_PIXEL_MEAN, CropRecipe, Regions, crop_regions, expand_box, tight_box
+from ovseg_demo.regions import (
+    CLIP_PIXEL_MEAN,
+    CropRecipe,
+    Regions,
+    crop_regions,
+    expand_box,
+    padding,
+    tight_box,
+)
 
 
 def photo(height: int = 40, width: int = 60, seed: int = 0) -> np.ndarray:
@@ -65,6 +75,29 @@ def test_a_long_rectangle_is_stretched_to_the_square():
     regions = crop_regions(image, rectangle(0, 0, 60, 10), CropRecipe(size=16))
     assert regions.crops.shape == (1, 3, 16, 16)
     assert (regions.crops[0, :, :, :6] < 0).all() and (regions.crops[0, :, :, 10:] > 0).all()
+
+
+@pytest.mark.parametrize("fill", ["mean", "zero"])
+def test_beyond_the_largest_stretch_a_rectangle_is_padded_with_the_fill_colour(fill):
+    image = np.full((40, 60, 3), 255, dtype=np.uint8)
+    recipe = CropRecipe(size=24, fill=fill, max_stretch=1.5)
+    regions = crop_regions(image, rectangle(0, 0, 60, 10), recipe)  # 60 x 10 becomes 60 x 40
+    assert regions.boxes.tolist() == [[0, 0, 60, 10]]
+    rows = regions.masks[0].any(dim=1)
+    assert rows.tolist() == [9 <= row < 15 for row in range(24)]
+    blank = crop_regions(image, rectangle(0, 0, 60, 10), replace(recipe, max_stretch=6)).crops * 0
+    value = 0 if fill == "mean" else -CLIP_PIXEL_MEAN[0] / 68.5005327
+    torch.testing.assert_close(regions.crops[0, 0, :7], blank[0, 0, :7] + value, atol=1e-5, rtol=0)
+    assert (regions.crops[0, :, 11:13] > 1).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(1, 10))
+def test_padding_leaves_no_rectangle_longer_than_allowed(height, width, most):
+    left, right, top, bottom = padding(height, width, most)
+    padded_height, padded_width = height + top + bottom, width + left + right
+    assert max(padded_height / padded_width, padded_width / padded_height) <= most + 1e-9
+    assert min(left, right, top, bottom) >= 0 and abs(left - right) <= 1 and abs(top - bottom) <= 1
+    assert (left + right == 0) or (top + bottom == 0)
 
 
 @pytest.mark.parametrize(("fill", "value"), [("mean", 0.0), ("zero", -CLIP_PIXEL_MEAN[0] / 68.5005327)])

@@ -35,7 +35,11 @@ CLASSES = 1000  # of ImageNet
 PATCH = 32
 KNOWN_NAMES = "names.safetensors"
 CROP_RECIPE = CropRecipe(
-    size=224, pixel_mean=(127.0, 127.0, 127.0), pixel_std=(128.0, 128.0, 128.0), antialias=True
+    size=224,
+    pixel_mean=(127.0, 127.0, 127.0),
+    pixel_std=(128.0, 128.0, 128.0),
+    antialias=True,
+    max_stretch=1.5,
 )
 
 
