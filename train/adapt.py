@@ -6,10 +6,9 @@ They differ only in which parameters move (finetune.py, prompt_tune.py).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,34 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.errors import OvsegError
 from train import distributed
 from train.checkpointing import load_training_state, save_training_state
+from train.draw import PairDraw
+from train.feed import Part, feed
+from train.pair_batch import PairBatch
+from train.progress import Progress
+from train.recipe import LoopSettings
 from train.schedule import Average, cosine_rate
 
 
 class AdaptationError(OvsegError):
     """The pairs or the model cannot be trained with."""
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """Pairs of one step on one process.
-
-    Attributes:
-        inputs: what the image tower's `forward_inputs` takes: crops (B, 3, S, S), or kept stem features.
-        token_mask: (B, N) of 0 and 1.
-        nouns: (B,) int64 rows of the noun bank.
-        targets: (B, M) float32, vanilla's distribution over the bank for the same box unmasked, or None.
-    """
-
-    inputs: Tensor
-    token_mask: Tensor
-    nouns: Tensor
-    targets: Tensor | None = None
 
 
 class Pairs(Protocol):
@@ -57,48 +43,6 @@ class Pairs(Protocol):
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The pairs of these rows, as one step sees them."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """The numbers of one adaptation run."""
-
-    steps: int
-    batch: int
-    accumulate: int
-    rate: float
-    weight_decay: float
-    warmup: int
-    clip_norm: float
-    most_per_noun: int
-    distil: float
-    average: float
-    seed: int
-    save_every: int
-    amp: bool
-
-
-def draw_rows(noun_of: np.ndarray, step: int, settings: LoopSettings) -> np.ndarray:
-    """The pairs of a step, over all processes; depends on the settings and the step alone.
-
-    Every epoch is a new shuffle in which a noun has at most `most_per_noun` pairs, so that "man" and "dog" do
-    not crowd out the rest.
-    """
-    counts = np.bincount(noun_of)
-    per_epoch = int(np.minimum(counts, settings.most_per_noun).sum())
-    batches = max(per_epoch // settings.batch, 1)
-    epoch, number = divmod(step, batches)
-    dice = np.random.default_rng([settings.seed, epoch])
-    order = dice.permutation(len(noun_of))
-    seen = np.zeros(len(counts), dtype=np.int64)
-    ranks = np.empty(len(noun_of), dtype=np.int64)
-    for row in order:
-        ranks[row] = seen[noun_of[row]]
-        seen[noun_of[row]] += 1
-    kept = order[ranks[order] < settings.most_per_noun]
-    if len(kept) < settings.batch:
-        return dice.choice(kept, settings.batch)
-    return kept[number * settings.batch : (number + 1) * settings.batch]
 
 
 def pair_loss(image: Tensor, text: Tensor, nouns: Tensor, log_scale: Tensor) -> Tensor:
@@ -123,6 +67,8 @@ def pair_loss(image: Tensor, text: Tensor, nouns: Tensor, log_scale: Tensor) -> 
 
 class Adaptation(nn.Module):
     """The model under training: an image tower and a temperature; texts are frozen vectors."""
+
+    text: Tensor
 
     def __init__(self, clip: MaskAdaptedCLIP, text: Tensor, *, use_prompts: bool) -> None:
         super().__init__()
@@ -175,95 +121,69 @@ def run(
     record: dict[str, Any],
     on_step: Callable[[int, Adaptation], None] | None = None,
 ) -> Adaptation:
-    """Train, resume, log; returns the model with averaged weights where averaging is on."""
-    work.mkdir(parents=True, exist_ok=True)
+    """Train, resume, log; returns the model with averaged weights where averaging is on.
+
+    Args:
+        model: what is trained; it is changed.
+        groups: the parameters that move, as AdamW takes them.
+        pairs: what it learns from.
+        settings: the numbers.
+        work: folder for the checkpoint and the log; a run goes on from what it holds.
+        record: what must be equal to go on.
+        on_step: called after every step with its number and the model.
+
+    Raises:
+        ResumeError: the folder belongs to a run of other settings, or its checkpoint cannot be read or
+            written.
+        AdaptationError: a frozen part moved, or the loss is no number any more.
+    """
     before = frozen_digest(model)
     optimiser = torch.optim.AdamW(
         groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay
     )
     average = Average(model, settings.average) if settings.average else None
     state = work / "state.pt"
-    step = load_training_state(state, model, optimiser, average, record)
+    first = load_training_state(state, model, optimiser, average, record)
     trained = [p for p in model.parameters() if p.requires_grad]
+    device = str(model.log_scale.device)
     wrapped = distributed.wrap(model)
-    started, first = time.monotonic(), step
-    with _progress(work, settings.steps, step) as report:
-        while step < settings.steps:
-            cosine_rate(optimiser, step, settings.steps, settings.warmup, settings.rate)
-            rows = distributed.share(draw_rows(pairs.noun_of, step, settings))
-            losses = []
-            for part in np.array_split(rows, settings.accumulate):
-                loss, extra, right = wrapped(pairs.batch(part, step), settings.distil, settings.amp)
-                torch.autograd.backward(loss / settings.accumulate)
-                losses.append((float(loss.detach()), float(extra), float(right)))
-            nn.utils.clip_grad_norm_(trained, settings.clip_norm)
+    batches = feed(pairs, _parts(pairs, settings, first), workers=settings.workers, device=device)
+    started = time.monotonic()
+    with Progress(work, settings.steps, first) as progress:
+        for step in range(first, settings.steps):
+            rate = cosine_rate(optimiser, step, settings.steps, settings.warmup, settings.rate)
+            figures = torch.zeros(3, device=device)
+            for part in range(settings.accumulate):
+                last = part + 1 == settings.accumulate
+                with nullcontext() if last else distributed.without_exchange(wrapped):
+                    loss, extra, right = wrapped(next(batches), settings.distil, settings.amp)
+                    torch.autograd.backward(loss / settings.accumulate)
+                figures += torch.stack([loss.detach(), extra, right]) / settings.accumulate
+            norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm)
             optimiser.step()
             optimiser.zero_grad()
             if average is not None:
                 average.update(model)
-            step += 1
-            loss_mean, extra_mean, right_mean = (distributed.mean(float(v)) for v in np.mean(losses, axis=0))
-            rate = (step - first) / (time.monotonic() - started)
-            row = {"loss": loss_mean, "distil": extra_mean, "top1": 100 * right_mean, "steps_per_s": rate}
-            report(step, row)
-            if distributed.first() and (step % settings.save_every == 0 or step == settings.steps):
-                save_training_state(state, model, optimiser, average, step, record)
+            loss_now, extra_now, right_now = distributed.mean(figures).tolist()
+            if not np.isfinite(loss_now):
+                raise AdaptationError(f"The loss is {loss_now} at step {step + 1}: give a lower --rate.")
+            speed = (step + 1 - first) * settings.batch / (time.monotonic() - started)
+            row = {"loss": loss_now, "distil": extra_now, "top1": 100 * right_now, "rate": rate}
+            progress.report(step + 1, {**row, "norm": float(norm), "pairs_per_s": speed})
+            if distributed.first() and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
+                save_training_state(state, model, optimiser, average, step + 1, record)
+                progress.draw()
             if on_step is not None:
-                on_step(step, model)
+                on_step(step + 1, model)
     check_frozen(model, before)
     return average.copy_into(model) if average is not None else model
 
 
-class _progress:
-    """A bar for people, JSONL for programs, TensorBoard where it is installed; only on the first process."""
-
-    def __init__(self, work: Path, steps: int, done: int) -> None:
-        self.active = distributed.first()
-        self.log = (work / "log.jsonl").open("a") if self.active else None
-        self.bar = tqdm(total=steps, initial=done, desc=work.name, disable=not self.active)
-        self.board = _tensorboard(work) if self.active else None
-
-    def __enter__(self) -> Callable[[int, dict[str, float]], None]:
-        return self.report
-
-    def report(self, step: int, row: dict[str, float]) -> None:
-        self.bar.update()
-        if self.log is None:
-            return
-        self.log.write(json.dumps({"step": step, **{k: round(v, 5) for k, v in row.items()}}) + "\n")
-        self.log.flush()
-        self.bar.set_postfix(loss=f"{row['loss']:.3f}", top1=f"{row['top1']:.0f}%")
-        for name, value in row.items() if self.board is not None else ():
-            self.board.add_scalar(name, value, step)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-        if self.log is not None:
-            self.log.close()
-        if self.board is not None:
-            self.board.close()
-
-
-def _tensorboard(work: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # an optional extra: the JSONL file holds the same numbers
-        return None
-    return SummaryWriter(str(work / "tensorboard"))
-
-
-def epoch_steps(noun_of: np.ndarray, most_per_noun: int, batch: int, epochs: float) -> int:
-    """Steps of so many epochs over the capped pairs."""
-    counted = int(np.minimum(np.bincount(noun_of), most_per_noun).sum())
-    return max(round(epochs * (counted // batch)), 1)
-
-
-def settings_record(settings: Any) -> dict[str, Any]:
-    """What a resume compares."""
-    return asdict(settings)
-
-
-def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Consecutive slices of at most `size`."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _parts(pairs: Pairs, settings: LoopSettings, first: int) -> Iterator[Part]:
+    """This process's rows of every part of every step from `first` on."""
+    draw = PairDraw(
+        pairs.noun_of, batch=settings.batch, most_per_noun=settings.most_per_noun, seed=settings.seed
+    )
+    for step in range(first, settings.steps):
+        for rows in np.split(draw.rows(step), settings.accumulate):
+            yield distributed.share(rows), step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class ResumeError(OvsegError):
     """A run was to be resumed with other settings, or its checkpoint cannot be read."""
 
 
-MAY_CHANGE = frozenset({"out", "data", "work", "save_every"})
+MAY_CHANGE = frozenset({"out", "data", "work", "save_every", "workers"})
 """Settings that do not change what is computed."""
 
 
@@ -59,22 +60,34 @@ def load_training_state(
     """Restore a run where a checkpoint exists; returns the step to go on from, 0 for a new run.
 
     Raises:
-        ResumeError: the checkpoint belongs to other settings (the first that differs is named).
+        ResumeError: the checkpoint cannot be read, or belongs to other settings (the first that differs is
+            named) or to another architecture.
     """
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    before, now = state["settings"], _comparable(settings)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before = state["settings"]
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        raise ResumeError(f"{path} cannot be read as a checkpoint; delete it to start anew.") from error
+    now = _comparable(settings)
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             raise ResumeError(
                 f"{path} was made with {name}={before.get(name)} and not {now.get(name)}: "
-                "give the same setting to go on, or another --work folder to start anew."
+                "give the same setting to go on, or another folder to start anew."
             )
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ResumeError(
+            f"{path} is of another architecture than the model; give another folder to start anew."
+        ) from error
     optimiser.load_state_dict(state["optimiser"])
     if average is not None and state["average"] is not None:
-        average.values, average.updates = state["average"]["values"], state["average"]["updates"]
+        for name, value in average.values.items():
+            value.copy_(state["average"]["values"][name])
+        average.updates = state["average"]["updates"]
     torch.set_rng_state(state["torch_rng"])
     return int(state["step"])
 

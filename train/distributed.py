@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,17 +12,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
-def start() -> None:
-    """Join the group that torchrun has set up; do nothing in a plain run."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+from ovseg_demo.errors import SettingsError
 
 
-def stop() -> None:
-    """Leave the group."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+@contextmanager
+def group() -> Iterator[str]:
+    """Join the processes that torchrun has started, and leave them at the end; nothing in a plain run.
+
+    Yields:
+        This process's device: its own GPU where there are some, else the CPU.
+    """
+    device = "cpu"
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    joined = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if joined:
+        dist.init_process_group("gloo" if device == "cpu" else "nccl")
+    try:
+        yield device
+    finally:
+        if joined:
+            dist.destroy_process_group()
 
 
 def world() -> int:
@@ -33,6 +46,30 @@ def first() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The first process passes through the block before the others enter, so it alone makes what is kept."""
+    if dist.is_initialized() and not first():
+        dist.barrier()
+    yield
+    if dist.is_initialized() and first():
+        dist.barrier()
+
+
+def check_batch(batch: int, accumulate: int) -> None:
+    """Every process must get equally many pairs in every part of a step.
+
+    Raises:
+        SettingsError: the batch cannot be split so.
+    """
+    parts = world() * accumulate
+    if batch < parts or batch % parts:
+        raise SettingsError(
+            f"--batch {batch} cannot be split evenly over {world()} processes in --accumulate {accumulate} "
+            f"parts: give a multiple of {parts}."
+        )
+
+
 def share(rows: np.ndarray) -> np.ndarray:
     """This process's part of a global batch, every n-th row."""
     return rows[dist.get_rank() :: world()] if dist.is_initialized() else rows
@@ -43,6 +80,11 @@ def wrap(model: nn.Module) -> Any:
     if not dist.is_initialized():
         return model
     return nn.parallel.DistributedDataParallel(model)
+
+
+def without_exchange(wrapped: Any) -> AbstractContextManager[Any]:
+    """Gradients of this part of a step are only added up; the last part exchanges them."""
+    return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def gather(values: Tensor) -> Tensor:
@@ -58,10 +100,10 @@ def gather(values: Tensor) -> Tensor:
     return torch.cat(everyone)
 
 
-def mean(value: float) -> float:
-    """Average of a number over the processes."""
+def mean(values: Tensor) -> Tensor:
+    """Average of numbers over the processes."""
     if not dist.is_initialized():
-        return value
-    number = torch.tensor(value)
-    dist.all_reduce(number)
-    return float(number) / world()
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / world()

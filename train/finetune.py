@@ -1,137 +1,103 @@
 """Fine-tune CLIP's image tower on masked regions paired with mined nouns (the paper's section 3.2).
 
-    python -m train.finetune --pairs runs/mine/pairs --out runs/ft
-    torchrun --nproc-per-node 4 -m train.finetune --model clip-vit-l-14 --pairs ... --recipe vit-l-14
+    python -m train.finetune --pairs runs/pairs --out runs/finetune
+    torchrun --nproc-per-node 4 -m train.finetune --model clip-vit-l-14 --recipe vit-l-14 --pairs ...
 
 The text tower stays as it is. `--recipe` sets the numbers of a published recipe; single options change them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.devices import fast_dtype
+from ovseg_demo.errors import SettingsError
 from train import distributed
-from train.adapt import Adaptation, LoopSettings, epoch_steps, run, settings_record
+from train.adapt import Adaptation, run
 from train.export import save_adapted
 from train.options import run_command
-from train.pair_folder import PairFolder
-from train.pairs import CropPairs, StemPairs, noun_text
+from train.pairs import open_pairs
+from train.prompts import add_prompts
+from train.recipe import AdaptSettings
 from train.schedule import parameter_groups
-
-RECIPES: dict[str, dict[str, Any]] = {
-    # The paper's: batch 256 (1024 for B/16), 5 epochs, weight decay 0.2; rate 5e-6.
-    "vit-l-14": {"rate": 5e-6, "batch": 256, "epochs": 5.0, "weight_decay": 0.2, "warmup": 100},
-    "vit-b-16": {"rate": 5e-6, "batch": 1024, "epochs": 5.0, "weight_decay": 0.2, "warmup": 100},
-    # The compact tower starts from far fewer photos and moves faster.
-    "mini": {"rate": 2e-4, "batch": 128, "epochs": 6.0, "weight_decay": 0.1, "warmup": 50, "distil": 1.0},
-}
 
 
 @dataclass(frozen=True)
-class FinetuneSettings:
+class FinetuneSettings(AdaptSettings):
     """Fine-tune the image tower on region-noun pairs (see train/README.md)."""
 
-    pairs: tuple[Path, ...]
-    """Folders of pairs, mined or from true masks."""
+    RECIPES: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        # The paper's: batch 256 (1024 for B/16), 5 epochs, weight decay 0.2; rate 5e-6.
+        "vit-l-14": {"rate": 5e-6, "batch": 256, "epochs": 5.0, "weight_decay": 0.2, "warmup": 100},
+        "vit-b-16": {"rate": 5e-6, "batch": 1024, "epochs": 5.0, "weight_decay": 0.2, "warmup": 100},
+        # The compact tower starts from far fewer photos and moves faster.
+        "mini": {
+            "rate": 2e-4,
+            "batch": 128,
+            "epochs": 6.0,
+            "weight_decay": 0.1,
+            "warmup": 50,
+            "distil": 1.0,
+        },
+    }
+
     out: Path = Path("runs/finetune")
     """Folder for the weights, checkpoints and the log."""
-    least_score: float = 0.0
-    """Pairs of a lower confidence are left out."""
-    model: str = "ovseg-mini"
-    """Name of the model table or a checkpoint to start from (its vanilla arm)."""
-    recipe: Literal["mini", "vit-b-16", "vit-l-14"] = "mini"
-    """Whose numbers are the defaults of the options below."""
-    rate: float | None = None
-    """Highest learning rate."""
-    batch: int | None = None
-    """Pairs per step over all processes."""
-    epochs: float | None = None
-    """Passes over the (capped) pairs."""
-    weight_decay: float | None = None
-    """AdamW's weight decay on matrices."""
-    warmup: int | None = None
-    """Steps until the highest rate."""
-    distil: float | None = None
-    """Weight of vanilla's opinion of the same box unmasked (mini only)."""
-    accumulate: int = 1
-    """Parts that a batch is computed in."""
-    clip_norm: float = 1.0
-    """Largest norm of the gradient."""
-    most_per_noun: int = 100
-    """Pairs of one noun that count in an epoch."""
-    average: float = 0.99
-    """Decay of the moving average of the weights; 0 = off."""
-    jitter: float = 0.1
-    """Largest share cut off a crop's sides (towers that read crops)."""
-    save_every: int = 100
-    """Steps between checkpoints."""
-    seed: int = 0
-    """Seed of everything random."""
+    prompt_depth: int = 0
+    """Tune new mask prompts of this depth along with the tower (the paper tunes them afterwards)."""
+    prompt_rate: float = 1e-2
+    """Highest learning rate of those prompts."""
 
-    def filled(self) -> FinetuneSettings:
-        """With the recipe's numbers where none was given."""
-        recipe = {"distil": 0.0, **RECIPES[self.recipe]}
-        return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompt_depth < 0:
+            raise SettingsError(f"--prompt-depth must not be negative, but is {self.prompt_depth}.")
 
 
 def finetune(given: FinetuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
-    distributed.start()
     torch.manual_seed(settings.seed)
-    folder = PairFolder(*settings.pairs, least_score=settings.least_score)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    clip = load_clip(settings.model, weights="vanilla", device=device)
-    text = noun_text(clip, folder.nouns)
-    pairs: CropPairs | StemPairs
-    if hasattr(clip.image_tower, "from_stem"):
-        vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
-        pairs = StemPairs(folder, vanilla, text, settings.out, distil=bool(settings.distil))
-    else:
-        pairs = CropPairs(folder, clip, jitter=settings.jitter, seed=settings.seed)
-    model = Adaptation(clip, text, use_prompts=False)
-    train_image_tower(model)
-    loop = LoopSettings(
-        steps=epoch_steps(
-            folder.noun_of, settings.most_per_noun, _number(settings.batch), settings.epochs or 1
-        ),
-        batch=_number(settings.batch),
-        accumulate=settings.accumulate,
-        rate=settings.rate or 0.0,
-        weight_decay=settings.weight_decay or 0.0,
-        warmup=_number(settings.warmup),
-        clip_norm=settings.clip_norm,
-        most_per_noun=settings.most_per_noun,
-        distil=settings.distil or 0.0,
-        average=settings.average,
-        seed=settings.seed,
-        save_every=settings.save_every,
-        amp=True,
-    )
-    groups = parameter_groups(model, loop.weight_decay)
-    run(model, groups, pairs, loop, settings.out, settings_record(settings))
-    if distributed.first():
-        save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
-    distributed.stop()
+    with distributed.group() as device:
+        if settings.start is None:
+            clip = load_clip(settings.model, weights="vanilla", device=device)
+        else:
+            clip = load_clip(settings.start, weights="adapted", device=device)
+        pairs, text, digest = open_pairs(settings, clip)
+        if settings.prompt_depth:
+            add_prompts(clip, settings.prompt_depth)
+        model = Adaptation(clip, text, use_prompts=clip.has_prompts)
+        train_image_tower(model, prompts=bool(settings.prompt_depth))
+        loop = settings.loop(pairs.noun_of, device)
+        groups = _groups(model, loop.weight_decay, settings.prompt_rate / max(loop.rate, 1e-12))
+        run(model, groups, pairs, loop, settings.out, settings.record(digest))
+        if distributed.first():
+            save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
 
 
-def train_image_tower(model: Adaptation) -> None:
-    """The whole image tower and the temperature move; the mini tower's stem and any prompts stay."""
+def train_image_tower(model: Adaptation, *, prompts: bool = False) -> None:
+    """The whole image tower and the temperature move; the mini tower's stem stays, and prompts as told."""
     model.requires_grad_(True)
     if hasattr(model.tower, "trunk"):
         model.tower.trunk.stem.requires_grad_(False)
     if model.tower.prompts is not None:
-        model.tower.prompts.requires_grad_(False)
+        model.tower.prompts.requires_grad_(prompts)
 
 
-def _number(value: int | None) -> int:
-    return int(value or 0)
+def _groups(model: Adaptation, weight_decay: float, prompt_share: float) -> list[dict[str, Any]]:
+    """Prompts that are tuned along have a rate of their own."""
+    groups: list[dict[str, Any]] = parameter_groups(model, weight_decay)
+    if model.tower.prompts is None or not model.tower.prompts.mask_embedding.requires_grad:
+        return groups
+    prompts = model.tower.prompts.mask_embedding
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p is not prompts]
+    return [*groups, {"params": [prompts], "weight_decay": 0.0, "share": prompt_share}]
 
 
 if __name__ == "__main__":

@@ -22,14 +22,17 @@ DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared"
 
 
 def field_docs(settings: type) -> dict[str, str]:
-    """The string literal under each field of a dataclass."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(settings))).body[0]
-    assert isinstance(tree, ast.ClassDef)
+    """The string literal under each field of a dataclass, its parents' included."""
     docs: dict[str, str] = {}
-    for before, after in zip(tree.body, tree.body[1:], strict=False):
-        match before, after:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
-                docs[name] = " ".join(str(text).split())
+    for owner in reversed(settings.__mro__):
+        if not dataclasses.is_dataclass(owner):
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for before, after in zip(tree.body, tree.body[1:], strict=False):
+            match before, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                    docs[name] = " ".join(str(text).split())
     return docs
 
 

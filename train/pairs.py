@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,35 +18,46 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
-from ovseg_demo.regions import crop_regions
-from train.adapt import PairBatch
+from ovseg_demo.devices import fast_dtype
+from ovseg_demo.regions import CropRecipe, crop_regions
+from train import distributed
+from train.pair_batch import PairBatch
 from train.pair_folder import PairFolder
+from train.recipe import AdaptSettings
 
 CROPS_AT_ONCE = 32
 
 
 class CropPairs:
-    """Pairs read from shards at each step, cut out by the demo's own crop function; any image tower."""
+    """Pairs read from shards at each step, cut out by the demo's own crop function; any image tower.
 
-    def __init__(self, folder: PairFolder, clip: MaskAdaptedCLIP, *, jitter: float, seed: int) -> None:
-        self.folder, self.clip, self.jitter, self.seed = folder, clip, jitter, seed
+    Args:
+        folder: the pairs.
+        recipe: the model's crop recipe.
+        patch: side of its patches in pixels.
+        jitter: largest share cut off a crop's sides.
+        seed: of the jitter.
+    """
+
+    def __init__(
+        self, folder: PairFolder, recipe: CropRecipe, patch: int, *, jitter: float, seed: int
+    ) -> None:
+        self.folder, self.recipe, self.patch, self.jitter, self.seed = folder, recipe, patch, jitter, seed
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
-        """Read, jitter and cut the pairs of one step; the same step gives the same crops."""
-        dice = np.random.default_rng([self.seed, step, int(rows[0]) if len(rows) else 0])
+        """Read, jitter and cut the pairs of one step; a pair looks the same whoever cuts it."""
         crops, masks = [], []
         for row in rows:
+            dice = np.random.default_rng([self.seed, step, int(row)])
             image, mask = _jittered(*self.folder.crop(int(row)), self.jitter, dice)
-            region = crop_regions(image, mask[None], self.clip.crop_recipe)
+            region = crop_regions(image, mask[None], self.recipe)
             crops.append(region.crops)
             masks.append(region.masks)
-        device = self.clip.device
-        kept = token_mask(torch.cat(masks), self.clip.image_tower.patch)
-        nouns = torch.from_numpy(self.noun_of[rows])
-        return PairBatch(torch.cat(crops).to(device), kept.to(device), nouns.to(device))
+        kept = token_mask(torch.cat(masks), self.patch)
+        return PairBatch(torch.cat(crops), kept, torch.from_numpy(self.noun_of[rows]))
 
 
 def _jittered(
@@ -80,9 +92,10 @@ class StemPairs:
         distil: bool,
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
-        kept = _stem_features(folder, vanilla, work, distil=distil)
+        with distributed.first_goes_first():
+            kept = _stem_features(folder, vanilla, work, distil=distil)
         self.stems, self.masks, self.whole = kept["stems"], kept["masks"], kept.get("whole")
-        self.text = text
+        self.text = text.cpu()
         self.scale = vanilla.score_scale
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
@@ -105,7 +118,7 @@ def _stem_features(
     if path.is_file():
         return load_file(path)
     stems, masks, whole = [], [], []
-    tower = clip.image_tower
+    tower: Any = clip.image_tower
     for start in tqdm(range(0, len(folder), CROPS_AT_ONCE), desc="stem features"):
         pairs = [folder.crop(row) for row in range(start, min(start + CROPS_AT_ONCE, len(folder)))]
         cut = [crop_regions(image, mask[None], clip.crop_recipe) for image, mask in pairs]
@@ -135,7 +148,8 @@ def _unmasked(vanilla: MaskAdaptedCLIP, pairs: Sequence[tuple[np.ndarray, np.nda
 
 def _stem_digest(clip: MaskAdaptedCLIP) -> str:
     digest = hashlib.sha256()
-    for value in clip.image_tower.trunk.stem.state_dict().values():
+    tower: Any = clip.image_tower
+    for value in tower.trunk.stem.state_dict().values():
         digest.update(value.float().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -143,3 +157,20 @@ def _stem_digest(clip: MaskAdaptedCLIP) -> str:
 def noun_text(clip: MaskAdaptedCLIP, nouns: Sequence[str]) -> Tensor:
     """(M, D) the noun bank in the plainest template, which is also what crops are captioned with."""
     return functional.normalize(clip.encode_text(nouns, "single"), dim=-1)
+
+
+def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPairs | StemPairs, Tensor, str]:
+    """The pairs as the model's image tower takes them, the noun bank (M, D), and a digest of the pairs.
+
+    Raises:
+        DataError: a folder has no manifest, a shard is damaged, or no pair is left.
+    """
+    folder = PairFolder(*settings.pairs, least_score=settings.least_score)
+    text = noun_text(clip, folder.nouns)
+    tower = clip.image_tower
+    if not hasattr(tower, "from_stem"):
+        crops = CropPairs(folder, clip.crop_recipe, tower.patch, jitter=settings.jitter, seed=settings.seed)
+        return crops, text, folder.digest
+    vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
+    stems = StemPairs(folder, vanilla, text, settings.out, distil=bool(settings.distil))
+    return stems, text, folder.digest
