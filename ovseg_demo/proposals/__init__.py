@@ -15,7 +15,9 @@ __all__ = ["DENSITIES", "PROPOSERS", "Proposals", "Proposer", "load_proposer", "
 
 PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h")
 DENSITIES = ("low", "normal", "high")
-_DEFAULT_SIZE = 1024
+_SAM_SIZE = 1024
+# MobileSAM finds more of COCO train2017's segments at 768 than at 1024, in about half the time.
+_MOBILE_SAM_SIZE = 768
 
 
 def load_proposer(
@@ -33,7 +35,7 @@ def load_proposer(
         device: "auto", "cpu", "cuda" or "cuda:1".
         weights: a local checkpoint instead of the one in the model table.
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
-            and coarser. MobileSAM alone takes anything but 1024.
+            and coarser. The default is 768 for MobileSAM; the others take 1024 only.
         density: one of DENSITIES, how many points are prompted.
 
     Raises:
@@ -53,14 +55,13 @@ def load_proposer(
         raise UnknownModelError(f"There is no proposer {name!r}; choose one of {', '.join(PROPOSERS)}.")
     if density not in PLANS:
         raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
-    side = _DEFAULT_SIZE if size is None else size
+    default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
+    side = default if size is None else size
     if side % 16 or not 64 <= side <= 1024:
         raise SettingsError(f"The proposer's size {side} must be a multiple of 16 from 64 to 1024.")
     place = torch.device(choose_device(device))
-    if name != "mobile-sam" and side != _DEFAULT_SIZE:
-        raise SettingsError(
-            f"{name} works at size {_DEFAULT_SIZE} only, not {side}; mobile-sam takes others."
-        )
+    if name != "mobile-sam" and side != _SAM_SIZE:
+        raise SettingsError(f"{name} works at size {_SAM_SIZE} only, not {side}; mobile-sam takes others.")
     path = resolve(name).path if weights is None else weights
     if name == "mobile-sam":
         return load_mobile_sam(path, device=place, side=side, plan=PLANS[density])

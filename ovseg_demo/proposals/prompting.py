@@ -39,9 +39,9 @@ class PromptPlan:
     """Prompts decoded at once; more do not fit a CPU's caches."""
     min_quality: float = 0.75
     """Least predicted IoU of a kept mask."""
-    min_stability: float = 0.85
-    """Least stability of a kept mask under a shift of its threshold."""
-    max_overlap: float = 0.7
+    min_stability: float = 0.7
+    """Least stability of a kept mask under a shift of its threshold; asking for more loses true segments."""
+    max_overlap: float = 0.8
     """Of two masks with a higher IoU only the better one is kept."""
     min_area_fraction: float = 0.0002
     """Smaller masks are dropped."""
