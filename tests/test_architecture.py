@@ -22,7 +22,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("settings", "decoding_cost", "devices", "lettering", "mask_formats", "published_rules", "result"),
     ("imaging", "vocabulary", "hub"),
-    ("palette", "models", "hidden_names", "rendering", "cache"),
+    ("palette", "models", "hidden_names", "rendering", "cache", "weight_files"),
     ("regions", "proposals", "export"),
     ("clip", "merging"),
     ("classify", "reporting"),

@@ -15,26 +15,22 @@ run.
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ovseg_demo.clip.mask_prompts import MaskPrompts
-from ovseg_demo.clip.torchscript import read_torchscript
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
-from ovseg_demo.errors import CheckpointError, quoted
+from ovseg_demo.errors import CheckpointError
+from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
+from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
 
 PROMPTS = "visual.mask_embedding"
 HEAD_WIDTH = 64
@@ -61,15 +57,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file cannot be read, is cut short or damaged, holds no CLIP, or has weights that
             are no numbers.
     """
-    weights = {}
-    for key, value in _clip_entries(_read_file(path), path).items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(f"{_named(path)} has {kind} where weights belong: {key}.")
-        weights[key] = value.detach().float().contiguous()
-    broken = [key for key, value in weights.items() if not value.isfinite().all()]
-    if broken:
-        raise CheckpointError(f"{_named(path)} holds NaN or infinite weights in {_some(broken)}.")
+    entries = _clip_entries(read_file(path), path)
+    weights = {key: tensor_of(entries, key, path) for key in entries}
+    check_finite(weights, path)
     return weights
 
 
@@ -95,13 +85,13 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
     missing, unknown = [k for k in wanted if k not in given], [k for k in given if k not in wanted]
     if missing or unknown:
         faults = [
-            f"{what} {_some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
+            f"{what} {some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
         ]
-        raise CheckpointError(f"{_named(source)} is not the CLIP it looks like: it {' and '.join(faults)}.")
+        raise CheckpointError(f"{named(source)} is not the CLIP it looks like: it {' and '.join(faults)}.")
     for key, value in given.items():
         if value.shape != wanted[key]:
             shapes = f"{tuple(value.shape)} where {tuple(wanted[key])} fits the rest"
-            raise CheckpointError(f"{_named(source)} has {key} of shape {shapes}.")
+            raise CheckpointError(f"{named(source)} has {key} of shape {shapes}.")
     clip.load_state_dict(given, assign=True)
     context = shape.context_length
     clip.attn_mask = torch.full((context, context), float("-inf")).triu(1)  # causal; not part of any file
@@ -144,10 +134,10 @@ class ClipShape:
             "token_embedding.weight": 2,
         }
         if missing := [key for key in telling if key not in weights]:
-            raise CheckpointError(f"{_named(source)} is not a whole CLIP: it lacks {_some(missing)}.")
+            raise CheckpointError(f"{named(source)} is not a whole CLIP: it lacks {some(missing)}.")
         for key, axes in telling.items():
             if weights[key].ndim != axes or 0 in weights[key].shape:
-                raise CheckpointError(f"{_named(source)} has {key} of shape {tuple(weights[key].shape)}.")
+                raise CheckpointError(f"{named(source)} has {key} of shape {tuple(weights[key].shape)}.")
         patches = weights["visual.positional_embedding"].shape[0] - 1
         shape = cls(
             embed_dim=weights["text_projection"].shape[1],
@@ -167,7 +157,7 @@ class ClipShape:
             (words == VOCABULARY_SIZE, f"a vocabulary of {words} tokens"),
         ):
             if not fits:
-                raise CheckpointError(f"{_named(source)} has {what}, and no CLIP has that.")
+                raise CheckpointError(f"{named(source)} has {what}, and no CLIP has that.")
         return shape
 
     def build(self) -> CLIP:
@@ -196,7 +186,7 @@ class ClipShape:
         places = self.grid**2
         if values.ndim != 3 or values.shape[1] not in (1, places) or values.shape[2] != self.vision_width:
             raise CheckpointError(
-                f"{_named(source)} has mask prompts of shape {tuple(values.shape)}; "
+                f"{named(source)} has mask prompts of shape {tuple(values.shape)}; "
                 f"(depth, {places}, {self.vision_width}) fits the image tower."
             )
         prompts = MaskPrompts(*values.shape)
@@ -209,90 +199,33 @@ def _layers(weights: Iterable[str], tower: str) -> int:
     return max((int(found[1]) + 1 for key in weights if (found := pattern.fullmatch(key))), default=0)
 
 
-def _clip_entries(content: object, path: Path) -> dict[str, Any]:
+def _clip_entries(content: object, path: Path) -> dict[str, object]:
     """Find CLIP in what a file holds and give its entries OpenAI's names."""
-    if isinstance(content, Mapping):
-        wrapped = [content[k] for k in ("state_dict", "model") if isinstance(content.get(k), Mapping)]
-        content = wrapped[0] if wrapped else content
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-        raise CheckpointError(f"{_named(path)} holds {type(content).__name__}, not a dictionary of weights.")
-    entries = {key.removeprefix("module."): value for key, value in content.items()}
+    entries = entries_of(content, path)
     if any(key.startswith(_INSIDE_DETECTRON2) for key in entries):
+        _check_pixel_values(entries, path)
         # The rest is the segmenter's and not for this loader.
         inner = {k: v for k, v in entries.items() if k.startswith(_INSIDE_DETECTRON2)}
         entries = {key.removeprefix(_INSIDE_DETECTRON2): value for key, value in inner.items()}
     entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}
     if not any(key.startswith("visual.") for key in entries):
         _refuse_other_kinds(entries, path)
-        found = _some(list(entries)) or "none"
-        raise CheckpointError(f"{_named(path)} holds no CLIP image tower: its entries are {found}.")
+        found = some(list(entries)) or "none"
+        raise CheckpointError(f"{named(path)} holds no CLIP image tower: its entries are {found}.")
     return entries
+
+
+def _check_pixel_values(entries: Mapping[str, object], path: Path) -> None:
+    """A complete OVSeg file names the values its crops were normalised with; ours are CLIP's own."""
+    for name, ours in (("pixel_mean", CLIP_PIXEL_MEAN), ("pixel_std", CLIP_PIXEL_STD)):
+        key = f"clip_adapter.{name}"
+        if key in entries:
+            theirs = tensor_of(entries, key, path).flatten()
+            if theirs.shape != (3,) or not torch.allclose(theirs, torch.tensor(ours), atol=0.01, rtol=0):
+                raise CheckpointError(f"{named(path)} was trained on other pixel values than CLIP's: {key}.")
 
 
 def _refuse_other_kinds(entries: Iterable[str], path: Path) -> None:
     for start, kind in _OTHER_KINDS.items():
         if alien := [key for key in entries if key.startswith(start)]:
-            raise CheckpointError(f"{_named(path)} is {kind}: it has {_some(alien)}.")
-
-
-def _read_file(path: Path) -> object:
-    """What the file holds, as plain containers and tensors on the CPU."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        raise CheckpointError(f"{_named(path)} cannot be read: {error.strerror}.") from error
-    if not head:
-        raise CheckpointError(f"{_named(path)} is empty; fetch it again.")
-    try:
-        if head[4:9] == b"\0\0\0\0{":
-            _check_safetensors_length(path, size, int.from_bytes(head[:8], "little"))
-            return load_file(path)
-        if head.startswith(b"PK") and _is_torchscript(path):
-            return read_torchscript(path)
-        if head.startswith((b"PK", b"\x80")):
-            with path.open("rb") as file:  # given a path, torch would go by the ending of its name
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "truncated" not in str(error):
-            raise CheckpointError(
-                f"{_named(path)} is refused: it holds more than tensors, and reading that could run code."
-            ) from error
-        raise CheckpointError(f"{_named(path)} is cut short; fetch it again.") from error
-    except (zipfile.BadZipFile, SafetensorError, RuntimeError, EOFError, LookupError, ValueError) as error:
-        raise CheckpointError(f"{_named(path)} is cut short or damaged; fetch it again.") from error
-    start = quoted(head.decode("latin-1"), 30)
-    raise CheckpointError(f"{_named(path)} is no file of PyTorch or safetensors: it begins with {start}.")
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Tell TorchScript's archives from plain ones; `CheckpointError` for a zip file of something else."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if not any(name.endswith("data.pkl") for name in names):
-        raise CheckpointError(f"{_named(path)} is a zip archive without weights: it has {_some(names)}.")
-    return any(name.endswith("/constants.pkl") for name in names)
-
-
-def _check_safetensors_length(path: Path, size: int, header: int) -> None:
-    """Raise `EOFError` for a file that ends before its header says."""
-    with path.open("rb") as file:
-        file.seek(8)
-        described = file.read(min(header, size))
-    if len(described) < header:
-        raise EOFError(path)
-    ends = [v["data_offsets"][1] for k, v in json.loads(described).items() if k != "__metadata__"]
-    if size < 8 + header + max(ends, default=0):
-        raise EOFError(path)
-
-
-def _named(path: Path) -> str:
-    return f"The checkpoint {quoted(path.name)}"
-
-
-def _some(keys: list[str], most: int = 5) -> str:
-    """The first few keys and how many there are."""
-    if len(keys) <= most:
-        return ", ".join(keys)
-    return f"{', '.join(keys[:most])} and {len(keys) - most} more ({len(keys)} in all)"
+            raise CheckpointError(f"{named(path)} is {kind}: it has {some(alien)}.")

@@ -334,6 +334,14 @@ def test_the_complete_published_form_is_recognised(shared):
     assert (clip.embed_dim, clip.image_tower.patch, clip.image_tower.image_size) == (32, 16, 224)
 
 
+def test_a_complete_file_trained_on_other_pixel_values_is_refused(weights, saved):
+    content = detectron2(weights)
+    content["model"]["clip_adapter.pixel_mean"] = torch.tensor([122.7709, 116.7460, 104.0937])[None, :, None]
+    assert load_clip(saved(content)).has_prompts
+    content["model"]["clip_adapter.pixel_mean"] = torch.tensor([0.48, 0.46, 0.41]).view(1, 3, 1, 1)
+    assert "other pixel values than CLIP's: clip_adapter.pixel_mean" in refusal(saved(content))
+
+
 def test_building_takes_the_weights_as_they_are(weights):
     clip, prompts = build_clip(weights, Path("clip.pt"))
     assert clip.visual.proj.data_ptr() == weights["visual.proj"].data_ptr()  # no second copy in memory
