@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ovseg_demo.errors import ProposalError
+
+if TYPE_CHECKING:
+    from ovseg_demo.proposals.queries import Queries
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class Proposals:
         masks: (K, H, W) bool, every mask has at least one pixel.
         quality: (K,) float32 in 0..1, the proposer's own guess of each mask's IoU with a real segment.
         boxes: (K, 4) int32 left, top, right, bottom in pixels; right and bottom are exclusive.
+        queries: what a segmenter that names its own masks knows of them; None from all others.
     """
 
     masks: npt.NDArray[np.bool_]
     quality: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.int32]
+    queries: Queries | None = None
 
     def __post_init__(self) -> None:
         count = len(self.masks)
@@ -41,6 +46,8 @@ class Proposals:
                 f"{count} masks need {count} qualities and boxes, "
                 f"not arrays of shape {self.quality.shape} and {self.boxes.shape}."
             )
+        if self.queries is not None and self.queries.index.shape != (count,):
+            raise ProposalError(f"{count} masks need {count} queries, not {len(self.queries.index)}.")
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -55,7 +62,8 @@ class Proposals:
             return self
         area = np.count_nonzero(self.masks, axis=(1, 2))
         kept = np.sort(np.argsort(-self.quality * area**0.25, kind="stable")[:count])
-        return Proposals(self.masks[kept], self.quality[kept], self.boxes[kept])
+        queries = self.queries and self.queries.only(kept)
+        return Proposals(self.masks[kept], self.quality[kept], self.boxes[kept], queries)
 
     @classmethod
     def empty(cls, height: int, width: int) -> Proposals:

@@ -1,0 +1,124 @@
+"""From a complete OVSeg file to a segmenter that holds its weights, key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ovseg_demo.errors import CheckpointError
+from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
+from ovseg_demo.proposals.maskformer.network import TextSpaceMaskFormer
+from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
+
+_INDEX = "relative_position_index"
+_OTHER_BACKBONES = ("backbone.stem.", "backbone.res2.", "backbone.bottom_up.")
+
+
+def load_segmenter(path: Path, *, decoder_heads: int | None = None) -> tuple[TextSpaceMaskFormer, Tensor]:
+    """Read the segmenter of a complete OVSeg file.
+
+    Args:
+        path: the file, in detectron2's form.
+        decoder_heads: see `MaskFormerShape.of`.
+
+    Returns:
+        The network in evaluation mode on the CPU, and the (D,) no-object feature, L2-normalised.
+
+    Raises:
+        CheckpointError: the file cannot be read, holds a CLIP alone or another segmenter, lacks a weight, has
+            one that is unknown, or one that does not fit.
+    """
+    weights = read_segmenter(path)
+    return build_segmenter(weights, path, decoder_heads=decoder_heads)
+
+
+def read_segmenter(path: Path) -> dict[str, Tensor]:
+    """The entries of a complete OVSeg file that are the segmenter's, float32 but for the position index."""
+    entries = entries_of(read_file(path), path)
+    own = {key: value for key, value in entries.items() if not key.startswith(CLIP_PREFIX)}
+    if alien := [key for key in own if key.startswith(_OTHER_BACKBONES)]:
+        raise CheckpointError(
+            f"{named(path)} has another segmenter than MaskFormer with a Swin, the only one that runs here: "
+            f"{some(alien)}."
+        )
+    if not any(key.startswith(("backbone.", "sem_seg_head.")) for key in own):
+        kind = "a CLIP alone" if _is_clip(entries) else "no segmenter"
+        raise CheckpointError(
+            f"{named(path)} holds {kind}, without the backbone and sem_seg_head of a complete OVSeg file; "
+            "give the complete file, or another proposer."
+        )
+    weights = {key: tensor_of(own, key, path) for key in own if not key.endswith(_INDEX)}
+    check_finite(weights, path)
+    places = {key: value for key, value in own.items() if key.endswith(_INDEX) and isinstance(value, Tensor)}
+    return weights | places
+
+
+def build_segmenter(
+    weights: Mapping[str, Tensor], source: Path, *, decoder_heads: int | None = None
+) -> tuple[TextSpaceMaskFormer, Tensor]:
+    """Build the network that the shapes describe and put the weights in; as `load_segmenter`."""
+    shape = MaskFormerShape.of(weights, source, decoder_heads)
+    with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
+        network = TextSpaceMaskFormer(shape)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    where = places(wanted, shape.stages)
+    _check_names(weights, where, source)
+    given = {name: _part(weights[place.key], place.part) for name, place in where.items()}
+    for name, value in given.items():
+        if tuple(value.shape) != wanted[name]:
+            factor = 1 if where[name].part is None else 3
+            fits = (wanted[name][0] * factor, *wanted[name][1:])
+            found = tuple(weights[where[name].key].shape)
+            raise CheckpointError(
+                f"{named(source)} has {where[name].key} of shape {found} where {fits} fits the rest."
+            )
+        if name.endswith(_INDEX):
+            _check_index(value, where[name].key, shape.window, source)
+    no_object = weights[NO_OBJECT]
+    if no_object.shape != (1, shape.text_width):
+        shapes = f"{tuple(no_object.shape)} where {(1, shape.text_width)} fits the rest"
+        raise CheckpointError(f"{named(source)} has {NO_OBJECT} of shape {shapes}.")
+    network.load_state_dict(given, assign=True)
+    network.requires_grad_(False)
+    return network.eval(), functional.normalize(no_object, dim=-1)[0]
+
+
+def _is_clip(entries: Mapping[str, object]) -> bool:
+    return any(key.startswith(("visual.", CLIP_PREFIX + "visual.")) for key in entries)
+
+
+def _check_names(weights: Mapping[str, Tensor], where: Mapping[str, Place], source: Path) -> None:
+    """Every key is used or known to be of no use, none is missing."""
+    wanted = dict.fromkeys([*(place.key for place in where.values()), NO_OBJECT])
+    missing = [key for key in wanted if key not in weights]
+    unknown = [key for key in weights if key not in wanted and key not in UNUSED]
+    if missing or unknown:
+        faults = [
+            f"{what} {some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
+        ]
+        raise CheckpointError(
+            f"{named(source)} is not the segmenter it looks like: it {' and '.join(faults)}."
+        )
+
+
+def _part(weight: Tensor, part: int | None) -> Tensor:
+    """All of a weight, or one third of its rows."""
+    if part is None:
+        return weight
+    rows = weight.shape[0] // 3 if weight.ndim else 0
+    return weight[part * rows : (part + 1) * rows].contiguous()
+
+
+def _check_index(index: Tensor, key: str, window: int, source: Path) -> None:
+    """Which relative position two places of a window have; there is one right answer."""
+    rows = torch.arange(window).repeat_interleave(window)
+    columns = torch.arange(window).repeat(window)
+    width = 2 * window - 1
+    right = (rows[:, None] - rows + window - 1) * width + (columns[:, None] - columns + window - 1)
+    if not torch.equal(index, right):
+        raise CheckpointError(f"{named(source)} has {key} in an order that is not Swin's.")

@@ -1,0 +1,54 @@
+"""What a segmenter knows of its masks beside their outlines: how sure it is of each pixel, and of what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_AT_ONCE = 16  # masks that are brought to full size together
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """All N masks of a segmenter whose queries are points of CLIP's text space, soft and unsorted.
+
+    Attributes:
+        logits: (N, h, w) float32 mask logits, at the network's coarse size.
+        padded: height and width in pixels of the padded picture that `logits` cover.
+        size: height and width of the picture without the padding.
+        mask_threshold: a pixel belongs to a mask strictly above it.
+        embeddings: (N, D) float32, where each query lies in the text space; not normalised.
+        no_object: (D,) float32 unit vector, the rival of all names: a mask of nothing.
+        index: (K,) int64, which query each of the K proposals is.
+    """
+
+    logits: Tensor
+    padded: tuple[int, int]
+    size: tuple[int, int]
+    mask_threshold: float
+    embeddings: npt.NDArray[np.float32]
+    no_object: npt.NDArray[np.float32]
+    index: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def soft_masks(self, which: slice = slice(None)) -> Tensor:
+        """(n, H, W) float32 in 0..1 at the size of the picture, on the device of `logits`."""
+        part = self.logits[which]
+        out = part.new_empty(len(part), *self.size)
+        height, width = self.size
+        for start in range(0, len(part), _AT_ONCE):
+            some = part[start : start + _AT_ONCE, None]
+            full = functional.interpolate(some, self.padded, mode="bilinear", align_corners=False)
+            torch.sigmoid(full[:, 0, :height, :width], out=out[start : start + _AT_ONCE])
+        return out
+
+    def only(self, kept: npt.NDArray[np.intp]) -> Queries:
+        """The same queries when only the `kept` ones of the proposals are left."""
+        return replace(self, index=self.index[kept])
