@@ -13,7 +13,7 @@ from ovseg_demo.proposals.base import Proposals, Proposer, propose
 
 __all__ = ["DENSITIES", "PROPOSERS", "Proposals", "Proposer", "load_proposer", "propose"]
 
-PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h")
+PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", "maskformer")
 DENSITIES = ("low", "normal", "high")
 _SAM_SIZE = 1024
 # MobileSAM finds more of COCO train2017's segments at 768 than at 1024, in about half the time.

@@ -27,7 +27,7 @@ class Queries:
         index: (K,) int64, which query each of the K proposals is.
     """
 
-    logits: Tensor
+    logits: npt.NDArray[np.float32]
     padded: tuple[int, int]
     size: tuple[int, int]
     mask_threshold: float
@@ -39,8 +39,8 @@ class Queries:
         return len(self.logits)
 
     def soft_masks(self, which: slice = slice(None)) -> Tensor:
-        """(n, H, W) float32 in 0..1 at the size of the picture, on the device of `logits`."""
-        part = self.logits[which]
+        """(n, H, W) float32 in 0..1 at the size of the picture."""
+        part = torch.from_numpy(self.logits[which])
         out = part.new_empty(len(part), *self.size)
         height, width = self.size
         for start in range(0, len(part), _AT_ONCE):

@@ -78,7 +78,7 @@ class MaskFormerProposer:
             mask_features = self._network.mask_features(features)
             embeddings, logits = self._network.heads(self._network.queries(features[-1]), mask_features)
             queries = Queries(
-                logits=logits.float().cpu(),
+                logits=logits.float().cpu().numpy(),
                 padded=(pixels.shape[2], pixels.shape[3]),
                 size=(image.shape[0], image.shape[1]),
                 mask_threshold=self.mask_threshold,
