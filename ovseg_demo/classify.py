@@ -15,6 +15,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.hidden_names import hidden_names, rivals
 from ovseg_demo.merging import MergeSettings, Scores
 from ovseg_demo.proposals import Proposals
+from ovseg_demo.proposals.queries import QUERY_SCALE, Queries
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.regions import crop_regions
 from ovseg_demo.vocabulary import Vocabulary
@@ -75,18 +76,29 @@ class Classifier:
             self._texts.update({(name, templates): row for name, row in zip(missing, features, strict=True)})
         return np.stack([self._texts[name, templates] for name in names])
 
-    def score(self, features: PhotoFeatures, vocabulary: Vocabulary, templates: str) -> Scores:
-        """Compare regions and photo with the typed and the hidden names; a class is its best synonym."""
+    def score(
+        self,
+        features: PhotoFeatures,
+        vocabulary: Vocabulary,
+        templates: str,
+        queries: Queries | None = None,
+    ) -> Scores:
+        """Compare regions and photo with the typed and the hidden names; a class is its best synonym.
+
+        Args:
+            features: from `embed`.
+            vocabulary: the typed names.
+            templates: sentences around a name.
+            queries: of a segmenter, which are compared with the names too if they live in this model's space.
+        """
         typed = self.text(vocabulary.prompts, templates)
         names = hidden_names()
         hidden = self.text([*names, OTHERS], templates)
         hidden, others = hidden[:-1], hidden[-1]
         hidden = hidden[rivals(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]
         scale = np.float32(self.clip.score_scale)
-        owners = np.asarray(vocabulary.owners)
         everything = np.concatenate([features.regions, features.photo[None]])
-        per_class = np.full((len(everything), len(vocabulary)), -np.inf, dtype=np.float32)
-        np.maximum.at(per_class.T, owners, scale * (typed @ everything.T))
+        per_class = _best_synonyms(scale * (everything @ typed.T), vocabulary)
         hidden_scores = scale * everything @ hidden.T
         return Scores(
             typed=per_class[:-1],
@@ -94,4 +106,23 @@ class Classifier:
             photo_typed=per_class[-1],
             photo_hidden=hidden_scores[-1],
             others=scale * features.regions @ others,
+            queries=self._name_queries(queries, typed, others, vocabulary),
         )
+
+    def _name_queries(
+        self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary
+    ) -> Features | None:
+        """Logits of a segmenter's queries, see `Scores.queries`; None if they live in another text space."""
+        if queries is None or queries.embeddings.shape[1] != self.clip.embed_dim:
+            return None
+        points = queries.embeddings / np.linalg.norm(queries.embeddings, axis=1, keepdims=True)
+        per_class = _best_synonyms(points @ typed.T, vocabulary)
+        rest = points @ np.stack([others, queries.no_object], axis=1)
+        return np.asarray(QUERY_SCALE * np.concatenate([per_class, rest], axis=1), dtype=np.float32)
+
+
+def _best_synonyms(scores: Features, vocabulary: Vocabulary) -> Features:
+    """(n, prompts) -> (n, C), each class with the score of its best name."""
+    per_class = np.full((len(scores), len(vocabulary)), -np.inf, dtype=np.float32)
+    np.maximum.at(per_class.T, np.asarray(vocabulary.owners), scores.T)
+    return per_class

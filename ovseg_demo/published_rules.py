@@ -192,6 +192,8 @@ def label_map(weights: Tensor, masks: Tensor, size: tuple[int, int] | None = Non
 def strongest_masks(weights: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     """Per pixel the mask that adds most to the score of its class.
 
+    Decided at the size of the masks, which is fine enough to point at a region with.
+
     Args:
         weights: (K, C).
         masks: (K, H, W) float32.
@@ -200,13 +202,22 @@ def strongest_masks(weights: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (h, w) int64, 0 = none, k = the k-th mask.
     """
-    best = masks.new_zeros(labels.shape)
-    strongest = torch.zeros_like(labels)
+    size = (masks.shape[1], masks.shape[2])
+    own = _to_size(labels, size)
+    best = masks.new_zeros(size)
+    strongest = torch.zeros_like(own)
     blank = weights.new_zeros(1)
     for number, (row, mask) in enumerate(zip(weights, masks, strict=True), start=1):
-        share = class_scores(weights.new_ones(1, 1), mask[None], (labels.shape[0], labels.shape[1]))[0]
-        share = share * torch.cat([blank, row])[labels]
-        better = share > best
-        strongest = torch.where(better, number, strongest)
-        best = torch.where(better, share, best)
-    return strongest
+        if row.any():
+            share = mask * torch.cat([blank, row])[own]
+            better = share > best
+            strongest = torch.where(better, number, strongest)
+            best = torch.where(better, share, best)
+    return torch.where(labels > 0, _to_size(strongest, (labels.shape[0], labels.shape[1])), 0)
+
+
+def _to_size(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W) whole numbers at another size, nearest neighbour."""
+    if values.shape == size:
+        return values
+    return functional.interpolate(values[None, None].double(), size, mode="nearest-exact")[0, 0].long()

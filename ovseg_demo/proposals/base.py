@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ovseg_demo.errors import ProposalError
+from ovseg_demo.imaging import resize_to_side
 
 if TYPE_CHECKING:
     from ovseg_demo.proposals.queries import Queries
@@ -122,6 +123,30 @@ class Proposer(Protocol):
             ProposalError: the image has the wrong type or shape, or no pixel.
         """
         ...
+
+
+@runtime_checkable
+class SizedProposer(Proposer, Protocol):
+    """A proposer that was trained at one size, and wants crops to be cut at it too."""
+
+    def working_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A (H, W, 3) picture at that size."""
+        ...
+
+
+def working_image(
+    proposer: Proposer, image: npt.NDArray[np.uint8], max_side_px: int
+) -> npt.NDArray[np.uint8]:
+    """A photo at the size at which its proposals and crops are made.
+
+    Args:
+        proposer: may have a size of its own.
+        image: (H, W, 3) uint8.
+        max_side_px: longer side at most, for proposers that take any size; smaller photos stay as they are.
+    """
+    if isinstance(proposer, SizedProposer):
+        return proposer.working_image(image)
+    return resize_to_side(image, max_side_px)
 
 
 def propose(proposer: Proposer, image: npt.NDArray[np.uint8]) -> Proposals:

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+QUERY_SCALE = 100.0
+"""A cosine times this is a logit: what the published segmenters were trained with."""
+
 _AT_ONCE = 16  # masks that are brought to full size together
 
 
@@ -20,7 +23,8 @@ class Queries:
     Attributes:
         logits: (N, h, w) float32 mask logits, at the network's coarse size.
         padded: height and width in pixels of the padded picture that `logits` cover.
-        size: height and width of the picture without the padding.
+        inner: height and width of the picture without the padding, as the network saw it.
+        size: height and width of the picture that the proposals belong to.
         mask_threshold: a pixel belongs to a mask strictly above it.
         embeddings: (N, D) float32, where each query lies in the text space; not normalised.
         no_object: (D,) float32 unit vector, the rival of all names: a mask of nothing.
@@ -29,6 +33,7 @@ class Queries:
 
     logits: npt.NDArray[np.float32]
     padded: tuple[int, int]
+    inner: tuple[int, int]
     size: tuple[int, int]
     mask_threshold: float
     embeddings: npt.NDArray[np.float32]
@@ -42,11 +47,14 @@ class Queries:
         """(n, H, W) float32 in 0..1 at the size of the picture."""
         part = torch.from_numpy(self.logits[which])
         out = part.new_empty(len(part), *self.size)
-        height, width = self.size
+        height, width = self.inner
         for start in range(0, len(part), _AT_ONCE):
             some = part[start : start + _AT_ONCE, None]
             full = functional.interpolate(some, self.padded, mode="bilinear", align_corners=False)
-            torch.sigmoid(full[:, 0, :height, :width], out=out[start : start + _AT_ONCE])
+            soft = full[:, :, :height, :width].sigmoid()
+            if self.inner != self.size:
+                soft = functional.interpolate(soft, self.size, mode="bilinear", align_corners=False)
+            out[start : start + _AT_ONCE] = soft[:, 0]
         return out
 
     def only(self, kept: npt.NDArray[np.intp]) -> Queries:

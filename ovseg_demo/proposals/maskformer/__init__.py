@@ -7,6 +7,6 @@ weights.py   a file to a network that holds its weights
 proposer.py  the network as a proposer
 """
 
-from ovseg_demo.proposals.maskformer.proposer import MaskFormerProposer, load_maskformer
+from ovseg_demo.proposals.maskformer.proposer import DEMO_THRESHOLD, MaskFormerProposer, load_maskformer
 
-__all__ = ["MaskFormerProposer", "load_maskformer"]
+__all__ = ["DEMO_THRESHOLD", "MaskFormerProposer", "load_maskformer"]

@@ -67,11 +67,11 @@ class MaskFormerProposer:
         return np.asarray(resized)
 
     def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
-        """See Proposer.stream; the picture is taken as it is, so bring it to `working_image` first."""
-        check_image(image)
+        """See Proposer.stream; a picture of another size than `working_image` makes is resized on the way."""
+        resized = self.working_image(image)
         yield 0.0
         with torch.inference_mode():
-            pixels = prepare(torch.tensor(image, device=self._device))
+            pixels = prepare(torch.tensor(resized, device=self._device))
             features = self._network.features(pixels)
         yield 0.8
         with torch.inference_mode():
@@ -80,6 +80,7 @@ class MaskFormerProposer:
             queries = Queries(
                 logits=logits.float().cpu().numpy(),
                 padded=(pixels.shape[2], pixels.shape[3]),
+                inner=(resized.shape[0], resized.shape[1]),
                 size=(image.shape[0], image.shape[1]),
                 mask_threshold=self.mask_threshold,
                 embeddings=embeddings.float().cpu().numpy(),
