@@ -82,6 +82,8 @@ class Classifier:
         vocabulary: Vocabulary,
         templates: str,
         queries: Queries | None = None,
+        *,
+        with_hidden: bool = True,
     ) -> Scores:
         """Compare regions and photo with the typed and the hidden names; a class is its best synonym.
 
@@ -90,9 +92,11 @@ class Classifier:
             vocabulary: the typed names.
             templates: sentences around a name.
             queries: of a segmenter, which are compared with the names too if they live in this model's space.
+            with_hidden: False leaves the hidden names out, which the published rules do not ask for and a
+                large text tower takes minutes to embed.
         """
         typed = self.text(vocabulary.prompts, templates)
-        names = hidden_names()
+        names = hidden_names() if with_hidden else ()
         hidden = self.text([*names, OTHERS], templates)
         hidden, others = hidden[:-1], hidden[-1]
         hidden = hidden[rivals(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]

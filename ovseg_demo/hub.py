@@ -97,15 +97,17 @@ def fetch(
     cache_dir: Path,
     *,
     how_to_get: str,
+    folder: str = "",
     progress: DownloadProgress | None = None,
 ) -> tuple[Path, str]:
     """The file and its sha256, downloaded if it is not on this machine.
 
     Args:
         source: which file.
-        model: the model it belongs to, for messages and for the folder of files put there by hand.
+        model: the model it belongs to, for messages.
         cache_dir: the app's cache folder.
         how_to_get: ends the message when the file cannot be had: a clause that says what to do.
+        folder: the model whose folder holds files put there by hand; by default `model`'s own.
         progress: told about a download while it runs.
 
     Raises:
@@ -113,7 +115,7 @@ def fetch(
         CheckpointError: the file a person put there is not the right one.
     """
     expected = source.sha256 or _recorded_hash(source, cache_dir)
-    by_hand = local_folder(cache_dir, model) / Path(source.file).name
+    by_hand = local_folder(cache_dir, folder or model) / Path(source.file).name
     if by_hand.is_file():
         digest = hash_of_file(by_hand, cache_dir)
         if expected not in (None, digest):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Arm = Literal["adapted", "vanilla"]
+Arm = Literal["adapted", "vanilla", "no-prompts", "mpt-only"]
+"""Which weights classify: the mask-adapted CLIP, the one it was made from; and, to tell the two halves of the
+adaptation apart, the adapted one with its prompts left out, and prompts alone on the vanilla one."""
 Colour = tuple[int, int, int]
 
 UNASSIGNED = 0
@@ -139,7 +141,7 @@ class Segmentation:
             self.image.ndim == 3 and self.image.shape[2] == 3 and self.image.dtype == np.uint8,
             f"the photo must be uint8 (H, W, 3), got {self.image.dtype} {self.image.shape}",
         )
-        _require(self.arm in ("adapted", "vanilla"), f"an arm is 'adapted' or 'vanilla', not {self.arm!r}")
+        _require(self.arm in get_args(Arm), f"an arm is one of {get_args(Arm)}, not {self.arm!r}")
         indices = [c.index for c in self.classes]
         _require(
             indices == list(range(1, len(indices) + 1)), f"classes are numbered 1, 2, 3..., not {indices}"

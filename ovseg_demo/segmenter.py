@@ -24,9 +24,10 @@ from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
-from ovseg_demo.imaging import load_image, resize_to_side
+from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge
-from ovseg_demo.proposals import Proposals, Proposer, load_proposer
+from ovseg_demo.models import MODELS
+from ovseg_demo.proposals import Proposals, Proposer, load_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
@@ -69,6 +70,7 @@ class _Asked:
     merge: MergeRule | None
     templates: Templates | None
     strictness: float
+    ensemble: float | None
 
 
 class Segmenter:
@@ -98,19 +100,31 @@ class Segmenter:
         cls,
         model: str | Path = Settings.model,
         *,
-        proposer: str = Settings.proposer,
+        proposer: str | None = None,
         device: str = Settings.device,
         settings: Settings | None = None,
     ) -> Segmenter:
         """Load by names of the model table.
+
+        Args:
+            model: a name, or the path of a checkpoint.
+            proposer: a name, or the path of a complete OVSeg file; by default the one that the model was
+                published with, or else the settings'. "maskformer" with a model given by its path is the
+                segmenter in that file.
+            device: where both run.
+            settings: limits and defaults.
 
         Raises:
             UnknownModelError: there is no such model or proposer.
             DownloadError: weights are not on this machine and cannot be fetched.
             CheckpointError: a weights file is damaged or of another kind.
         """
-        place = choose_device(device)
-        return cls(model, load_proposer(proposer, device=place), device=place, settings=settings)
+        place, settings = choose_device(device), settings or Settings()
+        entry = MODELS.get(str(model))
+        name = proposer or (entry and entry.proposer) or settings.proposer
+        own_file = Path(model) if name == "maskformer" and entry is None and Path(model).is_file() else None
+        found = load_proposer(name, device=place, weights=own_file, mask_threshold=settings.mask_threshold)
+        return cls(model, found, device=place, settings=settings)
 
     def __call__(
         self,
@@ -121,6 +135,7 @@ class Segmenter:
         merge: MergeRule | None = None,
         templates: Templates | None = None,
         strictness: float = 0.0,
+        ensemble: float | None = None,
     ) -> Segmentation:
         """Segment one photo.
 
@@ -131,13 +146,23 @@ class Segmenter:
             merge: how regions become a label map; the settings' default if None.
             templates: sentences around a name; the settings' default if None.
             strictness: added to the log-odds a word needs to be found and to claim a region (default rule).
+            ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks (published rules); 0 =
+                CLIP alone; the settings' default if None.
 
         Raises:
             ImageError: the photo cannot be used.
             VocabularyError: the words cannot be used.
         """
         return _finish(
-            self.stream(image, names, weights, merge=merge, templates=templates, strictness=strictness)
+            self.stream(
+                image,
+                names,
+                weights,
+                merge=merge,
+                templates=templates,
+                strictness=strictness,
+                ensemble=ensemble,
+            )
         )
 
     def stream(
@@ -149,9 +174,10 @@ class Segmenter:
         merge: MergeRule | None = None,
         templates: Templates | None = None,
         strictness: float = 0.0,
+        ensemble: float | None = None,
     ) -> Generator[Progress, None, Segmentation]:
         """The same in steps: yields progress, returns the result; closing the generator stops the work."""
-        asked = _Asked(merge, templates, strictness)
+        asked = _Asked(merge, templates, strictness, ensemble)
         (result,) = yield from self._stream_arms(image, names, (weights,), asked)
         return result
 
@@ -163,10 +189,13 @@ class Segmenter:
         merge: MergeRule | None = None,
         templates: Templates | None = None,
         strictness: float = 0.0,
+        ensemble: float | None = None,
     ) -> Comparison:
         """Both arms on the same proposals, words, templates and merge rule."""
         return _finish(
-            self.stream_compare(image, names, merge=merge, templates=templates, strictness=strictness)
+            self.stream_compare(
+                image, names, merge=merge, templates=templates, strictness=strictness, ensemble=ensemble
+            )
         )
 
     def stream_compare(
@@ -177,9 +206,10 @@ class Segmenter:
         merge: MergeRule | None = None,
         templates: Templates | None = None,
         strictness: float = 0.0,
+        ensemble: float | None = None,
     ) -> Generator[Progress, None, Comparison]:
         """`compare` step by step."""
-        asked = _Asked(merge, templates, strictness)
+        asked = _Asked(merge, templates, strictness, ensemble)
         vanilla, adapted = yield from self._stream_arms(image, names, ("vanilla", "adapted"), asked)
         return compare(vanilla, adapted)
 
@@ -235,7 +265,7 @@ class Segmenter:
         Whoever works elsewhere may embed them for `arms` on the same occasion; here `embed` does it after.
         """
         clock = _Clock()
-        working = resize_to_side(pixels, self.settings.max_side_px)
+        working = working_image(self.proposer, pixels, self.settings.max_side_px)
         steps = self.proposer.stream(working)
         try:
             while True:
@@ -279,9 +309,24 @@ class Segmenter:
         clock, classifier = _Clock(), self.classifier(arm)
         rule, templates = asked.merge or self.settings.merge, asked.templates or self.settings.templates
         numbers = classifier.merge_settings.stricter(asked.strictness)
-        scores = classifier.score(photo.features[arm], vocabulary, templates)
+        ensemble = self.settings.ensemble if asked.ensemble is None else asked.ensemble
+        scores = classifier.score(
+            photo.features[arm],
+            vocabulary,
+            templates,
+            photo.proposals.queries,
+            with_hidden=rule == "default",
+        )
         clock.lap("text")
-        merged = merge(rule, scores, photo.proposals, vocabulary.names, numbers)
+        merged = merge(
+            rule,
+            scores,
+            photo.proposals,
+            vocabulary.names,
+            numbers,
+            ensemble=ensemble,
+            size=(photo.image.shape[0], photo.image.shape[1]),
+        )
         label_map, region_map = (to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
         clock.lap("merge")
         return Segmentation(
@@ -302,6 +347,7 @@ class Segmenter:
                 "max_side_px": self.settings.max_side_px,
                 "max_regions": self.settings.max_regions,
                 "strictness": asked.strictness,
+                "ensemble": ensemble,
                 "merge_settings": asdict(numbers),
             },
             arm=arm,

@@ -99,6 +99,12 @@ class Settings:
     merge: str = "default"
     """How regions become a label map: default, published-demo or benchmark."""
 
+    ensemble: float = 0.0
+    """Share of CLIP, 0 to 1, beside a proposer that names its own masks (maskformer); 0 = CLIP alone."""
+
+    mask_threshold: float = 0.35
+    """A pixel belongs to one of maskformer's soft masks above this, 0 to 1."""
+
     device: str = "auto"
     """auto, cpu, cuda, cuda:<number> or mps."""
 
@@ -121,6 +127,8 @@ class Settings:
         _check_range("timeout_s", self.timeout_s, 1, None)
         _check_range("max_queue", self.max_queue, 1, None)
         _check_range("state_lifetime_s", self.state_lifetime_s, 1, None)
+        _check_range("ensemble", self.ensemble, 0, 1)
+        _check_range("mask_threshold", self.mask_threshold, 0, 1)
         _check_choice("templates", self.templates, TEMPLATE_SETS)
         _check_choice("merge", self.merge, MERGE_RULES)
         for name in ("model", "proposer"):

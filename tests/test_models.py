@@ -10,7 +10,17 @@ import pytest
 
 from ovseg_demo.errors import CheckpointError, ModelError, UnknownModelError
 from ovseg_demo.hub import HubFile, hash_of_file
-from ovseg_demo.models import MODELS, EmbeddedFile, ModelEntry, PackagedFile, describe, resolve, rows
+from ovseg_demo.models import (
+    MODELS,
+    EmbeddedFile,
+    HandFile,
+    ModelEntry,
+    PackagedFile,
+    describe,
+    resolve,
+    rows,
+)
+from ovseg_demo.proposals import PROPOSERS
 from tests.hub_server import BODY, PINNED, SHA256, HubServer, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"'ovseg-mimi'; did you mean ovseg-mini\?"):
         resolve("ovseg-mimi", cache_dir=tmp_path)
-    with pytest.raises(UnknownModelError, match=r"choose one of ovseg-mini, .*sam-vit-h\."):
+    with pytest.raises(UnknownModelError, match=r"choose one of ovseg-mini, .*maskformer\."):
         resolve("xyz", cache_dir=tmp_path)
     with pytest.raises(UnknownModelError, match=r"There is no file 'folder/my.pth'"):
         resolve("folder/my.pth", cache_dir=tmp_path)
@@ -62,6 +72,36 @@ def test_weights_that_should_have_come_along_say_what_to_do(
         resolve("one", cache_dir=tmp_path, models={"one": entry})
 
 
+def test_a_file_that_only_a_person_can_get_says_from_where_and_whereto(tmp_path: Path) -> None:
+    entry = ModelEntry("one", "clip", "One", "MIT", {"mpt-only": HandFile(("a.pt", "a.pth"), "the README")})
+    with pytest.raises(ModelError, match=r"get a\.pt from the README and put it into .*one") as caught:
+        resolve("one", "mpt-only", cache_dir=tmp_path, models={"one": entry})
+    folder = tmp_path / "weights" / "one"
+    assert str(folder) in str(caught.value)
+    folder.mkdir(parents=True)
+    (folder / "a.pth").write_bytes(BODY)
+    found = resolve("one", "mpt-only", cache_dir=tmp_path, models={"one": entry})
+    assert (found.path, found.sha256) == (folder / "a.pth", SHA256)
+
+
+def test_a_file_put_there_by_hand_serves_every_model_that_shares_it(tmp_path: Path) -> None:
+    shared = {name: ModelEntry(name, "proposer", name, "MIT", {"weights": PINNED}) for name in ("one", "two")}
+    shared["two"] = replace(shared["two"], folder="one")
+    folder = tmp_path / "weights" / "one"
+    folder.mkdir(parents=True)
+    (folder / Path(PINNED.file).name).write_bytes(BODY)
+    for name in shared:
+        assert resolve(name, cache_dir=tmp_path, models=shared).path.parent == folder
+
+
+def test_the_published_system_is_one_file_for_three_entries() -> None:
+    whole, clip, masks = (MODELS[k] for k in ("ovseg-swinb-vit-l-14", "ovseg-vit-l-14", "maskformer"))
+    assert whole.sources["adapted"] == clip.sources["adapted"] == masks.sources["weights"]
+    assert whole.proposer == "maskformer"
+    assert whole.folder == masks.folder == clip.name
+    assert {entry.licence for entry in (whole, clip, masks)} == {"CC BY-NC 4.0"}
+
+
 def test_embedded_weights_are_those_of_their_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ovseg_demo.models._REPOSITORY", tmp_path)
     entry = ModelEntry("one", "clip", "One", "MIT", {"vanilla": EmbeddedFile("one/vanilla.safetensors")})
@@ -98,9 +138,10 @@ def test_the_table_holds_what_the_readme_promises() -> None:
         "clip-vit-b-16": ("vanilla",),
         "clip-vit-l-14": ("vanilla",),
         "ovseg-vit-l-14": ("vanilla", "adapted"),
+        "ovseg-swinb-vit-l-14": ("vanilla", "adapted", "mpt-only"),
     }
     proposers = [name for name, entry in MODELS.items() if entry.kind == "proposer"]
-    assert proposers == ["mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h"]
+    assert proposers == list(PROPOSERS)
 
 
 @pytest.mark.parametrize("entry", MODELS.values(), ids=str)

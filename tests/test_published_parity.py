@@ -1,7 +1,9 @@
 """Our numbers are the published modules' numbers.
 
 Every case folder of OVSEG_GOLDEN (default ../shared/golden beside the checkout) holds tiny random weights,
-and what the published OVSeg modules computed from them. Each `meta.json` says what the tensors are.
+and what the published OVSeg modules computed from them: crops, CLIP, rules. OVSEG_GOLDEN_FULL (default
+../shared/golden_full) is the same for a complete file, segmenter included, or holds such folders. Each
+`meta.json` says what the tensors are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -23,6 +26,8 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.proposals.maskformer.weights import read_segmenter
 from ovseg_demo.published_rules import (
     class_scores,
     demo_names,
@@ -33,6 +38,15 @@ from ovseg_demo.published_rules import (
     merge_published,
 )
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
+from tests.full_case import (
+    FULL_FOLDERS,
+    FULL_RULES,
+    NEEDS_FULL_FOLDERS,
+    FullCase,
+    FullRule,
+    Mode,
+    rule_of,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = (ROOT / os.environ.get("OVSEG_GOLDEN", "../shared/golden")).resolve()
@@ -54,9 +68,7 @@ LABEL_AGREEMENT = 0.999
 
 if "OVSEG_GOLDEN" in os.environ and not FOLDERS:
     raise FileNotFoundError(f"OVSEG_GOLDEN names {GOLDEN}, where no folder holds a meta.json.")
-pytestmark = pytest.mark.skipif(
-    not FOLDERS, reason="needs the published modules' tensors in ../shared/golden"
-)
+NEEDS_FOLDERS = "needs the published modules' tensors in ../shared/golden"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +121,11 @@ class Case:
         return self.clip.score_scale * self.image_features(prompts) @ self.text_features(mode, names).T
 
 
-@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+@pytest.fixture(
+    scope="module",
+    params=FOLDERS or [pytest.param(None, marks=pytest.mark.skip(reason=NEEDS_FOLDERS))],
+    ids=lambda folder: folder.name if folder else "none",
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder: Path = request.param
     own = torch.load(folder / "clip_openai_format.pt", weights_only=True)
@@ -286,3 +302,121 @@ def test_the_open_clip_training_form_gives_the_same_features(case: Case, tmp_pat
     assert torch.equal(features, case.image_features(True))
     names = case.meta["names"]
     assert torch.equal(trained.encode_text(names), case.clip.encode_text(names))
+
+
+# --- the complete network --------------------------------------------------------------------------------
+
+
+@pytest.fixture(
+    scope="module",
+    params=FULL_FOLDERS or [pytest.param(None, marks=pytest.mark.skip(reason=NEEDS_FULL_FOLDERS))],
+    ids=lambda folder: folder.name if folder else "none",
+)
+def full(request: pytest.FixtureRequest) -> FullCase:
+    return FullCase(request.param)
+
+
+def test_every_published_tensor_of_the_network_is_compared_below(full: FullCase) -> None:
+    compared = re.compile(
+        r"res\d(_corner|_last_corner)?|mask_features(_corner|_last_corner)?|query_embedding|text_features"
+        r"|class_logits|mask_logits|valid_(eval|demo)|clip_(image_features|logits|token_mask)_(eval|demo)"
+        r"|clip_regions_every\d+|semseg_\w+_(stride\d+|labels)"
+    )
+    assert [name for name in full.expected if not compared.fullmatch(name)] == []
+    assert {rule_of(name) for name in full.expected if name.startswith("semseg_")} <= set(FULL_RULES)
+
+
+def test_the_default_number_of_attention_heads_is_right(full: FullCase) -> None:
+    weights = read_segmenter(full.checkpoint)
+    shape = MaskFormerShape.of(weights, full.checkpoint)
+    told = full.meta.get("config", {})
+    assert shape.decoder_heads == told.get("predictor", {}).get("heads", shape.decoder_heads)
+    backbone = told.get("backbone", {})
+    assert list(shape.depths) == backbone.get("depths", list(shape.depths))
+    assert list(shape.heads) == backbone.get("heads", list(shape.heads))
+    assert shape.window == backbone.get("window", shape.window)
+
+
+def test_feature_maps_agree(full: FullCase) -> None:
+    maps = {f"res{level + 2}": features[0] for level, features in enumerate(full.features)}
+    maps["mask_features"] = full.mask_features[0]
+    compared = 0
+    for name, published in full.expected.items():
+        own = maps.get(re.sub(r"(_last)?_corner$", "", name))
+        if own is None:
+            continue
+        height, width = published.shape[1:]
+        if name.endswith("_last_corner"):
+            own = own[:, -height:, -width:]
+        elif name.endswith("_corner"):
+            own = own[:, :height, :width]
+        assert_close(own, published, 2e-4)
+        compared += 1
+    assert compared >= 5
+
+
+def test_queries_and_mask_logits_agree(full: FullCase) -> None:
+    queries = full.proposals("eval").queries
+    assert queries is not None
+    assert_close(torch.from_numpy(queries.embeddings), full.expected["query_embedding"], 2e-4)
+    assert_close(torch.from_numpy(queries.logits), full.expected["mask_logits"], 5e-4)
+
+
+def test_text_features_and_class_logits_agree(full: FullCase) -> None:
+    queries = full.proposals("eval").queries
+    assert queries is not None
+    text = full.text_features(full.names)
+    assert_close(text, full.expected["text_features"], FEATURE_TOLERANCE)
+    scores = full.scores("eval", "adapted", full.names)
+    assert scores.queries is not None
+    own = np.delete(scores.queries, -2, axis=1)  # the column of "others", which only one name asks for
+    assert_close(torch.from_numpy(own), full.expected["class_logits"], 5e-3)
+
+
+@pytest.mark.parametrize("mode", ["eval", "demo"])
+def test_the_same_queries_are_cropped_and_seen_alike(full: FullCase, mode: Mode) -> None:
+    queries = full.proposals(mode).queries
+    assert queries is not None
+    order = np.argsort(queries.index)
+    valid = full.expected[f"valid_{mode}"].nonzero().flatten()
+    assert queries.index[order].tolist() == valid.tolist()
+    regions = full.regions(mode)
+    assert regions.index.tolist() == list(range(len(order)))
+    patch = full.clip("adapted").image_tower.patch
+    tokens = token_mask(regions.masks, patch)[order].byte()
+    assert torch.equal(tokens, full.expected[f"clip_token_mask_{mode}"].flatten(1))
+    features = full.region_features(mode, "adapted")[order]
+    assert_close(features, full.expected[f"clip_image_features_{mode}"], 2e-4)
+    logits = 100 * features @ full.text_features(full.names).T
+    assert_close(logits, full.expected[f"clip_logits_{mode}"], 2e-2)
+    if mode == "eval":
+        for name in (n for n in full.expected if n.startswith("clip_regions_every")):
+            step = int(name.removeprefix("clip_regions_every"))
+            assert_close(regions.crops[order][:, :, ::step, ::step], full.expected[name], 1e-4)
+
+
+@pytest.mark.parametrize("rule", FULL_RULES)
+def test_score_maps_and_label_maps_of_the_network_agree(full: FullCase, rule: str) -> None:
+    stored = [name for name in full.expected if name.startswith("semseg_") and rule_of(name) == rule]
+    if not stored:
+        pytest.skip("this case has no such map")
+    how = FullRule.of(rule, full)
+    scores = full.score_maps(how)
+    for name in stored:
+        if "_stride" in name:
+            step = int(name.rpartition("_stride")[2])
+            assert_close(scores[:, ::step, ::step], full.expected[name], 1e-3)
+    if how.weight is None:
+        return  # the segmenter alone: no rule of the product
+    labels = torch.from_numpy(full.labels(how).astype("int64"))
+    published = full.expected.get(f"{rule}_labels")
+    if published is None:  # a map of scores says the same where it was kept
+        (name,) = [name for name in stored if "_stride" in name]
+        step = int(name.rpartition("_stride")[2])
+        labels, published = labels[::step, ::step], full.expected[name].argmax(dim=0)
+        published[full.expected[name].amax(dim=0) == 0] = 255
+    shown = published.clone()
+    shown[(shown >= len(how.typed)) & (shown != 255)] = 255  # where "others" wins we leave the pixel blank
+    expected = torch.where(shown == 255, 0, shown.long() + 1)
+    assert labels.shape == expected.shape
+    assert (labels == expected).float().mean() >= (0.999 if how.demo else 0.99)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,12 @@ from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
 from ovseg_demo.devices import in_batches
+from ovseg_demo.errors import ModelError
 from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.regions import CropRecipe
+from ovseg_demo.result import Arm
 
-Weights = Literal["adapted", "vanilla"]
+Weights = Arm
 CROPS_AT_ONCE = 32
 
 
@@ -150,7 +152,8 @@ def load_clip(
         name_or_path: a name such as "ovseg-mini", or an existing file in one of the forms `checkpoints`
             reads.
         weights: which arm of a model of the table. A file holds one arm only; for it "vanilla" means that its
-            mask prompts are left out, which is the vanilla arm if nothing but prompts was trained.
+            mask prompts are left out, which is the vanilla arm if nothing but prompts was trained, and
+            "no-prompts" means the same under its right name.
         device: where to put the model.
 
     Returns:
@@ -163,16 +166,21 @@ def load_clip(
         CheckpointError: the file is damaged or not a CLIP this loader knows.
     """
     path, sha256 = Path(name_or_path), ""
+    arm = "adapted" if weights == "no-prompts" else weights
     # A name of the table means the table, even where a file or folder happens to be called the same.
     if str(name_or_path) in MODELS or not path.exists():
-        found = resolve(name_or_path, weights)
+        found = resolve(name_or_path, arm)
         path, sha256 = found.path, found.sha256
+    elif arm == "mpt-only":
+        raise ModelError(f"{path} is one set of weights and has no mpt-only arm; give that file itself.")
     if _is_mini(path):
         from ovseg_demo.clip.mini import load_mini
 
-        model = load_mini(path, weights)
+        model = load_mini(path, "vanilla" if arm == "vanilla" else "adapted")
     else:
-        model = _load_vit(path, weights)
+        model = _load_vit(path, arm)
+    if weights == "no-prompts":
+        cast(Any, model.image_tower).prompts = None
     model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
     model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)
     model.to(device)

