@@ -37,7 +37,7 @@ def test_every_field_says_what_it_is() -> None:
 def test_every_field_can_be_set_from_the_environment(name: str) -> None:
     other = {
         int: "64",
-        float: "12.5",
+        float: "0.5" if name in ("ensemble", "mask_threshold") else "12.5",
         str: {"device": "cuda:1", "templates": "single", "merge": "benchmark"}.get(name, "other"),
     }
     default = getattr(Settings(), name)
