@@ -46,6 +46,36 @@ def load_proposer(
         device: "auto", "cpu", "cuda" or "cuda:1".
         weights: a local checkpoint instead of the one in the model table.
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
+            and coarser. By default 768 for MobileSAM, which alone takes anything but its own size.
+        density: one of DENSITIES, how many points a SAM is prompted with.
+        mask_threshold: of MaskFormer, whose masks are soft: a pixel belongs to a mask strictly above it. By
+            default the published demo's 0.35.
+
+    Raises:
+        UnknownModelError: no proposer has this name.
+        SettingsError: the device, size, density or threshold is not to be had.
+        ModelError: the weights are missing or wrong.
+    """
+    import torch
+
+    from ovseg_demo.devices import choose_device
+    from ovseg_demo.models import resolve
+    from ovseg_demo.proposals.mobile_sam import load_mobile_sam
+    from ovseg_demo.proposals.prompting import PLANS
+    from ovseg_demo.proposals.sam import load_sam
+
+    if name not in PROPOSERS:
+        if weights is None and Path(name).is_file():
+            name, weights = "maskformer", Path(name)
+        else:
+            raise UnknownModelError(f"There is no proposer {name!r}; choose one of {', '.join(PROPOSERS)}.")
+    if density not in PLANS:
+        raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
+    default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
+    side = default if size is None else size
+    if side % 16 or not 64 <= side <= 1024:
+        raise SettingsError(f"The proposer's size {side} must be a multiple of 16 from 64 to 1024.")
+    place = torch.device(choose_device(device))
     if name != "mobile-sam" and side != _SAM_SIZE:
         works_at = "its own size" if name in MASKFORMERS else f"size {_SAM_SIZE}"
         raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")
