@@ -9,29 +9,29 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from ovseg_demo import __version__
 from ovseg_demo.errors import OutputError, quoted
-from ovseg_demo.mask_formats import Polygon, encode_rle, keyhole, polygons, signed_area, simplify
+from ovseg_demo.label_files import as_json, coco_files, geojson_files, stem_of, yolo_files
 from ovseg_demo.rendering import overlay_with_legend, side_by_side
-from ovseg_demo.result import ClassResult, Comparison, Segmentation
+from ovseg_demo.result import Comparison, Segmentation
 
 __all__ = [
     "EXPORTS",
     "Exporter",
     "Files",
+    "comparison_files",
     "export",
     "write_comparison",
     "write_files",
@@ -103,7 +103,9 @@ def write_comparison(
     Raises:
         OutputError: as in `write_result`.
     """
-    write_files(_both_arms(comparison, ("overlay", "label-map", "json", *formats), photo_name), directory)
+    write_files(
+        comparison_files(comparison, ("overlay", "label-map", "json", *formats), photo_name), directory
+    )
 
 
 def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
@@ -147,15 +149,16 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 def zip_comparison(comparison: Comparison, photo_name: str = "photo.jpg") -> bytes:
     """Everything about both arms in one archive."""
-    return zipped(_both_arms(comparison, _IN_ZIP, photo_name))
+    return zipped(comparison_files(comparison, _IN_ZIP, photo_name))
 
 
-def _both_arms(comparison: Comparison, formats: tuple[str, ...], photo_name: str) -> Files:
+def comparison_files(comparison: Comparison, formats: tuple[str, ...], photo_name: str) -> Files:
+    """The adapted arm's files, the vanilla arm's in a folder, and what differs."""
     files = export(comparison.adapted, formats, photo_name)
     for name, content in export(comparison.vanilla, formats, photo_name).items():
         files[f"vanilla/{name}"] = content
     files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
-    files["comparison.json"] = _json(comparison.to_json())
+    files["comparison.json"] = as_json(comparison.toas_json())
     return files
 
 
@@ -192,13 +195,18 @@ def _label_map_files(seg: Segmentation, photo_name: str) -> Files:
 
 def _classes_files(seg: Segmentation, photo_name: str) -> Files:
     """What each number of the label map means."""
-    return {"classes.json": _json([{"index": 0, "name": None}, *(c.to_json() for c in seg.classes)])}
+    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.toas_json() for c in seg.classes)])}
 
 
 def _json_files(seg: Segmentation, photo_name: str) -> Files:
     """All facts of the result, and what is needed to get it again."""
-    facts: dict[str, Any] = {"photo": photo_name, "photo_sha256": _photo_hash(seg), **seg.to_json()}
-    return {"result.json": _json(facts)}
+    facts: dict[str, Any] = {
+        "photo": photo_name,
+        "photo_sha256": _photo_hash(seg),
+        "software": {"ovseg-demo": __version__},
+        **seg.toas_json(),
+    }
+    return {"result.json": as_json(facts)}
 
 
 def _photo_hash(seg: Segmentation) -> str:
@@ -227,134 +235,12 @@ def _file_safe(name: str) -> str:
     return re.sub(r"[\W_]+", "-", name)[:40].strip("-") or "class"
 
 
-# --- labels for other programs --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """The pixels that one region gives to one class: together they are the label map, each pixel once."""
-
-    class_index: int
-    region_id: int
-    confidence: float
-    mask: npt.NDArray[np.bool_]
-
-
-def _pieces(seg: Segmentation) -> Iterator[_Piece]:
-    pairs = seg.label_map.astype(np.uint32) << 16 | seg.region_map
-    confidences = {r.id: r.confidence for r in seg.regions}
-    for pair in np.unique(pairs[seg.label_map > 0]):
-        index, region_id = int(pair) >> 16, int(pair) & 0xFFFF
-        confidence = confidences.get(region_id, seg.classes[index - 1].confidence)
-        yield _Piece(index, region_id, confidence, pairs == pair)
-
-
-def _coco_files(seg: Segmentation, photo_name: str) -> Files:
-    """COCO instances: one annotation for each region that shows, masks as compressed run lengths."""
-    width, height = seg.size
-    annotations = []
-    for number, piece in enumerate(_pieces(seg), start=1):
-        rows, columns = np.flatnonzero(piece.mask.any(axis=1)), np.flatnonzero(piece.mask.any(axis=0))
-        left, top = int(columns[0]), int(rows[0])
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": piece.class_index,
-                "segmentation": {"size": [height, width], "counts": encode_rle(piece.mask)},
-                "area": int(piece.mask.sum()),
-                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-                "iscrowd": 0,
-                "score": round(piece.confidence, 5),
-                "region_id": piece.region_id,
-            }
-        )
-    content = {
-        "info": {"description": "ovseg-demo", "models": dict(seg.models), "settings": dict(seg.settings)},
-        "licenses": [],
-        "images": [{"id": 1, "width": width, "height": height, "file_name": photo_name}],
-        "annotations": annotations,
-        "categories": [{"id": c.index, "name": c.name, "supercategory": ""} for c in seg.classes],
-    }
-    return {"coco.json": _json(content)}
-
-
-def _yolo_files(seg: Segmentation, photo_name: str) -> Files:
-    """YOLO segmentation: `class x y x y ...` as shares of width and height, a line for each connected part.
-
-    The format has no holes; they are joined to the outer line by a cut of no width.
-    """
-    scale = np.array(seg.size, np.float64)
-    lines = []
-    for piece in _pieces(seg):
-        for polygon in polygons(piece.mask):
-            ring = keyhole(_simplified(polygon))
-            if len(ring) >= 3:
-                numbers = " ".join(f"{value:.6g}" for value in (ring / scale).ravel())
-                lines.append(f"{piece.class_index - 1} {numbers}")
-    names = "".join(f"  {c.index - 1}: {json.dumps(c.name, ensure_ascii=False)}\n" for c in seg.classes)
-    yaml = f"path: .\ntrain: images\nval: images\nnames:\n{names}"
-    return {
-        f"yolo/labels/{_stem(photo_name)}.txt": "".join(f"{line}\n" for line in lines).encode(),
-        "yolo/data.yaml": yaml.encode("utf-8", "replace"),
-    }
-
-
-def _simplified(polygon: Polygon, tolerance_px: float = 0.75) -> Polygon:
-    """Without the steps of single pixels; a ring that would vanish stays as it is."""
-    outer = simplify(polygon.outer, tolerance_px)
-    if len(outer) < 3 or signed_area(outer) <= 0:
-        return polygon
-    holes = (simplify(hole, tolerance_px) for hole in polygon.holes)
-    return Polygon(outer, tuple(hole for hole in holes if len(hole) >= 3 and signed_area(hole) < 0))
-
-
-def _geojson_files(seg: Segmentation, photo_name: str) -> Files:
-    """GeoJSON in pixel coordinates: x to the right and y down from the photo's upper left corner."""
-    features = []
-    for piece in _pieces(seg):
-        c = seg.classes[piece.class_index - 1]
-        coordinates = [
-            [_closed(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons(piece.mask)
-        ]
-        features.append(
-            {
-                "type": "Feature",
-                "properties": _properties(c, piece),
-                "geometry": {"type": "MultiPolygon", "coordinates": coordinates},
-            }
-        )
-    width, height = seg.size
-    content = {
-        "type": "FeatureCollection",
-        "photo": {"file_name": photo_name, "width": width, "height": height, "coordinates": "pixels, y down"},
-        "features": features,
-    }
-    return {"regions.geojson": _json(content, indent=None)}
-
-
-def _properties(c: ClassResult, piece: _Piece) -> dict[str, Any]:
-    return {
-        "class": c.name,
-        "class_index": c.index,
-        "region_id": piece.region_id,
-        "confidence": round(piece.confidence, 5),
-        "area_px": int(piece.mask.sum()),
-        "colour": "#{:02x}{:02x}{:02x}".format(*c.colour),
-    }
-
-
-def _closed(ring: npt.NDArray[np.float64]) -> list[list[int]]:
-    corners: list[list[int]] = ring.astype(int).tolist()
-    return [*corners, corners[0]]
-
-
 _IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
 
 
 def _zip_files(seg: Segmentation, photo_name: str) -> Files:
     """Everything above in one archive."""
-    return {f"{_stem(photo_name)}.zip": zipped(export(seg, _IN_ZIP, photo_name))}
+    return {f"{stem_of(photo_name)}.zip": zipped(export(seg, _IN_ZIP, photo_name))}
 
 
 EXPORTS: dict[str, Exporter] = {
@@ -362,26 +248,16 @@ EXPORTS: dict[str, Exporter] = {
     "label-map": Exporter("Label map (palette PNG)", _label_map_files),
     "classes": Exporter("Names of the label map (JSON)", _classes_files),
     "json": Exporter("All facts (JSON)", _json_files),
-    "coco": Exporter("COCO instances (JSON, RLE)", _coco_files),
-    "yolo": Exporter("YOLO segmentation (txt)", _yolo_files),
-    "geojson": Exporter("GeoJSON (pixel coordinates)", _geojson_files),
+    "coco": Exporter("COCO instances (JSON, RLE)", coco_files),
+    "yolo": Exporter("YOLO segmentation (txt)", yolo_files),
+    "geojson": Exporter("GeoJSON (pixel coordinates)", geojson_files),
     "cutouts": Exporter("Cut-outs per class (transparent PNG)", _cutout_files),
     "zip": Exporter("Everything (zip)", _zip_files),
 }
 """All formats, by the name that the command line and the API know them by."""
 
 
-def _stem(photo_name: str) -> str:
-    return Path(photo_name).stem or "photo"
-
-
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
-
-
-def _json(content: Any, indent: int | None = 1) -> bytes:
-    text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
-    # A lone surrogate is no text in any encoding; everything else is written as it is.
-    return (text + "\n").encode("utf-8", "replace")

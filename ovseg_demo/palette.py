@@ -1,7 +1,8 @@
 """Colours that belong to names: *grass* is the same green in every picture and in both arms.
 
-The name alone, folded as the vocabulary folds it, picks one of 24 hues. They were chosen so that any two of
-them stay apart for people with any of the three colour vision deficiencies too; the test measures it.
+The name alone, folded as the vocabulary folds it, picks one of 24 hues: what people expect for a few, such as
+grass, and for most names whatever their hash says. The hues were chosen so that any two of them stay apart
+for people with any of the three colour vision deficiencies too; the test measures it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,21 @@ HUES: tuple[Colour, ...] = (
 )
 """The hues in order around the colour circle."""
 
+_CUSTOMARY = {
+    name: hue
+    for hue, names in {
+        10: ("grass", "meadow", "lawn", "field"),
+        11: ("tree", "trees", "forest", "fir tree"),
+        7: ("plant", "plants", "leaves", "bush", "hedge"),
+        13: ("sky",),
+        14: ("water", "sea", "lake", "river", "ocean"),
+        5: ("sand", "beach", "earth", "ground", "dirt", "soil"),
+        16: ("road", "street", "pavement", "sidewalk", "concrete"),
+    }.items()
+    for name in names
+}
+"""Names whose colour people expect; every other name's hue is drawn by lot."""
+
 
 def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     """One colour for each of `names`, in their order; equal only for names that fold to the same.
@@ -57,7 +73,7 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     """
     keys = [fold(name) for name in names]
     # By hash, so that the same words in another order get the same colours.
-    waiting = sorted(set(keys), key=lambda key: (_digest(key), key))
+    waiting = sorted(set(keys), key=lambda key: (key not in _CUSTOMARY, _digest(key), key))
     colours: dict[str, Colour] = {}
     level = 0
     while waiting:
@@ -90,6 +106,8 @@ def _digest(key: str) -> bytes:
 
 
 def _home(key: str) -> int:
+    if key in _CUSTOMARY:
+        return _CUSTOMARY[key]
     return int.from_bytes(_digest(key), "big") % len(HUES)
 
 

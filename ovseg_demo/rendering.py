@@ -6,7 +6,7 @@ NumPy, OpenCV and Pillow only. Names are drawn as text, whatever they hold; colo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,15 @@ from PIL import Image, ImageDraw
 from ovseg_demo.lettering import TextLine, shorten, wrap
 from ovseg_demo.result import UNASSIGNED, ClassResult, Comparison, Segmentation, percent
 
-__all__ = ["LabelSpot", "label_spots", "legend", "overlay", "overlay_with_legend", "side_by_side"]
+__all__ = [
+    "LabelSpot",
+    "change_spots",
+    "label_spots",
+    "legend",
+    "overlay",
+    "overlay_with_legend",
+    "side_by_side",
+]
 
 RGBImage = npt.NDArray[np.uint8]
 
@@ -127,18 +135,36 @@ class LabelSpot:
     """Room above and below, as a share of the photo's height."""
     area_fraction: float
     """Of the connected area, 0..1."""
+    from_index: int = UNASSIGNED
+    """The class this area had before, where a change is labelled."""
 
 
 def label_spots(seg: Segmentation, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
     """Where names can be written, largest area first; one spot for each connected area of a class."""
-    height, width = seg.label_map.shape
-    scale = min(1.0, _MAX_SEARCH_SIDE / max(height, width))
-    small_size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(seg.label_map, small_size, interpolation=cv2.INTER_NEAREST)
+    small = _small(seg.label_map)
     spots = [
         spot for c in seg.found for spot in _spots_of_class(small == c.index, c.index, min_area_fraction)
     ]
     return tuple(sorted(spots, key=lambda s: -s.area_fraction))
+
+
+def change_spots(comparison: Comparison, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
+    """The same for areas whose class differs between the arms; `class_index` is what adapted says."""
+    before, after = _small(comparison.vanilla.label_map), _small(comparison.adapted.label_map)
+    pairs = np.unique(np.stack([before, after])[:, before != after], axis=1).T
+    spots = [
+        replace(spot, from_index=int(old))
+        for old, new in pairs
+        for spot in _spots_of_class((before == old) & (after == new), int(new), min_area_fraction)
+    ]
+    return tuple(sorted(spots, key=lambda s: -s.area_fraction))
+
+
+def _small(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    height, width = label_map.shape
+    scale = min(1.0, _MAX_SEARCH_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST))
 
 
 def _spots_of_class(mask: npt.NDArray[np.bool_], index: int, min_area: float) -> Iterator[LabelSpot]:

@@ -9,7 +9,7 @@ Page, command line, evaluator and benchmarks all walk through here; none has a p
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,7 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
-from ovseg_demo.merging import merge
+from ovseg_demo.merging import merge, probabilities
 from ovseg_demo.models import MODELS
 from ovseg_demo.proposals import Proposals, Proposer, load_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
@@ -286,6 +286,31 @@ class Segmenter:
         """What one arm makes of the regions."""
         return self.classifier(arm).embed(photo.working, photo.proposals)
 
+    def rank(
+        self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
+    ) -> tuple[Proposals, NDArray[np.float32]]:
+        """How well each of many names fits each region of a photo, without a merge.
+
+        Returns:
+            The proposals, R of them, and (R, N) probabilities that add up to one for each region.
+
+        Raises:
+            ImageError: the photo cannot be used.
+        """
+        photo = _finish(self._analyse(image, (arm,)))
+        if arm not in photo.features:
+            photo.features[arm] = self.embed(photo, arm)
+        classifier = self.classifier(arm)
+        scores = photo.features[arm].regions @ classifier.text(names, templates).T
+        nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
+        return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
+
+    def sibling(self, proposer: Proposer, settings: Settings) -> Segmenter:
+        """The same arms behind another proposer or other limits; what photos cost is kept apart."""
+        other = type(self)(self.model, proposer, device=self.device, settings=settings)
+        other._arms = self._arms
+        return other
+
     def use(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
         self._arms[arm] = classifier
@@ -338,7 +363,11 @@ class Segmenter:
             timings={"crop": 0.0, "embed": 0.0, **timings, **clock.laps},
             models={
                 "clip": {"name": self.model, "arm": arm, "sha256": classifier.clip.weights_sha256},
-                "proposer": {"name": self.proposer.name},
+                "proposer": {
+                    "name": self.proposer.name,
+                    "sha256": getattr(self.proposer, "weights_sha256", ""),
+                    **({"plan": asdict(plan)} if (plan := getattr(self.proposer, "plan", None)) else {}),
+                },
             },
             settings={
                 "merge": rule,

@@ -22,7 +22,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("settings", "decoding_cost", "devices", "lettering", "mask_formats", "published_rules", "result"),
     ("imaging", "vocabulary", "hub"),
-    ("palette", "models", "hidden_names", "rendering", "cache", "weight_files"),
+    ("palette", "models", "hidden_names", "rendering", "label_files", "cache", "weight_files"),
     ("regions", "proposals", "export"),
     ("clip", "merging"),
     ("classify", "reporting"),
@@ -35,7 +35,8 @@ STRANGERS = (("clip", "proposals"), ("cli", "page"))
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 WITHOUT_TORCH = (
-    "errors settings imaging vocabulary palette hub models result rendering export lettering mask_formats cli"
+    "errors settings imaging vocabulary palette hub models result rendering export label_files lettering "
+    "mask_formats cli"
 )
 
 

@@ -66,6 +66,15 @@ def test_a_name_has_one_colour_in_every_vocabulary_where_nobody_takes_its_hue() 
     assert assign_colours(["  GRASS"])[0] == alone
 
 
+def test_what_people_expect_to_be_green_or_blue_is() -> None:
+    for name, channel in (("grass", 1), ("trees", 1), ("Sky", 2), ("lake", 2)):
+        colour = assign_colours([name])[0]
+        assert max(colour) == colour[channel]
+    # Nobody takes it from them.
+    crowd = [f"word {number}" for number in range(200)]
+    assert assign_colours([*crowd, "grass"])[-1] == assign_colours(["grass"])[0]
+
+
 def test_colours_are_the_same_in_another_process() -> None:
     names = ["grass", "dog", "wooden fence", "sky", "犬"]
     code = f"from ovseg_demo.palette import assign_colours; print(assign_colours({names!r}))"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -23,8 +23,11 @@ from ovseg_demo.errors import OvsegError
 from ovseg_demo.export import export, zip_comparison
 from ovseg_demo.imaging import load_image, resize_to_side
 from ovseg_demo.mask_formats import encode_rle
-from ovseg_demo.page.pool import ModelPool
-from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS
+from ovseg_demo.page.pool import ModelPool, Models
+from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
+
+if TYPE_CHECKING:
+    from ovseg_demo.segmenter import Segmenter
 
 __all__ = ["LANE", "add_endpoints", "cached_file", "photo_input", "spoken"]
 
@@ -79,6 +82,8 @@ def add_endpoints(pool: ModelPool) -> None:
         proposer = gr.Dropdown(_names("proposer"), value=settings.proposer, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
         merge = gr.Dropdown(list(MERGE_RULES), value=settings.merge, label="merge")
+        strictness = gr.Number(0.0, label="strictness", minimum=-10, maximum=10)
+        density = gr.Dropdown(["low", "normal", "high"], value="normal", label="density")
         facts, rows = gr.JSON(label="facts"), gr.JSON(label="models")
         overlay, label_map = gr.File(label="overlay.png"), gr.File(label="label_map.png")
         archive = gr.File(label="everything.zip")
@@ -89,21 +94,21 @@ def add_endpoints(pool: ModelPool) -> None:
     models = _Endpoints(pool)
     button.click(
         spoken(models.segment),
-        inputs=[photo, words, weights, model, proposer, templates, merge],
+        inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density],
         outputs=[facts, overlay, label_map],
         api_name="segment",
         **common,
     )
     button.click(
         spoken(models.compare),
-        inputs=[photo, words, model, proposer, templates, merge],
+        inputs=[photo, words, model, proposer, templates, merge, strictness, density],
         outputs=[facts, archive],
         api_name="compare",
         **common,
     )
     button.click(
         spoken(models.proposals),
-        inputs=[photo, proposer],
+        inputs=[photo, proposer, density],
         outputs=[masks],
         api_name="proposals",
         **common,
@@ -117,8 +122,21 @@ class _Endpoints:
     def __init__(self, pool: ModelPool) -> None:
         self.pool = pool
 
+    def _models(self, model: str, proposer: str, density: str) -> Segmenter:
+        side = self.pool.settings.max_side_px
+        return self.pool.get(Models(model, proposer, density, side))
+
     def segment(
-        self, photo: str, words: str, weights: str, model: str, proposer: str, templates: str, merge: str
+        self,
+        photo: str,
+        words: str,
+        weights: str = "adapted",
+        model: str = Settings.model,
+        proposer: str = Settings.proposer,
+        templates: str = Settings.templates,
+        merge: str = Settings.merge,
+        strictness: float = 0.0,
+        density: str = "normal",
     ) -> tuple[dict[str, Any], str, str]:
         """Colour the parts of a photo by words; a word that is not in it is reported as not found.
 
@@ -130,13 +148,16 @@ class _Endpoints:
             proposer: name from /models.
             templates: vild, imagenet or single.
             merge: default, benchmark or published-demo.
+            strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
+            density: low, normal or high: how many masks are looked for.
         """
-        result = self.pool.get(model, proposer)(
+        result = self._models(model, proposer, density)(
             photo,
             words,
             cast(Literal["adapted", "vanilla"], weights),
             merge=cast(Any, merge),
             templates=cast(Any, templates),
+            strictness=strictness,
         )
         files = export(result, ("overlay", "label-map"))
         return (
@@ -146,7 +167,15 @@ class _Endpoints:
         )
 
     def compare(
-        self, photo: str, words: str, model: str, proposer: str, templates: str, merge: str
+        self,
+        photo: str,
+        words: str,
+        model: str = Settings.model,
+        proposer: str = Settings.proposer,
+        templates: str = Settings.templates,
+        merge: str = Settings.merge,
+        strictness: float = 0.0,
+        density: str = "normal",
     ) -> tuple[dict[str, Any], str]:
         """Vanilla and mask-adapted CLIP on the same masks and words: what changes, and everything as a zip.
 
@@ -157,26 +186,35 @@ class _Endpoints:
             proposer: name from /models.
             templates: vild, imagenet or single.
             merge: default, benchmark or published-demo.
+            strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
+            density: low, normal or high: how many masks are looked for.
         """
-        result = self.pool.get(model, proposer).compare(
-            photo, words, merge=cast(Any, merge), templates=cast(Any, templates)
+        result = self._models(model, proposer, density).compare(
+            photo,
+            words,
+            merge=cast(Any, merge),
+            templates=cast(Any, templates),
+            strictness=strictness,
         )
         told = result.to_json() | {"vanilla": result.vanilla.to_json(), "adapted": result.adapted.to_json()}
         return told, cached_file(zip_comparison(result), "comparison.zip")
 
-    def proposals(self, photo: str, proposer: str) -> dict[str, Any]:
+    def proposals(
+        self, photo: str, proposer: str = Settings.proposer, density: str = "normal"
+    ) -> dict[str, Any]:
         """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.
 
         Args:
             photo: the photo file.
             proposer: name from /models.
+            density: low, normal or high: how many masks are looked for.
         """
         from ovseg_demo.proposals import propose
 
         limits = self.pool.settings
         image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
         # The classifier of a segmenter is loaded when it is first needed: not for this.
-        source = self.pool.get(limits.model, proposer).proposer
+        source = self._models(limits.model, proposer, density).proposer
         found = propose(source, resize_to_side(image, limits.max_side_px))
         return {
             "size": list(found.masks.shape[1:]),

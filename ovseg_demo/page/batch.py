@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovseg_demo.errors import ImageError, OvsegError, quoted
-from ovseg_demo.export import Files, export, zipped
+from ovseg_demo.export import Files, comparison_files, export, zipped
+from ovseg_demo.page.handlers import Request, Result, stream
+from ovseg_demo.page.loading import fetch_missing
 from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 
 __all__ = ["BatchStep", "run_batch"]
 
-_FORMATS = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson")
+_FORMATS = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class BatchStep:
     total: int
     failures: tuple[str, ...]
     """One sentence for each photo that failed so far."""
+    doing: str = ""
+    """What happens to the photo that comes next."""
+    left_s: float | None = None
+    """Estimate of the seconds left, once one photo is done."""
     archive: bytes | None = field(default=None, repr=False)
     """The zip, in the last step."""
 
@@ -33,44 +42,70 @@ class BatchStep:
     def message(self) -> str:
         """For the line under the button."""
         told = f"{self.done} of {self.total} photos done"
-        return f"{told}; {len(self.failures)} could not be read" if self.failures else told
+        if self.failures:
+            told += f", {len(self.failures)} of them could not be used"
+        if self.doing and self.done < self.total:
+            told += f"; next: {self.doing}"
+        if self.left_s is not None and self.done < self.total:
+            told += f", about {max(1, round(self.left_s))} s left"
+        return told
 
 
-def run_batch(
-    uploads: Sequence[str], words: str, pool: ModelPool, model: str, proposer: str
-) -> Iterator[BatchStep]:
-    """Segments all photos; yields after each, and the archive at the end.
+def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iterator[BatchStep]:
+    """Segments all photos; yields while it works and after each, and the archive at the end.
 
     Args:
         uploads: paths of photos, and of zip archives with photos in them.
-        words: as typed.
+        request: words and settings for all of them; its own photo is not used.
         pool: gives the models and the limits.
-        model: name of the CLIP.
-        proposer: name of the proposer.
 
     Raises:
         OvsegError: nothing was uploaded, too much was, or the words cannot be used. A photo that cannot be
             read raises nothing; it is listed in `failures.txt` of the archive.
     """
     limits = pool.settings
-    vocabulary = Vocabulary.parse(words, max_names=limits.max_names, max_name_length=limits.max_name_length)
+    vocabulary = Vocabulary.parse(
+        request.words, max_names=limits.max_names, max_name_length=limits.max_name_length
+    )
     photos = tuple(_photos(uploads, limits))
     if not photos:
         raise ImageError("There are no photos yet; drop some, or a zip of them.")
-    segmenter = pool.get(model, proposer)
+    for sentence, _ in fetch_missing(request.model, request.arms, request.proposer):
+        yield BatchStep(0, len(photos), (), sentence)
+    yield BatchStep(0, len(photos), (), "loading the models")
+    segmenter = pool.get(request.models)
     files: Files = {}
     failures: list[str] = []
-    for number, (name, content) in enumerate(photos, start=1):
+    started = time.perf_counter()
+    for number, (name, content) in enumerate(photos):
+        steps = stream(segmenter, content, vocabulary, request)
         try:
-            result = segmenter(content, vocabulary)
-            for path, data in export(result, _FORMATS, name).items():
-                files[f"{number:03d}-{Path(name).stem}/{path}"] = data
+            with closing(steps):
+                while True:
+                    try:
+                        progress = next(steps)
+                    except StopIteration as end:
+                        result: Result = end.value
+                        break
+                    spent = time.perf_counter() - started
+                    left = spent / number * (len(photos) - number) if number else None
+                    yield BatchStep(
+                        number, len(photos), tuple(failures), f"{name}, {progress.message.lower()}", left
+                    )
+            for path, data in _files(result, name).items():
+                files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         except OvsegError as error:
             failures.append(f"{name}: {error}")
-        yield BatchStep(number, len(photos), tuple(failures))
+        yield BatchStep(number + 1, len(photos), tuple(failures))
     if failures:
         files["failures.txt"] = "".join(f"{line}\n" for line in failures).encode("utf-8", "replace")
-    yield BatchStep(len(photos), len(photos), tuple(failures), zipped(files))
+    yield BatchStep(len(photos), len(photos), tuple(failures), archive=zipped(files))
+
+
+def _files(result: Result, name: str) -> Files:
+    if isinstance(result, Comparison):
+        return comparison_files(result, _FORMATS, name)
+    return export(result, _FORMATS, name)
 
 
 def _photos(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]:

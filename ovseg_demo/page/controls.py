@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,39 @@ from ovseg_demo.page.examples import Example
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS
 
-__all__ = ["Controls", "controls", "model_note"]
+__all__ = ["MOST_STRICT", "SHARED", "Controls", "Options", "controls", "model_badge"]
+
+MOST_STRICT = 3.0
+"""Ends of the strictness slider, in log-odds."""
+
+SHARED = (
+    "words",
+    "compare",
+    "model",
+    "proposer",
+    "templates",
+    "merge",
+    "strictness",
+    "density",
+    "max_side_px",
+)
+"""What a link restores, by the names it uses: everything but the photo."""
+
+_SIDES = (512, 768, 1024, 1536, 2048)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The fields of the settings."""
+
+    compare: gr.Checkbox
+    model: gr.Dropdown
+    strictness: gr.Slider
+    proposer: gr.Dropdown
+    density: gr.Dropdown
+    max_side_px: gr.Dropdown
+    templates: gr.Dropdown
+    merge: gr.Dropdown
 
 
 @dataclass(frozen=True)
@@ -22,40 +55,42 @@ class Controls:
 
     photo: gr.Image
     words: gr.Textbox
+    add_absent: gr.Button
+    look_around: gr.Button
+    suggestions: gr.Dataset
     start: gr.Button
     stop: gr.Button
     line: gr.HTML
     """Where Gradio shows the place in the queue."""
     examples: gr.Dataset | None
     preset: gr.Dropdown
-    add_absent: gr.Button
-    look_around: gr.Button
-    suggestions: gr.Dataset
-    compare: gr.Checkbox
-    model: gr.Dropdown
-    licence: gr.Markdown
-    proposer: gr.Dropdown
-    templates: gr.Dropdown
-    merge: gr.Dropdown
+    options: Options
     link: gr.Button
 
     @property
     def asked(self) -> list[Any]:
         """What a request is made of, in the order of `handlers.Request`."""
-        return [self.photo, self.words, *self.shareable[1:]]
+        return [self.photo, *self.shareable]
 
     @property
     def shareable(self) -> list[Any]:
-        """What a link restores: everything but the photo."""
-        return [self.words, self.compare, self.model, self.proposer, self.templates, self.merge]
+        """The fields of `SHARED`, in its order."""
+        return [self.words, *(getattr(self.options, name) for name in SHARED[1:])]
 
 
 def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
-    """Builds the column."""
+    """Builds the column; the first example is filled in."""
+    first = examples[0] if examples else None
     photo = photo_input(
-        "Photo", sources=["upload", "clipboard", "webcam"], buttons=[], height=240, elem_id="photo"
+        "Photo",
+        value=str(first.photo) if first else None,
+        sources=["upload", "clipboard", "webcam"],
+        buttons=[],
+        height=208,
+        elem_id="photo",
     )
     words = gr.Textbox(
+        first.words if first else "",
         label="Words",
         placeholder="dog, grass, sofa | couch",
         info="Commas between words, a bar between synonyms. Enter runs.",
@@ -63,39 +98,43 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         max_lines=6,
         elem_id="words",
     )
+    with gr.Row(elem_id="help-with-words"):
+        add_absent = gr.Button("Add distractors", size="sm", elem_id="distractors")
+        look_around = gr.Button("What else is here?", size="sm", elem_id="what-else")
+    suggestions = gr.Dataset(
+        components=[gr.Textbox(render=False)],
+        samples=[],
+        label="Suggestions",
+        visible=False,
+        elem_id="suggestions",
+    )
     start = gr.Button("Run", variant="primary", elem_id="run")
     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
     line = gr.HTML("", elem_id="queue")
     thumbnails = _thumbnails(examples)
-    with gr.Accordion("More words", open=False, elem_id="more-words"):
+    with gr.Accordion("Word lists and settings", open=False, elem_id="settings"):
         preset = gr.Dropdown(
             [("", ""), *((item.title, key) for key, item in PRESETS.items())],
             value="",
-            label="Published lists",
-            info="Replaces the words. Long lists take longer the first time.",
+            label="Published word lists",
+            info="Takes the place of the words. A long list takes longer the first time.",
             elem_id="preset",
         )
-        add_absent = gr.Button("Add distractors", size="sm", elem_id="distractors")
-        look_around = gr.Button("What else is here?", size="sm", elem_id="what-else")
-        suggestions = gr.Dataset(
-            components=[gr.Textbox(render=False)],
-            samples=[],
-            label="Suggestions",
-            visible=False,
-            elem_id="suggestions",
-        )
+        options = _options(settings)
+        link = gr.Button("Copy a link to these words and settings", size="sm", elem_id="link")
     return Controls(
         photo,
         words,
+        add_absent,
+        look_around,
+        suggestions,
         start,
         stop,
         line,
         thumbnails,
         preset,
-        add_absent,
-        look_around,
-        suggestions,
-        *_options(settings),
+        options,
+        link,
     )
 
 
@@ -112,41 +151,70 @@ def _thumbnails(examples: tuple[Example, ...]) -> gr.Dataset | None:
     )
 
 
-def _options(settings: Settings) -> tuple[Any, ...]:
-    with gr.Accordion("Settings", open=False, elem_id="settings"):
-        compare = gr.Checkbox(
-            True, label="Compare with vanilla CLIP", info="Looks at each region twice, on the same masks."
-        )
-        model = gr.Dropdown(
-            _names("clip"), value=settings.model, label="CLIP", info="Larger ones know more and take longer."
-        )
-        licence = gr.Markdown(model_note(settings.model), elem_id="licence")
+def _options(settings: Settings) -> Options:
+    compare = gr.Checkbox(
+        True, label="Compare with vanilla CLIP", info="Looks at each region twice, on the same masks."
+    )
+    model = gr.Dropdown(
+        _names("clip"), value=settings.model, label="CLIP", info="Larger ones know more and take longer."
+    )
+    strictness = gr.Slider(
+        -MOST_STRICT,
+        MOST_STRICT,
+        value=0.0,
+        step=0.5,
+        label="Strictness",
+        info="To the right, a word needs more evidence to be found and to claim a region. Instant.",
+    )
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         proposer = gr.Dropdown(
-            _names("proposer"), value=settings.proposer, label="Masks", info="What finds the regions."
+            _names("proposer"),
+            value=settings.proposer,
+            label="Masks",
+            info="What finds the regions. Larger ones cut finer and take longer.",
+        )
+        density = gr.Dropdown(
+            [("few, fast", "low"), ("normal", "normal"), ("many, slow", "high")],
+            value="normal",
+            label="How many masks",
+            info="More find smaller things.",
+        )
+        max_side_px = gr.Dropdown(
+            [(f"{side} px", side) for side in sorted({*_SIDES, settings.max_side_px})],
+            value=settings.max_side_px,
+            label="Working size",
+            info="Longer side of the picture. More keeps finer edges and takes more memory.",
         )
         templates = gr.Dropdown(
-            list(TEMPLATE_SETS),
+            [("14 (ViLD)", "vild"), ("80 (ImageNet)", "imagenet"), ("1", "single")],
             value=settings.templates,
             label="Sentences around a word",
-            info="vild: 14 of them; imagenet: 80, slower; single: one, fastest.",
+            info="Their mean stands for the word. More are steadier and slower the first time.",
         )
         merge = gr.Dropdown(
-            list(MERGE_RULES),
+            [
+                ("default: words may be absent", "default"),
+                ("published demo", "published-demo"),
+                ("published benchmark", "benchmark"),
+            ],
             value=settings.merge,
             label="Merge rule",
-            info="default can leave pixels unassigned and words not found; the published two cannot.",
+            info="The published two give every pixel to some word, there or not.",
         )
-        link = gr.Button("Copy a link to these words and settings", size="sm", elem_id="link")
-    return compare, model, licence, proposer, templates, merge, link
+    assert {value for _, value in templates.choices} == set(TEMPLATE_SETS)
+    assert {value for _, value in merge.choices} == set(MERGE_RULES)
+    return Options(compare, model, strictness, proposer, density, max_side_px, templates, merge)
 
 
-def model_note(name: str) -> str:
-    """A line about the licence of a model; a warning that stays if it forbids commercial use."""
+def model_badge(name: str) -> str:
+    """The model and what one may do with it, as HTML; marked if it forbids commercial use."""
     entry = MODELS.get(name)
     if entry is None:
         return ""
-    warning = "**Non-commercial use only.** " if entry.non_commercial else ""
-    return f"{warning}{entry.title}. Licence: {entry.licence}."
+    use = "non-commercial use only" if entry.non_commercial else entry.licence
+    kind = ' class="restricted"' if entry.non_commercial else ""
+    title = html.escape(f"{entry.title}. Licence: {entry.licence}.", quote=True)
+    return f'<p{kind} title="{title}"><b>{html.escape(entry.name)}</b> {html.escape(use)}</p>'
 
 
 def _names(kind: str) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Example", "load_examples"]
+__all__ = ["FOLDER", "Example", "load_examples"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 
@@ -19,6 +19,10 @@ class Example:
     title: str
     words: str
     """As typed: names parted by commas, synonyms by bars; some are not in the photo."""
+    shows: str
+    """What the words are about: parts, materials, near relatives, things that are not there."""
+    credit: str
+    """Author and licence of the photo."""
 
 
 def load_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
@@ -28,5 +32,12 @@ def load_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
     except FileNotFoundError:
         return ()
     return tuple(
-        Example(folder / item["photo"], item["title"], ", ".join(item["vocabulary"])) for item in listed
+        Example(
+            folder / item["photo"],
+            item["title"],
+            ", ".join(item["vocabulary"]),
+            item["shows"],
+            f"{item['author']}, {item['licence']}",
+        )
+        for item in listed
     )

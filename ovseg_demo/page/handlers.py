@@ -11,23 +11,23 @@ import secrets
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import MODELS
+from ovseg_demo.page.loading import arms_of, fetch_missing, what_loads
 from ovseg_demo.page.payload import photo_payload, result_payload
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.pool import ModelPool, Models
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_demo.clip.text import Templates
-    from ovseg_demo.segmenter import MergeRule, Progress
+    from ovseg_demo.segmenter import ImageSource, MergeRule, Progress, Segmenter
 
-__all__ = ["Request", "Shown", "note", "run"]
+__all__ = ["Request", "Result", "Shown", "kept_of", "note", "run", "spent", "stream", "summary"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,20 @@ class Request:
     proposer: str
     templates: str
     merge: str
+    strictness: float = 0.0
+    """Log-odds that a word needs on top of what was calibrated."""
+    density: str = "normal"
+    max_side_px: int = 1024
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms that are asked for; a model may have only one."""
+        return arms_of(self.model)[0 if self.compare else -1 :]
+
+    @property
+    def models(self) -> Models:
+        """What the photo is looked at with."""
+        return Models(self.model, self.proposer, self.density, int(self.max_side_px))
 
 
 @dataclass(frozen=True)
@@ -88,32 +102,24 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
     image = load_image(
         Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
     )
-    loading = "" if pool.has(request.model, request.proposer) else " (the first time: loading the models)"
-    yield Shown(_working("Starting" + loading, 0.0) | {"photo": photo_payload(image)})
-    segmenter = pool.get(request.model, request.proposer)
-    arms = _arms(request.model)[0 if request.compare else -1 :]
-    # Weights that are missing are told before the photo is looked at.
-    for arm in arms:
+    yield Shown(_working("Starting", 0.0) | {"photo": photo_payload(image)})
+    for sentence, share in fetch_missing(request.model, request.arms, request.proposer):
+        yield Shown(_working(sentence, share))
+    if not pool.has(request.models):
+        yield Shown(_working(f"Loading {what_loads(request.model, request.proposer)}, once", 0.0))
+    segmenter = pool.get(request.models)
+    # Weights that cannot be used are told before the photo is looked at.
+    for arm in request.arms:
         segmenter.classifier(arm)
-    merge, templates = cast("MergeRule", request.merge), cast("Templates", request.templates)
-    steps: Generator[Progress, None, Result]
-    if len(arms) == 2:
-        steps = segmenter.stream_compare(image, vocabulary, merge=merge, templates=templates)
-    else:
-        steps = segmenter.stream(image, vocabulary, arms[-1], merge=merge, templates=templates)
+    steps = stream(segmenter, image, vocabulary, request)
     with closing(steps):
         result = yield from _with_progress(steps, limits.timeout_s)
     payload = result_payload(result) | {
         "kind": "result",
-        "message": _summary(result, time.perf_counter() - started),
+        "message": summary(result),
+        **spent(result, time.perf_counter() - started),
     }
     yield Shown(payload, result)
-
-
-def _arms(model: str) -> tuple[Arm, ...]:
-    """The arms that a page can compare, vanilla first; some models have only one."""
-    entry, both = MODELS.get(model), cast("tuple[Arm, ...]", ("vanilla", "adapted"))
-    return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
 def _with_progress(
@@ -149,20 +155,51 @@ def _left(fraction: float, elapsed_s: float) -> str:
     return f", about {max(1, round(seconds))} s left"
 
 
-def _summary(result: Result, seconds: float) -> str:
-    """What was found and how long it took, in one or two sentences for the line under the picture."""
+def stream(
+    segmenter: Segmenter, image: ImageSource, vocabulary: Vocabulary, request: Request
+) -> Generator[Progress, None, Result]:
+    """The steps of one photo, with the arms and options that were asked for."""
+    options: dict[str, Any] = {
+        "merge": cast("MergeRule", request.merge),
+        "templates": cast("Templates", request.templates),
+        "strictness": float(request.strictness),
+    }
+    if len(request.arms) == 2:
+        return segmenter.stream_compare(image, vocabulary, **options)
+    return segmenter.stream(image, vocabulary, request.arms[-1], **options)
+
+
+def kept_of(result: Result) -> Result:
+    """What is kept for a visitor: without the whole masks, which are large and for the viewer only."""
+    if isinstance(result, Comparison):
+        return replace(
+            result,
+            vanilla=replace(result.vanilla, masks=None),
+            adapted=replace(result.adapted, masks=None),
+        )
+    return replace(result, masks=None)
+
+
+def summary(result: Result) -> str:
+    """The verdict, or what was found: the line under the picture."""
     first = result.adapted if isinstance(result, Comparison) else result
+    if isinstance(result, Comparison) and (first.found or result.vanilla.found):
+        return result.verdict
     if not first.found:
-        told = "None of these words fit; try others."
-    elif isinstance(result, Comparison):
-        told = result.verdict
-    else:
-        told = f"Found {', '.join(c.name for c in first.found[:5])}."
-    if first.timings.get("propose", 0.0) == 0.0 and first.timings.get("embed", 0.0) == 0.0:
-        return f"{told} Only the words were scored again: {seconds:.1f} s."
-    stages = ((name, first.timings.get(key, 0.0)) for name, key in _STAGES)
+        return "None of these words fit."
+    return f"Found {', '.join(c.name for c in first.found[:5])}."
+
+
+def spent(result: Result, seconds: float) -> Payload:
+    """How long it took and, if so, that only the words were scored again."""
+    arms = (result.vanilla, result.adapted) if isinstance(result, Comparison) else (result,)
+    if all(arm.timings.get(key, 0.0) == 0.0 for arm in arms for key in ("propose", "embed")):
+        return {"timing": f"Only the words were scored again: {seconds:.1f} s.", "again": True}
+    # The regions are found once for both arms.
+    stages = [("regions", arms[0].timings.get("propose", 0.0))]
+    stages += [(name, sum(arm.timings.get(key, 0.0) for arm in arms)) for name, key in _STAGES]
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in stages if spent >= 0.05)
-    return f"{told} Done in {seconds:.1f} s" + (f" ({parts})." if parts else ".")
+    return {"timing": f"Done in {seconds:.1f} s" + (f": {parts}." if parts else "."), "again": False}
 
 
-_STAGES = (("regions", "propose"), ("CLIP", "embed"), ("words", "text"))
+_STAGES = (("CLIP", "embed"), ("words", "text"))

@@ -121,4 +121,20 @@ for (const button of modes) {
 find(".ov-opacity input").addEventListener("input", (event) => setOpacity(event.target.value / 100));
 find(".ov-outlines").addEventListener("change", (event) => { view.outlines = event.target.checked; draw(); });
 find(".ov-names").addEventListener("change", (event) => { view.names = event.target.checked; draw(); });
+more.addEventListener("click", () => { view.allChanges = !view.allChanges; fillChanges(); });
+find(".ov-none button").addEventListener("click", () => document.querySelector("#what-else")?.click());
+
+// A photo dropped on the picture goes where one dropped on the photo field goes.
+const dropHere = find(".ov-drop");
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
+  stage.addEventListener(kind, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    dropHere.hidden = kind === "drop" || (kind === "dragleave" && !stage.contains(event.relatedTarget));
+    const field = document.querySelector("#photo input[type=file]");
+    if (kind !== "drop" || !field || !event.dataTransfer.files.length) return;
+    field.files = event.dataTransfer.files;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+}
 new ResizeObserver(draw).observe(stage);

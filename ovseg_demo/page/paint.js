@@ -84,15 +84,38 @@ function armLayers(result, arm, hidden) {
   };
 }
 
+const NAME_FONT = "system-ui, sans-serif";
+
+// Where there is room for them, largest area first, none upon another.
 function drawNames(context, arm, hidden, width, height, scale) {
+  const named = arm.spots.filter((spot) => !hidden.has(spot.index)).map((spot) => {
+    const c = arm.classes[spot.index - 1];
+    return { spot, text: shortened(c.name, 28), colour: c.colour };
+  });
+  drawPills(context, named, width, height, scale);
+}
+
+// In the difference, what an area was and what it became.
+function drawChanges(context, result, width, height, scale) {
+  const { classes } = result.arms.adapted;
+  const called = (index) => (index ? shortened(classes[index - 1].name, 18) : "unassigned");
+  const named = result.comparison.spots.map((spot) => ({
+    spot, text: `${called(spot.from)} → ${called(spot.index)}`,
+    colour: spot.index ? classes[spot.index - 1].colour : [232, 234, 238],
+  }));
+  drawPills(context, named, width, height, scale);
+}
+
+function shortened(name, most) {
+  return name.length > most ? `${name.slice(0, most - 1)}…` : name;
+}
+
+function drawPills(context, named, width, height, scale) {
   const taken = [];
   const largest = 15 * scale, smallest = 11 * scale;
   context.textBaseline = "middle";
-  for (const spot of arm.spots) {
-    if (hidden.has(spot.index)) continue;
-    const c = arm.classes[spot.index - 1];
-    const text = c.name.length > 28 ? `${c.name.slice(0, 27)}…` : c.name;
-    context.font = `500 100px system-ui, sans-serif`;
+  for (const { spot, text, colour } of named) {
+    context.font = `500 100px ${NAME_FONT}`;
     const unit = (context.measureText(text).width + 185) / 100;
     const size = Math.min(largest, (2.3 * spot.w * width) / unit, (2.3 * spot.h * height) / 1.7);
     if (size < smallest) continue;
@@ -101,7 +124,7 @@ function drawNames(context, arm, hidden, width, height, scale) {
     const top = Math.min(Math.max(spot.y * height - h / 2, 2), Math.max(2, height - h - 2));
     if (taken.some((t) => left < t.left + t.w && t.left < left + w && top < t.top + t.h && t.top < top + h)) continue;
     taken.push({ left, top, w, h });
-    drawPill(context, text, c.colour, { left, top, w, h }, size);
+    drawPill(context, text, colour, { left, top, w, h }, size);
   }
 }
 
@@ -117,7 +140,7 @@ function drawPill(context, text, colour, { left, top, w, h }, size) {
   context.lineWidth = size / 11;
   context.strokeStyle = "#fff";
   context.stroke();
-  context.font = `500 ${size}px system-ui, sans-serif`;
+  context.font = `500 ${size}px ${NAME_FONT}`;
   context.fillStyle = "#fff";
   context.fillText(text, left + 1.3 * size, top + h / 2 + 0.04 * size);
 }

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ovseg_demo.rendering import label_spots
+from ovseg_demo.rendering import LabelSpot, change_spots, label_spots
 from ovseg_demo.result import Comparison, Segmentation
 
 __all__ = ["photo_payload", "result_payload"]
@@ -63,11 +63,10 @@ def result_payload(result: Segmentation | Comparison) -> Payload:
         "map": {"width": width, "height": height},
         "masks": _masks(first, width, height),
         "arms": {arm.arm: _arm(arm, width, height) for arm in arms},
-        "models": dict(first.models),
-        "settings": dict(first.settings),
     }
     if isinstance(result, Comparison):
-        payload["comparison"] = result.to_json()
+        spots = [_spot(s) | {"from": s.from_index} for s in change_spots(result)]
+        payload["comparison"] = result.to_json() | {"spots": spots}
     return payload
 
 
@@ -80,11 +79,15 @@ def _arm(seg: Segmentation, width: int, height: int) -> Payload:
         "classes": facts["classes"],
         "facts": facts["regions"],
         "timings": facts["timings"],
-        "spots": [
-            {"index": s.class_index, "x": s.x, "y": s.y, "w": s.half_width, "h": s.half_height}
-            for s in label_spots(seg)
-        ],
+        "models": facts["models"],
+        "settings": facts["settings"],
+        "spots": [_spot(s) for s in label_spots(seg)],
     }
+
+
+def _spot(spot: LabelSpot) -> Payload:
+    numbers = {"x": spot.x, "y": spot.y, "w": spot.half_width, "h": spot.half_height}
+    return {"index": spot.class_index, **{key: round(value, 4) for key, value in numbers.items()}}
 
 
 def _map_size(seg: Segmentation) -> tuple[int, int]:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:
+    from ovseg_demo.proposals import Proposer
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["ModelPool"]
+__all__ = ["ModelPool", "Models"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which models work on a photo, and how closely they look."""
+
+    model: str
+    """Name of the CLIP."""
+    proposer: str
+    density: str = "normal"
+    """How many masks the proposer looks for."""
+    max_side_px: int = Settings.max_side_px
+    """Longer side of the picture they work on."""
 
 
 class ModelPool:
@@ -18,34 +33,56 @@ class ModelPool:
 
     Args:
         settings: limits, default model and device.
-        kept: how many pairs of model and proposer stay in memory.
+        kept: how many combinations of models stay in memory. Those that have a model in common share it.
     """
 
-    def __init__(self, settings: Settings, *, kept: int = 2) -> None:
+    def __init__(self, settings: Settings, *, kept: int = 3) -> None:
         self.settings = settings
         self._kept = kept
         self._lock = threading.Lock()
-        self._segmenters: dict[tuple[str, str], Segmenter] = {}
+        self._segmenters: dict[Models, Segmenter] = {}
 
-    def has(self, model: str, proposer: str) -> bool:
+    @property
+    def default(self) -> Models:
+        """What the settings name."""
+        own = self.settings
+        return Models(own.model, own.proposer, max_side_px=own.max_side_px)
+
+    def has(self, models: Models) -> bool:
         """Whether `get` would answer at once."""
-        return (model, proposer) in self._segmenters
+        return models in self._segmenters
 
-    def get(self, model: str, proposer: str) -> Segmenter:
-        """The segmenter for this pair, loaded if it is not there.
+    def get(self, models: Models) -> Segmenter:
+        """The segmenter for these models, loaded if it is not there.
 
         Raises:
             ModelError: as `Segmenter.from_pretrained`.
         """
         with self._lock:
-            found = self._segmenters.pop((model, proposer), None)
-            if found is None:
-                from ovseg_demo.segmenter import Segmenter
-
-                found = Segmenter.from_pretrained(
-                    model, proposer=proposer, device=self.settings.device, settings=self.settings
-                )
-            self._segmenters[model, proposer] = found
+            found = self._segmenters.pop(models, None) or self._made(models)
+            self._segmenters[models] = found
             while len(self._segmenters) > self._kept:
                 self._segmenters.pop(next(iter(self._segmenters)))
             return found
+
+    def _made(self, models: Models) -> Segmenter:
+        from ovseg_demo.devices import choose_device
+        from ovseg_demo.page.zero_gpu import ON_ZERO_GPU, ZeroGpuSegmenter
+        from ovseg_demo.segmenter import Segmenter
+
+        place = choose_device(self.settings.device)
+        limits = replace(self.settings, max_side_px=models.max_side_px)
+        proposer = self._proposer(models, place)
+        for key, other in self._segmenters.items():
+            if key.model == models.model:
+                return other.sibling(proposer, limits)
+        kind = ZeroGpuSegmenter if ON_ZERO_GPU else Segmenter
+        return kind(models.model, proposer, device=place, settings=limits)
+
+    def _proposer(self, models: Models, place: str) -> Proposer:
+        from ovseg_demo.proposals import load_proposer
+
+        for key, other in self._segmenters.items():
+            if (key.proposer, key.density) == (models.proposer, models.density):
+                return other.proposer
+        return load_proposer(models.proposer, device=place, density=models.density)

@@ -9,6 +9,7 @@ async function showWorking({ photo: sent, message, fraction }) {
   stage.dataset.state = "working";
   find(".ov-working").hidden = false;
   status.textContent = message;
+  showTiming("", false);
   const bar = find(".ov-progress");
   bar.setAttribute("aria-valuenow", String(Math.round(fraction * 100)));
   bar.firstElementChild.style.width = `${fraction * 100}%`;
@@ -27,7 +28,8 @@ async function showWorking({ photo: sent, message, fraction }) {
 function forget() {
   Object.assign(view, { current: null, pinned: null, focus: 0, hidden: new Set() });
   [result, layers] = [null, {}];
-  legend.hidden = missing.hidden = changes.hidden = card.hidden = tip.hidden = true;
+  view.allChanges = false;
+  legend.hidden = missing.hidden = changes.hidden = card.hidden = tip.hidden = none.hidden = true;
 }
 
 async function showResult(value) {
@@ -43,14 +45,49 @@ async function showResult(value) {
   setMode(result.arms[view.mode] || bothArms() ? view.mode : Object.keys(result.arms)[0]);
   fillChanges();
   status.textContent = value.message;
+  showTiming(value.timing, value.again);
+}
+
+// How long it took; "instant" where the photo was not looked at again.
+function showTiming(text, again) {
+  timing.firstElementChild.hidden = !again;
+  timing.lastElementChild.textContent = text || "";
 }
 
 function showNote({ message, level }) {
   request++;
   find(".ov-working").hidden = true;
-  stage.dataset.state = result ? "result" : level;
+  stage.dataset.state = result ? "result" : photo ? "chosen" : level;
   status.dataset.level = level;
   status.textContent = message;
+  showTiming("", false);
+}
+
+// A photo that was just chosen; nothing is known of it yet.
+async function showChosen({ url }) {
+  const mine = ++request;
+  const image = await loadPhoto({ url });
+  if (mine !== request) return;
+  forget();
+  photo = image;
+  stage.dataset.state = "chosen";
+  find(".ov-empty").hidden = find(".ov-working").hidden = true;
+  shape(image.naturalWidth, image.naturalHeight);
+  status.textContent = "Type some words and press Run.";
+  showTiming("", false);
+  draw();
+}
+
+function showEmpty() {
+  request++;
+  forget();
+  photo = null;
+  stage.dataset.state = "empty";
+  canvas.width = canvas.height = 0;
+  find(".ov-empty").hidden = false;
+  find(".ov-working").hidden = true;
+  status.textContent = "";
+  showTiming("", false);
 }
 
 function update() {
@@ -59,6 +96,8 @@ function update() {
   status.dataset.level = "";
   if (value.kind === "working") showWorking(value);
   else if (value.kind === "result") showResult(value);
+  else if (value.kind === "photo") showChosen(value);
+  else if (value.kind === "empty") showEmpty();
   else showNote(value);
 }
 

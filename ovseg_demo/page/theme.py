@@ -74,11 +74,29 @@ PAGE_CSS = """
   max-width: 1680px !important;
   padding: clamp(12px, 2vw, 24px) clamp(12px, 2vw, 28px) 48px !important;
 }
+#top { align-items: flex-start; gap: 8px 24px; margin-bottom: 4px; }
 #headline h1 { margin: 0; font-size: 26px; font-weight: 600; line-height: 1.25; }
-#headline p { margin: 4px 0 0; font-size: 16px; }
+#headline p { margin: 2px 0 0; font-size: 16px; color: var(--body-text-color-subdued); }
+#badge { flex: 0 0 auto; min-width: 0; width: auto; padding: 0; }
+#badge .html-container { padding: 0; }
+#badge p {
+  margin: 4px 0 0;
+  padding: 4px 12px;
+  border: 1px solid var(--border-color-primary);
+  border-radius: 16px;
+  font-size: 13px;
+  color: var(--body-text-color-subdued);
+}
+#badge p.restricted { border-color: #b07a10; }
+#badge b { margin-right: 4px; font-weight: 600; color: var(--body-text-color); }
 #columns { gap: 28px; align-items: flex-start; flex-wrap: nowrap; }
-#inputs { flex: 0 0 340px !important; min-width: 0 !important; gap: 14px; }
+#inputs { flex: 0 0 340px !important; min-width: 0 !important; gap: 12px; }
 #outputs { min-width: 0 !important; }
+#help-with-words { gap: 8px; flex-wrap: nowrap; }
+#help-with-words button { min-width: 0; min-height: 36px; flex: 1 1 0; font-weight: 400; }
+#suggestions { border: 0; padding: 0; }
+#suggestions .gallery { display: flex; flex-wrap: wrap; gap: 6px; }
+#suggestions .gallery-item { border-radius: 16px; padding: 4px 12px; min-height: 32px; }
 #examples { border: 0; padding: 0; }
 #examples .gallery { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 8px; }
 #examples .gallery-item { height: 64px; overflow: hidden; border-radius: 6px; }
@@ -86,17 +104,19 @@ PAGE_CSS = """
 #examples .gallery-item * { height: 100%; max-width: none; max-height: none; border: 0; object-fit: cover; }
 #run, #stop { min-height: 44px; }
 #queue { min-height: 0; padding: 0; }
-#export { align-items: flex-end; gap: 12px; }
+#export { align-items: flex-end; gap: 12px; margin-top: 8px; }
 #export .form { max-width: 340px; }
-#make { flex: 0 0 160px; min-width: 0; }
+#make { flex: 0 0 160px; min-width: 0; min-height: 44px; }
 #viewer .html-container, #queue .html-container { padding: 0; }
 .gradio-container .main.fillable { padding: 0; }
 @media (max-width: 999px) {
   /* The fields join the picture in one column, so that settings can come after it. */
-  #columns { flex-direction: column; align-items: stretch; gap: 14px; }
+  #columns { flex-direction: column; align-items: stretch; gap: 12px; }
   #inputs { display: contents !important; }
   #outputs { order: 1; }
-  #more-words, #settings { order: 2; }
+  #settings { order: 2; }
+  #headline h1 { font-size: 22px; }
+  #top { flex-direction: column; }
   #examples .gallery { display: flex; flex-wrap: nowrap; overflow-x: auto; }
   #examples .gallery-item { flex: 0 0 84px; width: 84px; }
 }

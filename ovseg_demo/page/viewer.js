@@ -4,9 +4,11 @@
 const find = (selector) => element.querySelector(selector);
 const stage = find(".ov-stage"), canvas = find(".ov-canvas"), tip = find(".ov-tip"), status = find(".ov-status");
 const splitter = find(".ov-split"), legend = find(".ov-legend"), missing = find(".ov-missing");
+const timing = find(".ov-timing"), none = find(".ov-none"), more = find(".ov-more");
 const card = find(".ov-region"), changes = find(".ov-changes"), modes = [...element.querySelectorAll("[data-mode]")];
 
 const view = {
+  allChanges: false,
   mode: "adapted", opacity: 0.55, outlines: true, names: true, split: 0.5,
   hidden: new Set(), current: null, pinned: null, focus: 0,
 };
@@ -45,7 +47,7 @@ function draw() {
     const at = Math.round(view.split * width);
     within(context, 0, 0, at, height, () => drawArm(context, result.arms.vanilla, width, height, scale));
     within(context, at, 0, width - at, height, () => drawArm(context, result.arms.adapted, width, height, scale));
-  } else if (view.mode === "difference") drawDifference(context, width, height);
+  } else if (view.mode === "difference") drawDifference(context, width, height, scale);
   else drawArm(context, mainArm(), width, height, scale);
   drawHighlight(context, width, height);
 }
@@ -79,13 +81,14 @@ function focusLayer(arm) {
   return (layers[key] ||= allButClassLayer(result, arm, view.focus));
 }
 
-function drawDifference(context, width, height) {
+function drawDifference(context, width, height, scale) {
   layers.agreement ||= agreementLayer(result);
   layers.difference ||= differenceLayer(result);
   layers.changed ||= outlineLayer(result, (i) => Number(result.arms.adapted.labels[i] !== result.arms.vanilla.labels[i]));
   place(context, layers.agreement, 0.55, width, height);
   place(context, layers.difference, Math.max(view.opacity, 0.35), width, height);
   if (view.outlines) place(context, layers.changed, 1, width, height);
+  if (view.names) drawChanges(context, result, width, height, scale);
 }
 
 function drawHighlight(context, width, height) {
@@ -106,6 +109,7 @@ function fillLegend() {
   const arm = mainArm();
   const found = arm.classes.filter((c) => c.found).sort((a, b) => b.area_fraction - a.area_fraction);
   legend.hidden = found.length === 0;
+  none.hidden = found.length > 0;
   legend.tBodies[0].replaceChildren(...found.map(legendRow));
   legend.tFoot.hidden = arm.unassigned_fraction === 0;
   legend.tFoot.rows[0].cells[1].textContent = percent(arm.unassigned_fraction);
@@ -135,19 +139,34 @@ function meter(share) {
   return make("span", { class: "ov-meter", "aria-hidden": "true" }, make("span", { style: `width:${Math.round(share * 100)}%` }));
 }
 
+// Largest first, the first few of them unless all are asked for.
 function fillChanges() {
-  const renamed = result.comparison ? result.comparison.renamed : [];
+  const { adapted, vanilla } = result.arms;
+  const renamed = (result.comparison ? result.comparison.renamed : []).map(({ id }) => id);
+  renamed.sort((one, other) => adapted.byId.get(other).area_fraction - adapted.byId.get(one).area_fraction);
+  const few = 6, shown = view.allChanges ? renamed : renamed.slice(0, few);
   changes.hidden = renamed.length === 0;
-  changes.tBodies[0].replaceChildren(...renamed.map(({ id, vanilla, adapted }) => {
-    const button = make("button", { type: "button" }, `#${id}`);
+  find(".ov-changes tbody").replaceChildren(...shown.map((id) => {
+    const button = make("button", { type: "button", "aria-label": `Pin region ${id}` }, `#${id}`);
     button.addEventListener("click", () => pin(id));
-    return make("tr", {}, make("th", { scope: "row" }, button), named(vanilla), named(adapted));
+    const area = make("td", { class: "ov-number" }, percent(adapted.byId.get(id).area_fraction));
+    const row = make("tr", {}, make("th", { scope: "row" }, button), area, says(vanilla, id), says(adapted, id));
+    row.addEventListener("pointerenter", () => { view.current = id; draw(); });
+    row.addEventListener("pointerleave", leave);
+    return row;
   }));
+  more.hidden = renamed.length <= few;
+  more.textContent = view.allChanges ? "Show fewer" : `Show all ${renamed.length}`;
 }
 
-function named(name) {
-  const c = mainArm().classes.find((one) => one.name === name);
-  return c ? make("td", {}, swatch(c), make("span", { class: "ov-name" }, name)) : make("td", {}, "unassigned");
+// What an arm calls a region and how sure it is; where it calls it nothing, what came closest.
+function says(arm, id) {
+  const fact = arm.byId.get(id), c = fact.class_index && arm.classes[fact.class_index - 1];
+  const sure = (share) => make("span", { class: "ov-number ov-faint" }, ` ${Math.round(share * 100)} %`);
+  if (c) return make("td", {}, swatch(c), make("span", { class: "ov-name" }, c.name), sure(fact.confidence));
+  const [best] = fact.top;
+  const closest = best ? make("span", { class: "ov-faint" }, ", closest: ", make("span", { class: "ov-name" }, best.name)) : "";
+  return make("td", {}, "unassigned", closest);
 }
 
 function swatch(c) {

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.pool import ModelPool, Models
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary, fold
 
-__all__ = ["add_word", "distractors", "preset_text", "what_else"]
+__all__ = ["add_word", "distractors", "nouns", "preset_text", "what_else"]
 
 _DISTRACTORS = 5
 _SUGGESTIONS = 8
-_LEAST_SHARE = 0.005
-"""Of the photo: smaller things are not worth a suggestion."""
+_LEAST_SHARE = 0.002
+"""Of the photo, times how well the name fits: less is not worth a suggestion."""
 
 
 def preset_text(key: str) -> str:
@@ -45,32 +48,46 @@ def distractors(words: str) -> str:
     return words
 
 
-def what_else(
-    result: Segmentation | Comparison, pool: ModelPool, model: str, proposer: str
-) -> tuple[str, ...]:
+def what_else(result: Segmentation | Comparison, pool: ModelPool, models: Models) -> tuple[str, ...]:
     """Names for the parts of the photo that no typed word fits, most area first.
 
-    Scores the regions that are kept for the photo against the names of COCO and ADE20K; no region is embedded
-    again.
+    Each region that nothing claims votes for its best names in a list of nouns, with its area. No region is
+    embedded again while the photo is kept.
 
     Raises:
         OvsegError: as `Segmenter.__call__`.
     """
-    from ovseg_demo.hidden_names import hidden_names
-
     first = result.adapted if isinstance(result, Comparison) else result
     typed = {fold(word) for c in first.classes for word in c.synonyms}
-    names = [name for name in hidden_names() if fold(name) not in typed]
-    wide = pool.get(model, proposer)(first.image, names, first.arm)
-    shares = _shares(wide, first.label_map == 0)
-    best = sorted((share, name) for share, name in zip(shares, names, strict=True) if share >= _LEAST_SHARE)
-    return tuple(name for _, name in reversed(best[-_SUGGESTIONS:]))
+    names = [name for name in nouns() if fold(name) not in typed]
+    proposals, fits = pool.get(models).rank(first.image, names, first.arm)
+    votes = _free_areas(first.label_map, proposals.masks) @ fits if len(proposals) else np.zeros(len(names))
+    best = np.argsort(-votes, kind="stable")
+    chosen: list[str] = []
+    for name in (names[i] for i in best[: 4 * _SUGGESTIONS] if votes[i] >= _LEAST_SHARE):
+        # "wooden floor" after "floor" says little more.
+        if not any(_alike(name, other) for other in chosen):
+            chosen.append(name)
+    return tuple(chosen[:_SUGGESTIONS])
 
 
-def _shares(wide: Segmentation, free: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> Sequence[float]:
-    """Share of the photo that each class takes where `free` is set."""
-    counts = np.bincount(wide.label_map[free], minlength=len(wide.classes) + 1)
-    return [float(count) / free.size for count in counts[1:]]
+@cache
+def nouns() -> tuple[str, ...]:
+    """The names to choose from."""
+    lines = files("ovseg_demo.page").joinpath("nouns.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if not line.startswith("#"))
+
+
+def _free_areas(label_map: npt.NDArray[np.uint16], masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """(R,) share of the photo that each region has where nothing is assigned; 0 if that is not most of it."""
+    free = cv2.resize(label_map, masks.shape[:0:-1], interpolation=cv2.INTER_NEAREST_EXACT) == 0
+    area = masks.reshape(len(masks), -1).mean(axis=1)
+    open_area = (masks & free).reshape(len(masks), -1).mean(axis=1)
+    return np.where(open_area > 0.5 * area, open_area, 0.0)
+
+
+def _alike(name: str, other: str) -> bool:
+    return not set(fold(name).split()).isdisjoint(fold(other).split())
 
 
 def _typed(words: str) -> list[str]:

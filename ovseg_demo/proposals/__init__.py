@@ -79,12 +79,19 @@ def load_proposer(
     if name != "mobile-sam" and side != _SAM_SIZE:
         works_at = "its own size" if name in MASKFORMERS else f"size {_SAM_SIZE}"
         raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")
-    path = resolve(name).path if weights is None else weights
+    path, sha256 = weights, ""
+    if path is None:
+        found = resolve(name)
+        path, sha256 = found.path, found.sha256
+    proposer: Proposer
     if name in MASKFORMERS:
         from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
 
         threshold = DEMO_THRESHOLD if mask_threshold is None else mask_threshold
         return load_maskformer(name, path, device=place, mask_threshold=threshold)
     if name == "mobile-sam":
-        return load_mobile_sam(path, device=place, side=side, plan=PLANS[density])
-    return load_sam(name, path, device=place, plan=PLANS[density])
+        proposer = load_mobile_sam(path, device=place, side=side, plan=PLANS[density])
+    else:
+        proposer = load_sam(name, path, device=place, plan=PLANS[density])
+    proposer.weights_sha256 = sha256
+    return proposer

@@ -87,6 +87,7 @@ class PointProposer:
         device: torch.device,
     ) -> None:
         self.name = name
+        self.weights_sha256 = ""
         self.plan = plan
         self.side = side
         self._encode = encode

@@ -12,14 +12,25 @@ from PIL import Image
 
 from ovseg_demo.errors import ImageError, VocabularyError
 from ovseg_demo.page.batch import BatchStep, run_batch
+from ovseg_demo.page.handlers import Request
 from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def batch(pool: ModelPool, uploads: list[Path], words: str = "cup, cow") -> list[BatchStep]:
-    settings = pool.settings
-    return list(run_batch([str(path) for path in uploads], words, pool, settings.model, settings.proposer))
+    asked = Request(
+        photo=None,
+        words=words,
+        compare=True,
+        model=Settings.model,
+        proposer=Settings.proposer,
+        templates="single",
+        merge="default",
+        max_side_px=320,
+    )
+    return list(run_batch([str(path) for path in uploads], asked, pool))
 
 
 def small(name: str, folder: Path) -> Path:
@@ -35,15 +46,20 @@ def test_photos_and_zips_give_one_zip_and_a_bad_one_is_listed(pool: ModelPool, t
         archive.writestr("__MACOSX/._cow.jpg", b"litter")
         archive.writestr("notes.txt", b"no picture")
     steps = batch(pool, [small("coffee.jpg", tmp_path), packed])
-    assert [step.done for step in steps] == [1, 2, 3, 3]
+    done = [step.done for step in steps]
+    assert done == sorted(done) and set(done) == {0, 1, 2, 3}
+    assert any("next: coffee.jpg, finding regions" in step.message for step in steps)
+    assert any(step.left_s and "s left" in step.message for step in steps)
     assert len(steps[-1].failures) == 1 and steps[-1].failures[0].startswith("notes.txt: ")
-    assert steps[-1].message == "3 of 3 photos done; 1 could not be read"
+    assert steps[-1].message == "3 of 3 photos done, 1 of them could not be used"
     assert steps[-1].archive is not None
     with zipfile.ZipFile(io.BytesIO(steps[-1].archive)) as results:
         names = results.namelist()
         assert {"001-coffee/overlay.png", "002-cow/label_map.png", "failures.txt"} <= set(names)
         assert not any(".." in name for name in names)
-        assert json.loads(results.read("002-cow/result.json"))["photo"] == "cow.jpg"
+        told = json.loads(results.read("002-cow/result.json"))
+        assert told["photo"] == "cow.jpg" and told["settings"]["templates"] == "single"
+        assert json.loads(results.read("002-cow/vanilla/result.json"))["arm"] == "vanilla"
 
 
 def test_too_many_photos_are_told(pool: ModelPool, tmp_path: Path) -> None:

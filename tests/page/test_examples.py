@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
+from drawn import box_mask, drawn_result
+from PIL import Image
 
 from ovseg_demo.imaging import load_image
 from ovseg_demo.page.examples import FOLDER, Example, load_examples
+from ovseg_demo.page.shipped import content_of, file_of, shipped
+from ovseg_demo.result import compare
 from ovseg_demo.vocabulary import Vocabulary
 
 EXAMPLES = load_examples()
@@ -20,7 +28,37 @@ def test_there_are_at_least_eight_and_they_are_small() -> None:
 def test_an_example_can_be_used_and_is_attributed(example: Example) -> None:
     assert max(load_image(example.photo).shape) <= 1024
     assert len(Vocabulary.parse(example.words)) >= 4
-    assert f"| `{example.photo.name}` |" in (FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    author, licence = example.credit.rsplit(", ", 1)
+    attribution = (FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    (row,) = (line for line in attribution.splitlines() if line.startswith(f"| `{example.photo.name}` |"))
+    assert all(word in row for word in author.replace(",", "").split()) and licence in row
+    assert example.title and example.shows
+
+
+def test_a_result_that_is_read_back_is_written_the_same(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(photo)
+    pixels = load_image(photo)
+    arms = [
+        drawn_result(pixels, ["cup", "fork"], [(index, box_mask((30, 40), 5, 5, 20, 20))], arm=arm)
+        for arm, index in (("vanilla", 1), ("adapted", 2))
+    ]
+    result = compare(*arms)
+    example = Example(photo, "Grey", "cup, fork", "nothing", "nobody, none")
+    file_of(example).parent.mkdir()
+    file_of(example).write_bytes(content_of(result, example.words))
+    ready = shipped(example)
+    assert ready is not None
+    for mine, theirs in ((ready.result.vanilla, result.vanilla), (ready.result.adapted, result.adapted)):
+        assert mine.to_json() == theirs.to_json()
+        assert np.array_equal(mine.label_map, theirs.label_map)
+        assert np.array_equal(mine.region_map, theirs.region_map)
+    assert ready.result.verdict == result.verdict
+
+
+def test_a_result_of_other_words_is_not_shown(tmp_path: Path) -> None:
+    assert shipped(replace(EXAMPLES[0], words="something else")) is None
+    assert shipped(replace(EXAMPLES[0], photo=tmp_path / "none.jpg")) is None
 
 
 def test_no_photo_lies_there_without_attribution() -> None:
@@ -28,7 +66,5 @@ def test_no_photo_lies_there_without_attribution() -> None:
     assert {path.name for path in FOLDER.glob("*.jpg")} == listed
 
 
-def test_without_the_folder_there_are_no_examples(tmp_path: object) -> None:
-    from pathlib import Path
-
-    assert load_examples(Path(str(tmp_path)) / "none") == ()
+def test_without_the_folder_there_are_no_examples(tmp_path: Path) -> None:
+    assert load_examples(tmp_path / "none") == ()

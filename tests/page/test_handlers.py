@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from ovseg_demo.page.handlers import Request, Shown, run
+from ovseg_demo.export import EXPORTS, export
+from ovseg_demo.page.handlers import Request, Shown, kept_of, run
 from ovseg_demo.page.pool import ModelPool
-from ovseg_demo.page.words import what_else
+from ovseg_demo.page.wiring import same_photo
+from ovseg_demo.page.words import nouns, what_else
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
 
@@ -22,6 +26,7 @@ ASKED = Request(
     proposer=Settings.proposer,
     templates="vild",
     merge="default",
+    max_side_px=320,
 )
 
 
@@ -44,7 +49,8 @@ def test_progress_never_goes_back(answer: list[Shown]) -> None:
 def test_the_result_has_both_arms_and_says_how_long_it_took(answer: list[Shown]) -> None:
     assert isinstance(answer[-1].result, Comparison)
     assert set(answer[-1].payload["arms"]) == {"adapted", "vanilla"}
-    assert "Done in" in answer[-1].payload["message"]
+    assert "Done in" in answer[-1].payload["timing"] and not answer[-1].payload["again"]
+    assert "Done in" not in answer[-1].payload["message"]
 
 
 def test_one_arm_is_enough_if_no_comparison_is_wanted(pool: ModelPool) -> None:
@@ -56,14 +62,51 @@ def test_other_words_on_the_same_photo_are_scored_without_looking_again(
     pool: ModelPool, answer: list[Shown]
 ) -> None:
     last = list(run(replace(ASKED, words="cow, meadow"), pool))[-1]
-    assert "Only the words were scored again" in last.payload["message"]
+    assert "Only the words were scored again" in last.payload["timing"] and last.payload["again"]
+
+
+def test_strictness_needs_no_second_look_either(pool: ModelPool, answer: list[Shown]) -> None:
+    last = list(run(replace(ASKED, strictness=60.0), pool))[-1]
+    assert last.payload["again"] and last.payload["message"] == "None of these words fit."
+    assert last.payload["arms"]["adapted"]["unassigned_fraction"] == 1.0
+
+
+def test_the_first_request_says_what_is_loaded(pool: ModelPool) -> None:
+    other = ModelPool(pool.settings)
+    told = []
+    steps = run(ASKED, other)
+    for step in steps:
+        told.append(step.payload["message"])
+        if "Loading" in told[-1]:
+            break
+    steps.close()  # type: ignore[attr-defined]
+    assert re.search(r"Loading ovseg-mini \(\d+ MB\) and mobile-sam \(\d+ MB\), once", told[-1])
+
+
+def test_what_is_kept_for_a_visitor_is_the_result_without_its_masks(answer: list[Shown]) -> None:
+    result = answer[-1].result
+    assert isinstance(result, Comparison) and result.adapted.masks is not None
+    kept = kept_of(result)
+    assert isinstance(kept, Comparison) and kept.adapted.masks is None and kept.vanilla.masks is None
+    assert export(kept.adapted, tuple(EXPORTS)) == export(result.adapted, tuple(EXPORTS))
+
+
+def test_the_same_photo_is_known_by_its_pixels(answer: list[Shown], tmp_path: Path) -> None:
+    result = answer[-1].result
+    assert result is not None
+    other = tmp_path / "other name.png"
+    Image.open(COW).save(other)
+    assert same_photo(str(COW), result) and same_photo(str(other), result)
+    assert not same_photo(str(COW.with_name("coffee.jpg")), result)
+    assert not same_photo(None, result) and not same_photo(__file__, result)
 
 
 def test_what_else_names_things_that_were_not_typed(pool: ModelPool, answer: list[Shown]) -> None:
     result = list(run(replace(ASKED, words="zebra"), pool))[-1].result
     assert result is not None
-    names = what_else(result, pool, ASKED.model, ASKED.proposer)
+    names = what_else(result, pool, ASKED.models)
     assert names and "zebra" not in names
+    assert set(names) <= set(nouns())
 
 
 @pytest.mark.parametrize(
@@ -84,8 +127,6 @@ def test_what_cannot_be_done_is_one_sentence(pool: ModelPool, change: dict[str, 
 
 
 def test_stopping_stops(pool: ModelPool, tmp_path: Path) -> None:
-    from PIL import Image
-
     # Another photo: what is kept of the first one would leave nothing to stop.
     Image.open(COW).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.jpg")
     steps = run(replace(ASKED, photo=str(tmp_path / "other.jpg")), pool)
@@ -95,10 +136,8 @@ def test_stopping_stops(pool: ModelPool, tmp_path: Path) -> None:
 
 
 def test_a_request_that_takes_too_long_is_stopped(pool: ModelPool, tmp_path: Path) -> None:
-    from PIL import Image
-
     Image.open(COW).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / "other.jpg")
     hasty = ModelPool(replace(pool.settings, timeout_s=1.0))
-    hasty.get(ASKED.model, ASKED.proposer)
+    hasty.get(ASKED.models)
     last = list(run(replace(ASKED, photo=str(tmp_path / "other.jpg")), hasty))[-1]
     assert "more than 1 seconds" in last.payload["message"] or last.payload["kind"] == "result"

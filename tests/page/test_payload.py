@@ -57,6 +57,22 @@ def test_both_arms_share_photo_and_regions(result: Segmentation) -> None:
     payload = result_payload(compare(replace(result, arm="vanilla"), result))
     assert set(payload["arms"]) == {"adapted", "vanilla"}
     assert payload["comparison"]["verdict"] == "Both arms agree on every pixel."
+    assert payload["comparison"]["spots"] == []
+
+
+def test_what_changed_is_labelled_with_both_names(result: Segmentation) -> None:
+    before = drawn_result(
+        result.image,
+        ["cup", "</script><b>saucer", "fork"],
+        [(2, box_mask(result.label_map.shape, 100, 60, 500, 380))],
+        arm="vanilla",
+    )
+    spots = result_payload(compare(before, result))["comparison"]["spots"]
+    # The cup stands on the saucer and above it.
+    assert [(spot["from"], spot["index"]) for spot in spots] == [(2, 1), (0, 1)]
+    for spot in spots:
+        x, y = int(spot["x"] * result.size[0]), int(spot["y"] * result.size[1])
+        assert result.label_map[y, x] == spot["index"] and before.label_map[y, x] == spot["from"]
 
 
 def test_it_is_plain_json_whatever_the_words_hold(result: Segmentation) -> None:

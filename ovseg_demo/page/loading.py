@@ -1,0 +1,73 @@
+"""What happens before the first photo: weights come in, with a sentence that says which and how far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from ovseg_demo.errors import OvsegError
+from ovseg_demo.hub import HubFile
+from ovseg_demo.models import MODELS, ModelRow, resolve, rows
+from ovseg_demo.result import Arm
+
+__all__ = ["arms_of", "fetch_missing", "what_loads"]
+
+_LOOKS_EVERY_S = 0.25
+
+
+class _LeftError(OvsegError):
+    """Whoever waited for the download has left."""
+
+
+def arms_of(model: str) -> tuple[Arm, ...]:
+    """The arms a model has, vanilla first; some have only one."""
+    entry = MODELS.get(model)
+    return entry.arms if entry else ("vanilla", "adapted")
+
+
+def what_loads(model: str, proposer: str) -> str:
+    """The models and their sizes, for people: "ovseg-mini (70 MB) and mobile-sam (41 MB)"."""
+    sizes = {row.name: row.size_bytes for row in rows()}
+    return " and ".join(
+        f"{name} ({sizes[name] / 1e6:,.0f} MB)" if sizes.get(name) else name for name in (model, proposer)
+    )
+
+
+def fetch_missing(model: str, arms: tuple[Arm, ...], proposer: str) -> Iterator[tuple[str, float]]:
+    """Downloads the weights that are not on this machine; yields a sentence and the share done.
+
+    Closing the iterator stops the download, which goes on from there the next time.
+
+    Raises:
+        DownloadError: the weights cannot be had; says how to get them.
+    """
+    here: dict[str, ModelRow] = {row.name: row for row in rows()}
+    wanted: list[tuple[str, Arm, str]] = [(model, arm, arm) for arm in arms]
+    wanted.append((proposer, "adapted", "weights"))
+    for name, arm, part in wanted:
+        entry = MODELS.get(name)
+        if entry and isinstance(entry.sources.get(part), HubFile) and part not in here[name].present:
+            for done, total in _download(name, arm):
+                share = done / total if total else 0.0
+                yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share
+
+
+def _download(name: str, arm: Arm) -> Iterator[tuple[int, int]]:
+    left = threading.Event()
+    state = (0, 0)
+
+    def told(done: int, total: int) -> None:
+        nonlocal state
+        state = (done, total)
+        if left.is_set():
+            raise _LeftError("The download was stopped.")
+
+    with ThreadPoolExecutor(1) as thread:
+        work = thread.submit(resolve, name, arm, progress=told)
+        try:
+            while not wait([work], timeout=_LOOKS_EVERY_S).done:
+                yield state
+            work.result()
+        finally:
+            left.set()

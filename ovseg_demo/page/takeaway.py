@@ -1,0 +1,85 @@
+"""Taking results away: one photo's in a chosen format, or many photos' in one zip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from ovseg_demo.errors import ImageError, OvsegError
+from ovseg_demo.export import EXPORTS, export, zip_comparison, zipped
+from ovseg_demo.page.api import cached_file, spoken
+from ovseg_demo.page.batch import run_batch
+from ovseg_demo.page.controls import Controls
+from ovseg_demo.page.handlers import Request, Result
+from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.wiring import AT_ONCE, IN_LANE
+from ovseg_demo.result import Comparison
+
+__all__ = ["batch_panel", "export_row"]
+
+
+def export_row(kept: gr.State) -> None:
+    """One list of formats, one button; the file is made when it is asked for."""
+    with gr.Row(elem_id="export"):
+        choice = gr.Dropdown(
+            [(exporter.title, key) for key, exporter in EXPORTS.items()],
+            value="zip",
+            label="Take it away as",
+            elem_id="format",
+        )
+        make = gr.Button("Download", elem_id="make")
+        ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
+
+    def prepare(result: Result | None, key: str) -> str:
+        if result is None:
+            raise ImageError("There is no result to take away yet; run a photo first.")
+        if isinstance(result, Comparison):
+            if key == "zip":
+                return cached_file(zip_comparison(result), "ovseg-result.zip")
+            result = result.adapted
+        files = export(result, (key,))
+        if len(files) == 1:
+            ((name, content),) = files.items()
+            return cached_file(content, "ovseg-result.zip" if key == "zip" else name)
+        return cached_file(zipped(files), f"{key}.zip")
+
+    made = make.click(
+        spoken(prepare), inputs=[kept, choice], outputs=ready, concurrency_limit=4, api_visibility="private"
+    )
+    made.success(None, js="() => document.querySelector('#ready')?.click()", api_visibility="private")
+
+
+def batch_panel(left: Controls, pool: ModelPool) -> None:
+    """Photos or a zip of them in, a zip of results out."""
+    with gr.Accordion("Several photos at once", open=False, elem_id="batch"):
+        gr.Markdown(
+            "Drop photos, or a zip of them. They get the words and settings of the left column; "
+            "you get one zip with all formats. A photo that cannot be read does not stop the others."
+        )
+        uploads = gr.File(label="Photos or zip", file_count="multiple", height=140, elem_id="batch-files")
+        with gr.Row(elem_id="batch-buttons"):
+            start = gr.Button("Run all", variant="primary", elem_id="batch-run")
+            stop = gr.Button("Stop", elem_id="batch-stop")
+        told = gr.Textbox(label="Progress", interactive=False, elem_id="batch-told", lines=1, max_lines=8)
+        archive = gr.File(label="Results", interactive=False, visible=False, elem_id="batch-results")
+
+    def all_of_them(paths: list[str] | None, *values: Any) -> Iterator[Any]:
+        try:
+            for step in run_batch(paths or [], Request(None, *values), pool):
+                ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
+                shown = gr.File(value=ready, visible=ready is not None)
+                yield "\n".join([step.message, *step.failures]), shown
+        except OvsegError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    running = start.click(
+        all_of_them,
+        inputs=[uploads, *left.shareable],
+        outputs=[told, archive],
+        show_progress="minimal",
+        show_progress_on=[told],
+        **IN_LANE,
+    )
+    stop.click(lambda: "Stopped.", outputs=told, cancels=[running], **AT_ONCE)

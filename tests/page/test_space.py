@@ -1,0 +1,276 @@
+"""The page as a Hugging Face Space: what the hub reads, what it builds, what is uploaded."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import SpaceHardware, metadata_load
+
+from ovseg_demo.hub import HubFile
+from ovseg_demo.models import MODELS
+from ovseg_demo.page.space import NEWEST_TORCH, requirements, stage
+
+ROOT = Path(__file__).parents[2]
+
+# The hub's list of what the front matter of a Space may say.
+DOCUMENTED = set(
+    [
+        "title",
+        "emoji",
+        "colorFrom",
+        "colorTo",
+        "sdk",
+        "python_version",
+        "sdk_version",
+        "suggested_hardware",
+        "suggested_storage",
+        "app_file",
+        "app_port",
+        "base_path",
+        "fullWidth",
+        "header",
+        "short_description",
+        "models",
+        "datasets",
+        "tags",
+        "thumbnail",
+        "pinned",
+        "hf_oauth",
+        "hf_oauth_expiration_minutes",
+        "hf_oauth_scopes",
+        "hf_oauth_authorized_org",
+        "disable_embedding",
+        "startup_duration_timeout",
+        "custom_headers",
+        "preload_from_hub",
+        "license",
+    ]
+)
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+ZERO_GPU_TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
+ZERO_GPU_PYTHON = ("3.10", "3.12")
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    told = metadata_load(ROOT / "README.md")
+    assert told, "README.md has no front matter"
+    return told
+
+
+def test_the_front_matter_says_what_a_space_needs_and_nothing_unknown(card: dict[str, Any]) -> None:
+    assert set(card) <= DOCUMENTED
+    needed = (
+        "title sdk sdk_version python_version app_file short_description models license suggested_hardware"
+    )
+    assert {*needed.split(), "preload_from_hub", "startup_duration_timeout"} <= set(card)
+    assert card["sdk"] == "gradio" and (ROOT / card["app_file"]).is_file()
+    assert {card["colorFrom"], card["colorTo"]} <= COLOURS
+    assert len(card["short_description"]) <= 60
+    assert card["license"] == "apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text("utf-8")
+    assert card["suggested_hardware"] in {str(item.value) for item in SpaceHardware}
+    assert re.fullmatch(r"\d+[mh]", card["startup_duration_timeout"])
+    assert all(isinstance(card[key], str) for key in ("sdk_version", "python_version", "title"))
+
+
+def test_it_asks_for_versions_that_the_requirements_allow(card: dict[str, Any]) -> None:
+    parts = tuple(map(int, card["sdk_version"].split(".")))
+    assert (6, 22) <= parts < (7,)
+    assert card["python_version"].rpartition(".")[0] in ZERO_GPU_PYTHON
+    assert NEWEST_TORCH in ZERO_GPU_TORCH
+
+
+def test_what_is_loaded_beforehand_is_what_the_model_table_asks_for(card: dict[str, Any]) -> None:
+    known = {
+        (source.repo, source.file, source.revision): entry.name
+        for entry in MODELS.values()
+        for source in entry.sources.values()
+        if isinstance(source, HubFile) and source.repo_type == "model"
+    }
+    for line in card["preload_from_hub"]:
+        repo, file, *revision = line.split()
+        assert (repo, file, revision[0] if revision else "main") in known
+    assert set(card["models"]) <= {repo for repo, _, _ in known}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", ZERO_GPU_PYTHON)
+@pytest.mark.parametrize("torch", ZERO_GPU_TORCH)
+def test_the_requirements_resolve_for_zerogpu(
+    card: dict[str, Any], torch: str, python: str, tmp_path: Path
+) -> None:
+    """A real resolver, with the index that this machine has."""
+    pytest.importorskip("uv", reason="needs uv")
+    wanted = tmp_path / "requirements.in"
+    text = (ROOT / "requirements.txt").read_text("utf-8")
+    wanted.write_text(f"{text}\ntorch=={torch}\nspaces\ngradio=={card['sdk_version']}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+    place = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
+    done = subprocess.run([*command, *place, str(wanted)], capture_output=True, text=True, timeout=300)
+    offline = re.search(r"error sending request|dns error|Connection|timed out", done.stderr, re.IGNORECASE)
+    if done.returncode and offline and not os.environ.get("CI"):
+        pytest.skip("needs a package index")
+    assert done.returncode == 0, done.stderr
+    assert f"torch=={torch}" in done.stdout.splitlines()
+    assert re.search(r"(?m)^spaces==", done.stdout)
+
+
+def test_a_space_gets_the_newest_torch_that_zerogpu_runs() -> None:
+    text = (ROOT / "requirements.txt").read_text("utf-8")
+    changed = set(requirements(text).splitlines()) ^ set(text.splitlines())
+    assert changed == {f"torch=={NEWEST_TORCH}", "torch>=2.8,<3"}
+
+
+def test_what_is_staged_starts_and_has_no_litter(tmp_path: Path) -> None:
+    stage(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("app.py", "README.md", "LICENSE", "requirements.txt"),
+        *("ovseg_demo", "checkpoints", "examples"),
+    }
+    assert not list(tmp_path.rglob("__pycache__")) and not list(tmp_path.rglob("*.part"))
+    code = "import app; from ovseg_demo.models import rows; print([r.present for r in rows()][0])"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.strip() == "('vanilla', 'adapted')", done.stderr
+
+
+# --- ZeroGPU ---------------------------------------------------------------------------------------------
+
+
+def pickled(value: Any) -> Any:
+    import pickle
+
+    return pickle.loads(pickle.dumps(value))
+
+
+class Elsewhere(types.ModuleType):
+    """Stands in for the package `spaces`: what crosses the border is pickled, as it is there."""
+
+    def __init__(self) -> None:
+        super().__init__("spaces")
+        self.durations: list[int] = []
+        self.crossed: list[Any] = []
+
+    def GPU(self, duration: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        self.durations.append(duration)
+
+        def decorate(work: Callable[..., Any]) -> Callable[..., Any]:
+            import inspect
+
+            if inspect.isgeneratorfunction(work):
+
+                @wraps(work)
+                def stepwise(*args: Any) -> Iterator[Any]:
+                    for step in work(*pickled(args)):
+                        self.crossed.append(step)
+                        yield pickled(step)
+
+                return stepwise
+
+            @wraps(work)
+            def at_once(*args: Any) -> Any:
+                self.crossed.append(answer := work(*pickled(args)))
+                return pickled(answer)
+
+            return at_once
+
+        return decorate
+
+
+def is_plain(value: Any) -> bool:
+    """NumPy, numbers, text and containers of them: nothing that holds a GPU or a model."""
+    from ovseg_demo.segmenter import Progress
+
+    if isinstance(value, dict):
+        return all(is_plain(part) for part in value.values())
+    if isinstance(value, tuple | list):
+        return all(is_plain(part) for part in value)
+    return isinstance(value, np.ndarray | int | float | str | Progress)
+
+
+@pytest.fixture
+def spaces(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    from ovseg_demo.page import zero_gpu
+
+    stand_in = Elsewhere()
+    monkeypatch.setattr(zero_gpu, "spaces", stand_in)
+    return stand_in
+
+
+def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> None:
+    import torch
+    from test_segmenter import Quarters
+
+    from ovseg_demo.classify import Classifier
+    from ovseg_demo.clip import MaskAdaptedCLIP
+    from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
+    from ovseg_demo.clip.minilm import MiniTextTower
+    from ovseg_demo.page.zero_gpu import SECONDS, ZeroGpuSegmenter
+    from ovseg_demo.segmenter import Segmenter
+    from ovseg_demo.settings import Settings
+
+    torch.manual_seed(0)
+    tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
+    clip = MaskAdaptedCLIP(
+        tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
+    ).eval()
+    settings = Settings(max_side_px=64)
+    plain = Segmenter("tiny", Quarters(), settings=settings)
+    far = ZeroGpuSegmenter("tiny", Quarters(), device="cpu", settings=settings)
+    for segmenter in (plain, far, far.there):
+        for arm in ("vanilla", "adapted"):
+            segmenter.use(Classifier(clip), arm)
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    one, other = plain.compare(photo, "dog, sky"), far.compare(photo, "dog, sky")
+    assert np.array_equal(one.adapted.label_map, other.adapted.label_map)
+    assert [r.to_json() for r in one.vanilla.regions] == [r.to_json() for r in other.vanilla.regions]
+    assert spaces.durations == [SECONDS, SECONDS] and 0 < SECONDS <= 60
+    crossings = len(spaces.crossed)
+    assert crossings > 2 and all(is_plain(step) for step in spaces.crossed)
+
+    # Other words need no GPU: what it saw is kept here.
+    far(photo, "cat, grass")
+    assert len(spaces.crossed) == crossings
+
+    # An arm that is asked for later is embedded on the GPU, too.
+    second = np.ascontiguousarray(photo[::-1])
+    far(second, "dog", "adapted")
+    before = len(spaces.crossed)
+    assert far(second, "dog", "vanilla").arm == "vanilla"
+    assert len(spaces.crossed) == before + 1 and is_plain(spaces.crossed[-1])
+
+
+def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovseg_demo.page import zero_gpu
+
+    def work() -> None:
+        """Never called."""
+
+    monkeypatch.setattr(zero_gpu, "spaces", None)
+    assert zero_gpu.on_gpu(work) is work
+    assert not zero_gpu.ON_ZERO_GPU
+
+
+def test_the_real_package_takes_it_for_what_it_is() -> None:
+    spaces = pytest.importorskip("spaces", reason="is on Spaces only")
+
+    def work() -> Iterator[int]:
+        yield 1
+
+    assert spaces.GPU(duration=30)(work) is work
