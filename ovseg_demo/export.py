@@ -158,7 +158,7 @@ def comparison_files(comparison: Comparison, formats: tuple[str, ...], photo_nam
     for name, content in export(comparison.vanilla, formats, photo_name).items():
         files[f"vanilla/{name}"] = content
     files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
-    files["comparison.json"] = as_json(comparison.toas_json())
+    files["comparison.json"] = as_json(comparison.to_json())
     return files
 
 
@@ -195,7 +195,7 @@ def _label_map_files(seg: Segmentation, photo_name: str) -> Files:
 
 def _classes_files(seg: Segmentation, photo_name: str) -> Files:
     """What each number of the label map means."""
-    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.toas_json() for c in seg.classes)])}
+    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.to_json() for c in seg.classes)])}
 
 
 def _json_files(seg: Segmentation, photo_name: str) -> Files:
@@ -204,7 +204,7 @@ def _json_files(seg: Segmentation, photo_name: str) -> Files:
         "photo": photo_name,
         "photo_sha256": _photo_hash(seg),
         "software": {"ovseg-demo": __version__},
-        **seg.toas_json(),
+        **seg.to_json(),
     }
     return {"result.json": as_json(facts)}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.hub import HubFile
-from ovseg_demo.models import MODELS, ModelRow, resolve, rows
+from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
 from ovseg_demo.result import Arm
 
 __all__ = ["arms_of", "fetch_missing", "what_loads"]
@@ -34,7 +34,9 @@ def what_loads(model: str, proposer: str) -> str:
     )
 
 
-def fetch_missing(model: str, arms: tuple[Arm, ...], proposer: str) -> Iterator[tuple[str, float]]:
+def fetch_missing(
+    model: str, arms: tuple[Arm, ...], proposer: str, models: Mapping[str, ModelEntry] = MODELS
+) -> Iterator[tuple[str, float]]:
     """Downloads the weights that are not on this machine; yields a sentence and the share done.
 
     Closing the iterator stops the download, which goes on from there the next time.
@@ -42,18 +44,18 @@ def fetch_missing(model: str, arms: tuple[Arm, ...], proposer: str) -> Iterator[
     Raises:
         DownloadError: the weights cannot be had; says how to get them.
     """
-    here: dict[str, ModelRow] = {row.name: row for row in rows()}
+    here: dict[str, ModelRow] = {row.name: row for row in rows(models=models)}
     wanted: list[tuple[str, Arm, str]] = [(model, arm, arm) for arm in arms]
     wanted.append((proposer, "adapted", "weights"))
     for name, arm, part in wanted:
-        entry = MODELS.get(name)
+        entry = models.get(name)
         if entry and isinstance(entry.sources.get(part), HubFile) and part not in here[name].present:
-            for done, total in _download(name, arm):
+            for done, total in _download(name, arm, models):
                 share = done / total if total else 0.0
                 yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share
 
 
-def _download(name: str, arm: Arm) -> Iterator[tuple[int, int]]:
+def _download(name: str, arm: Arm, models: Mapping[str, ModelEntry]) -> Iterator[tuple[int, int]]:
     left = threading.Event()
     state = (0, 0)
 
@@ -64,7 +66,7 @@ def _download(name: str, arm: Arm) -> Iterator[tuple[int, int]]:
             raise _LeftError("The download was stopped.")
 
     with ThreadPoolExecutor(1) as thread:
-        work = thread.submit(resolve, name, arm, progress=told)
+        work = thread.submit(resolve, name, arm, progress=told, models=models)
         try:
             while not wait([work], timeout=_LOOKS_EVERY_S).done:
                 yield state

@@ -66,15 +66,18 @@ function showNote({ message, level }) {
 // A photo that was just chosen; nothing is known of it yet.
 async function showChosen({ url }) {
   const mine = ++request;
-  const image = await loadPhoto({ url });
+  // Browsers show fewer kinds of pictures than the server reads: TIFF is one.
+  const image = await loadPhoto({ url }).catch(() => null);
   if (mine !== request) return;
   forget();
   photo = image;
   stage.dataset.state = "chosen";
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
-  shape(image.naturalWidth, image.naturalHeight);
-  status.textContent = "Type some words and press Run.";
+  status.dataset.level = "";
+  status.textContent = image ? "Type some words and press Run." : "The browser cannot show this file; Run may read it all the same.";
   showTiming("", false);
+  if (image) shape(image.naturalWidth, image.naturalHeight);
+  else canvas.width = canvas.height = 0;
   draw();
 }
 

@@ -3,8 +3,8 @@
     hf auth login
     python -m ovseg_demo.page.space OWNER/NAME --hardware zero-a10g
 
-The README's front matter tells the hub which Gradio, Python and hardware; large files go the hub's own way for
-them. Run again, it uploads what has changed.
+The README's front matter tells the hub which Gradio, Python and hardware; large files go the hub's own way
+for them. Run again, it uploads what has changed.
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def wire_words(runner: Runner) -> None:
         )
     )
     runner.then_again(left.add_absent.click(distractors, inputs=left.words, outputs=left.words, **AT_ONCE))
-    runner.then_again(left.options.strictness.release(lambda: None, **AT_ONCE))
+    for option in (left.options.strictness, left.options.templates, left.options.merge):
+        # While a slider moves, the last place it was seen in counts.
+        runner.then_again(option.input(lambda: None, trigger_mode="always_last", **AT_ONCE))
 
     def look(result: Result | None, *values: Any) -> gr.Dataset:
         if result is None:

@@ -20,7 +20,7 @@ try:
 except ImportError:
     spaces = None
 
-from ovseg_demo.classify import PhotoFeatures
+from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm
 from ovseg_demo.segmenter import PhotoAnalysis, Progress, Segmenter
@@ -60,12 +60,13 @@ class ZeroGpuSegmenter(Segmenter):
     def sibling(self, proposer: Proposer, settings: Settings) -> Segmenter:
         """See `Segmenter.sibling`."""
         other = cast(ZeroGpuSegmenter, super().sibling(proposer, settings))
-        other._there = self.there.sibling(proposer, settings)
+        other.there = self.there.sibling(proposer, settings)
         return other
 
-    def load_there(self, arm: Arm) -> None:
-        """Places an arm where the GPU's process finds it."""
+    def classifier(self, arm: Arm) -> Classifier:
+        """See `Segmenter.classifier`; placed where the GPU's process finds it, too."""
         self.there.classifier(arm)
+        return super().classifier(arm)
 
     def examine(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]

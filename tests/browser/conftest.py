@@ -6,13 +6,13 @@ one named by OVSEG_CHROMIUM, else the system's.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from visiting import Visit, visiting
+from numpy.typing import NDArray
+from visiting import Visit, chromium, visiting
 
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.pool import ModelPool
@@ -21,11 +21,13 @@ from ovseg_demo.settings import Settings
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from ovseg_demo.proposals import Proposals, Proposer
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright for Python")
-    found = os.environ.get("OVSEG_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    found = chromium()
     if not found:
         pytest.skip("needs a Chromium: install one, or name it in OVSEG_CHROMIUM")
     with sync_api.sync_playwright() as playwright:
@@ -35,12 +37,42 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+class Watched:
+    """The real proposer, and how often its work began, ended, and was stopped midway."""
+
+    def __init__(self, proposer: Proposer) -> None:
+        self.proposer, self.name = proposer, proposer.name
+        self.begun = self.ended = self.stopped = 0
+
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+        self.begun += 1
+        try:
+            found = yield from self.proposer.stream(image)
+        except GeneratorExit:
+            self.stopped += 1
+            raise
+        self.ended += 1
+        return found
+
+
 @pytest.fixture(scope="session")
-def url() -> Iterator[str]:
-    """Where the page is served; one server for all tests, working at 320 pixels."""
-    settings = Settings(max_side_px=320)
-    page = build(settings, ModelPool(settings))
-    address = served(page, settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+def pool() -> ModelPool:
+    """The default models, working at 320 pixels."""
+    return ModelPool(Settings(max_side_px=320))
+
+
+@pytest.fixture(scope="session")
+def watched(pool: ModelPool) -> Watched:
+    segmenter = pool.get(pool.default)
+    segmenter.proposer = Watched(segmenter.proposer)
+    return segmenter.proposer
+
+
+@pytest.fixture(scope="session")
+def url(pool: ModelPool, watched: Watched) -> Iterator[str]:
+    """Where the page is served; one server for all tests."""
+    page = build(pool.settings, pool)
+    address = served(page, pool.settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     yield address
     page.close(verbose=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from visiting import Visit
+from visiting import EXAMPLES, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +37,27 @@ def test_with_a_result_a_pinned_region_and_a_comparison(visit: Visit) -> None:
 
 
 def test_with_everything_unfolded(visit: Visit) -> None:
-    for panel in ("#more-words", "#settings", "#batch"):
+    for panel in ("#settings", "#advanced", "#batch"):
         visit.page.locator(f"{panel} button").first.click()
+    visit.page.locator(".ov-keys summary").click()
+    visit.page.wait_for_timeout(1000)
+    assert findings(visit) == []
+
+
+def test_nothing_found(visit: Visit) -> None:
+    visit.run(words="zebra")
+    assert findings(visit) == []
+
+
+def test_a_photo_that_waits_for_words(visit: Visit) -> None:
+    visit.choose(EXAMPLES / "coffee.jpg")
     assert findings(visit) == []
 
 
 def test_an_error(visit: Visit) -> None:
+    visit.type(" , ")
     visit.page.locator("#run").click()
-    visit.waits_for_status("There is no photo yet")
+    visit.waits_for("There is no name")
     assert findings(visit) == []
 
 

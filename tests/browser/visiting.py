@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE_MS = 120_000
 
 
+def chromium() -> str | None:
+    """Path of the browser: OVSEG_CHROMIUM, else the system's."""
+    return os.environ.get("OVSEG_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
 @dataclass
 class Visit:
     """One visitor: a page, and everything it complained about or asked others for."""
@@ -22,11 +29,19 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
 
+    def choose(self, photo: Path) -> None:
+        """Uploads a photo and waits until it is shown."""
+        self.page.locator("#photo input[type=file]").first.set_input_files(photo)
+        self.page.wait_for_selector(".ov-stage[data-state=chosen]", timeout=PATIENCE_MS)
+
+    def type(self, words: str) -> None:
+        """Types words in the place of those that are there."""
+        self.page.locator("#words textarea").fill(words)
+
     def run(self, photo: str = "cow.jpg", words: str = "cow, grass, zebra") -> None:
         """Uploads a photo, types words, runs, and waits for the result."""
-        self.page.locator("#photo input[type=file]").first.set_input_files(EXAMPLES / photo)
-        self.page.locator("#photo img").wait_for(timeout=PATIENCE_MS)
-        self.page.locator("#words textarea").fill(words)
+        self.choose(EXAMPLES / photo)
+        self.type(words)
         self.page.locator("#run").click()
         self.wait_for_result()
 
@@ -34,29 +49,29 @@ class Visit:
         self.page.wait_for_selector(".ov-stage[data-state=result]", timeout=PATIENCE_MS)
         self.page.locator("#run").wait_for(timeout=PATIENCE_MS)
 
-    def waits_for_status(self, text: str) -> None:
-        """Waits until the line under the picture holds the text."""
+    def waits_for(self, text: str, where: str = ".ov-status") -> None:
+        """Waits until a part of the page holds the text."""
         self.page.wait_for_function(
-            "(text) => document.querySelector('.ov-status').textContent.includes(text)",
-            arg=text,
+            "([where, text]) => document.querySelector(where)?.textContent.includes(text)",
+            arg=[where, text],
             timeout=PATIENCE_MS,
         )
+
+    def waits_for_other_words(self) -> None:
+        """Waits until the page says that nothing but the words was scored."""
+        self.waits_for("Only the words were scored again", ".ov-timing")
+
+    @property
+    def legend(self) -> str:
+        return self.page.locator(".ov-facts").inner_text()
 
     @property
     def status(self) -> str:
         return self.page.locator(".ov-status").inner_text()
 
-    def pixels(self) -> list[int]:
-        """A coarse look at what the canvas shows: 16 x 16 colours in a row."""
-        seen: list[int] = self.page.evaluate(
-            """() => {
-              const small = document.createElement("canvas");
-              small.width = small.height = 16;
-              const context = small.getContext("2d");
-              context.drawImage(document.querySelector(".ov-canvas"), 0, 0, 16, 16);
-              return [...context.getImageData(0, 0, 16, 16).data];
-            }"""
-        )
+    def pixels(self) -> str:
+        """Everything the canvas shows."""
+        seen: str = self.page.evaluate("() => document.querySelector('.ov-canvas').toDataURL()")
         return seen
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import re
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco
 
+from ovseg_demo import Segmenter, Settings, load_image
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.pool import ModelPool
 
@@ -85,6 +90,44 @@ def test_models_lists_names_licences_and_what_is_here(client: Client) -> None:
 def test_errors_are_the_sentences_of_the_page(client: Client, words: str, said: str) -> None:
     with pytest.raises(AppError, match=said):
         client.predict(handle_file(COFFEE), words, api_name="/segment")
+
+
+def test_the_readmes_example_runs_as_it_stands(url: str, tmp_path: Path) -> None:
+    """Copied and pasted, but for the address of the server."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = (part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Client(" in part)
+    assert "http://127.0.0.1:7860" in example
+    (tmp_path / "photo.jpg").write_bytes(COFFEE.read_bytes())
+    code = example.replace("http://127.0.0.1:7860", url)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "overlay.png" in done.stdout and "comparison.zip" in done.stdout
+
+
+def test_what_a_zip_says_gives_the_same_result_again(client: Client, pool: ModelPool, tmp_path: Path) -> None:
+    _, archive = client.predict(handle_file(COFFEE), "cup, wooden table, zebra", api_name="/compare")
+    with zipfile.ZipFile(archive) as files:
+        told = json.loads(files.read("result.json"))
+        with Image.open(io.BytesIO(files.read("label_map.png"))) as picture:
+            labels = np.asarray(picture)
+    assert told["photo_sha256"] == hashlib.sha256(load_image(COFFEE).tobytes()).hexdigest()
+    for part in ("clip", "proposer"):
+        assert re.fullmatch("[0-9a-f]{64}", told["models"][part]["sha256"])
+    asked = told["settings"]
+    again = Segmenter.from_pretrained(
+        told["models"]["clip"]["name"],
+        proposer=told["models"]["proposer"]["name"],
+        settings=Settings(max_side_px=asked["max_side_px"], max_regions=asked["max_regions"]),
+    )(
+        COFFEE,
+        asked["vocabulary"],
+        told["models"]["clip"]["arm"],
+        merge=asked["merge"],
+        templates=asked["templates"],
+        strictness=asked["strictness"],
+    )
+    assert np.array_equal(again.label_map, labels)
 
 
 def test_a_choice_that_does_not_exist_is_refused(client: Client) -> None:
