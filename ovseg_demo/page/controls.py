@@ -206,15 +206,15 @@ def _options(settings: Settings) -> Options:
     return Options(compare, model, strictness, proposer, density, max_side_px, templates, merge)
 
 
-def model_badge(name: str) -> str:
-    """The model and what one may do with it, as HTML; marked if it forbids commercial use."""
-    entry = MODELS.get(name)
-    if entry is None:
-        return ""
-    use = "non-commercial use only" if entry.non_commercial else entry.licence
-    kind = ' class="restricted"' if entry.non_commercial else ""
-    title = html.escape(f"{entry.title}. Licence: {entry.licence}.", quote=True)
-    return f'<p{kind} title="{title}"><b>{html.escape(entry.name)}</b> {html.escape(use)}</p>'
+def model_badge(model: str, proposer: str) -> str:
+    """The models and what one may do with them, as HTML; marked if one forbids commercial use."""
+    entries = [MODELS[name] for name in (model, proposer) if name in MODELS]
+    restricted = any(entry.non_commercial for entry in entries)
+    use = "non-commercial use only" if restricted else ", ".join(dict.fromkeys(e.licence for e in entries))
+    names = " + ".join(entry.name for entry in entries)
+    title = html.escape(" ".join(f"{e.name}: {e.title}. Licence: {e.licence}." for e in entries), quote=True)
+    kind = ' class="restricted"' if restricted else ""
+    return f'<p{kind} title="{title}"><b>{html.escape(names)}</b> {html.escape(use)}</p>'
 
 
 def _names(kind: str) -> list[str]:

@@ -38,7 +38,7 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
     ) as page:
         with gr.Row(elem_id="top"):
             gr.Markdown(_HEADLINE, elem_id="headline")
-            badge = gr.HTML(model_badge(settings.model), elem_id="badge")
+            badge = gr.HTML(model_badge(settings.model, settings.proposer), elem_id="badge")
         kept = gr.State(None, time_to_live=int(settings.state_lifetime_s))
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="inputs", scale=0):

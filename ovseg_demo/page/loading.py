@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import cast
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.hub import HubFile
 from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
+from ovseg_demo.models.table import Arm as FileArm
 from ovseg_demo.result import Arm
 
 __all__ = ["arms_of", "fetch_missing", "what_loads"]
@@ -21,9 +23,9 @@ class _LeftError(OvsegError):
 
 
 def arms_of(model: str) -> tuple[Arm, ...]:
-    """The arms a model has, vanilla first; some have only one."""
-    entry = MODELS.get(model)
-    return entry.arms if entry else ("vanilla", "adapted")
+    """The arms of a model that can be compared, vanilla first; some have only one."""
+    entry, both = MODELS.get(model), cast("tuple[Arm, ...]", ("vanilla", "adapted"))
+    return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
 def what_loads(model: str, proposer: str) -> str:
@@ -45,7 +47,7 @@ def fetch_missing(
         DownloadError: the weights cannot be had; says how to get them.
     """
     here: dict[str, ModelRow] = {row.name: row for row in rows(models=models)}
-    wanted: list[tuple[str, Arm, str]] = [(model, arm, arm) for arm in arms]
+    wanted: list[tuple[str, FileArm, str]] = [(model, cast(FileArm, arm), arm) for arm in arms]
     wanted.append((proposer, "adapted", "weights"))
     for name, arm, part in wanted:
         entry = models.get(name)
@@ -55,7 +57,7 @@ def fetch_missing(
                 yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share
 
 
-def _download(name: str, arm: Arm, models: Mapping[str, ModelEntry]) -> Iterator[tuple[int, int]]:
+def _download(name: str, arm: FileArm, models: Mapping[str, ModelEntry]) -> Iterator[tuple[int, int]]:
     left = threading.Event()
     state = (0, 0)
 

@@ -85,4 +85,9 @@ class ModelPool:
         for key, other in self._segmenters.items():
             if (key.proposer, key.density) == (models.proposer, models.density):
                 return other.proposer
-        return load_proposer(models.proposer, device=place, density=models.density)
+        return load_proposer(
+            models.proposer,
+            device=place,
+            density=models.density,
+            mask_threshold=self.settings.mask_threshold,
+        )

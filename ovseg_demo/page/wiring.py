@@ -12,6 +12,7 @@ import numpy as np
 
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
+from ovseg_demo.models import MODELS
 from ovseg_demo.page.api import LANE, spoken
 from ovseg_demo.page.controls import MOST_STRICT, SHARED, Controls, model_badge
 from ovseg_demo.page.examples import Example
@@ -170,7 +171,11 @@ _COPY_LINK = f"""(...values) => {{
 
 def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
     """The badge follows the model; a link brings words and settings back."""
-    left.options.model.change(model_badge, inputs=left.options.model, outputs=badge, **AT_ONCE)
+    models = [left.options.model, left.options.proposer]
+    gr.on([field.change for field in models], model_badge, inputs=models, outputs=badge, **AT_ONCE)
+    left.options.model.input(
+        own_proposer, inputs=left.options.model, outputs=left.options.proposer, **AT_ONCE
+    )
     left.link.click(None, inputs=left.shareable, js=_COPY_LINK, api_visibility="private")
 
     def restore(request: gr.Request) -> list[Any]:
@@ -179,6 +184,12 @@ def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
         return [restored(query[name], field) if name in query else gr.skip() for name, field in fields]
 
     page.load(restore, outputs=left.shareable, **AT_ONCE)
+
+
+def own_proposer(model: str) -> Any:
+    """The proposer a model was published with; any other leaves the choice alone."""
+    entry = MODELS.get(model)
+    return (entry and entry.proposer) or gr.skip()
 
 
 def restored(told: str, field: Any) -> Any:

@@ -110,6 +110,7 @@ def packed(photo: PhotoAnalysis) -> Packed:
         "bits": np.packbits(masks),
         "quality": photo.proposals.quality,
         "boxes": photo.proposals.boxes,
+        "queries": photo.proposals.queries,  # NumPy, too
         "features": {arm: (f.regions, f.photo, dict(f.timings)) for arm, f in photo.features.items()},
         "timings": dict(photo.timings),
     }
@@ -122,7 +123,7 @@ def unpacked(content: Packed, image: NDArray[np.uint8]) -> PhotoAnalysis:
     return PhotoAnalysis(
         image,
         content["working"],
-        Proposals(masks, content["quality"], content["boxes"]),
+        Proposals(masks, content["quality"], content["boxes"], content["queries"]),
         {arm: PhotoFeatures(*parts) for arm, parts in content["features"].items()},
         dict(content["timings"]),
     )
