@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 from ovseg_demo.hub import HubFile
@@ -35,6 +38,7 @@ class HubServer:
     """Files by address, and what to do wrong with them.
 
     A file's address is that of the hub: `owner/name/resolve/revision/path`, spaces with `spaces/` in front.
+    What is uploaded to a repository lies at its address on `main` afterwards.
     """
 
     endpoint: str = ""
@@ -56,6 +60,15 @@ class HubServer:
 
     slowness_s: float = 0.0
     """Pause before each body, so that two clients meet."""
+
+    repositories: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was asked for when a repository was made, by name."""
+
+    token: str = ""
+    """Uploads with another token are refused; any will do if it is empty."""
+
+    large: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were sent, by sha256, until a commit gives them a name."""
 
     def put(self, address: str, body: bytes) -> str:
         """Serve `body` at `address`; returns its sha256."""
@@ -84,6 +97,73 @@ def running_hub() -> Iterator[HubServer]:
 
         def do_GET(self) -> None:
             self._answer(with_body=True)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hub.requests.append(("POST", self.path, ""))
+            if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+                self._refuse(401)
+                return
+            path = unquote(self.path).split("?")[0].strip("/")
+            if hub.status != 200:
+                self._refuse(hub.status)
+            elif path == "api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked['organization']}/{asked['name']}"
+                hub.repositories[name] = asked
+                self._say({"url": f"{hub.endpoint}/{name}"})
+            elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/preupload/main", path):
+                asked = json.loads(body)["files"]
+                modes = {True: "lfs", False: "regular"}
+                self._say(
+                    {
+                        "files": [
+                            {
+                                "path": one["path"],
+                                "uploadMode": modes[one["path"].endswith(".safetensors")],
+                                "shouldIgnore": False,
+                            }
+                            for one in asked
+                        ]
+                    }
+                )
+            elif match := re.fullmatch(r"([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+                objects = [
+                    {**one, "actions": {"upload": {"href": f"{hub.endpoint}/large/{one['oid']}"}}}
+                    for one in json.loads(body)["objects"]
+                ]
+                self._say({"transfer": "basic", "objects": objects})
+            elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/commit/main", path):
+                self._commit(match[1], [json.loads(line) for line in body.splitlines()])
+            else:
+                self._refuse(404)
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            digest = hashlib.sha256(body).hexdigest()
+            hub.requests.append(("PUT", self.path, ""))
+            if self.path != f"/large/{digest}":
+                self._refuse(400)
+                return
+            hub.large[digest] = body
+            self._say({})
+
+        def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+            for line in lines:
+                value = line["value"]
+                if line["key"] == "file":
+                    hub.put(f"{name}/resolve/main/{value['path']}", base64.b64decode(value["content"]))
+                elif line["key"] == "lfsFile":
+                    hub.put(f"{name}/resolve/main/{value['path']}", hub.large[value["oid"]])
+            self._say({"commitUrl": f"{hub.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+
+        def _say(self, content: object) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def _answer(self, *, with_body: bool) -> None:
             asked = self.headers.get("Range", "")

@@ -24,6 +24,7 @@ from train.options import run_command
 from train.pairs import open_pairs
 from train.prompts import add_prompts
 from train.recipe import AdaptSettings
+from train.run_record import write_record
 from train.schedule import parameter_groups
 
 
@@ -78,6 +79,7 @@ def finetune(given: FinetuneSettings) -> None:
         run(model, groups, pairs, loop, settings.out, settings.record(digest))
         if distributed.first():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
+            write_record(settings, prog="train.finetune", sha256=clip.weights_sha256)
 
 
 def train_image_tower(model: Adaptation, *, prompts: bool = False) -> None:

@@ -6,6 +6,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -61,6 +62,23 @@ def parse_options(settings: type[S], argv: Sequence[str] | None = None, *, prog:
             parser.add_argument(flag, type=kind, **shared)
     values = vars(parser.parse_args(argv))
     return settings(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def command_line(settings: Any, *, prog: str) -> str:
+    """The command that gives these settings; what equals its default is left out."""
+    parts = [f"python -m {prog}"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default or value is None:
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            parts.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, tuple):
+            parts.append(" ".join([flag, *(shlex.quote(str(one)) for one in value)]))
+        else:
+            parts.append(f"{flag} {shlex.quote(str(value))}")
+    return " ".join(parts)
 
 
 def _plain(hint: Any) -> Any:

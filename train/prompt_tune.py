@@ -24,6 +24,7 @@ from train.options import run_command
 from train.pairs import open_pairs
 from train.prompts import add_prompts
 from train.recipe import AdaptSettings
+from train.run_record import write_record
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def prompt_tune(given: PromptTuneSettings) -> None:
         run(model, groups, pairs, settings.loop(pairs.noun_of, device), settings.out, settings.record(digest))
         if distributed.first():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
+            write_record(settings, prog="train.prompt_tune", sha256=clip.weights_sha256)
 
 
 if __name__ == "__main__":

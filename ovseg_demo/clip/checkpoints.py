@@ -57,10 +57,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file cannot be read, is cut short or damaged, holds no CLIP, or has weights that
             are no numbers.
     """
-    entries = _clip_entries(read_file(path), path)
-    weights = {key: tensor_of(entries, key, path) for key in entries}
+    weights = {key: value.float() for key, value in read_entries(path).items()}
     check_finite(weights, path)
     return weights
+
+
+def read_entries(path: Path) -> dict[str, Tensor]:
+    """The same with every number as it is stored; for changing the form of a file and nothing else.
+
+    Raises:
+        CheckpointError: the file cannot be read, is cut short or damaged, or holds no CLIP.
+    """
+    entries = _clip_entries(read_file(path), path)
+    return {key: tensor_of(entries, key, path, as_stored=True) for key in entries}
 
 
 def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskPrompts | None]:
@@ -104,9 +113,16 @@ def write_checkpoint(path: Path, image_tower: ClipImageTower, text_tower: ClipTe
     if image_tower.prompts is not None:
         weights[PROMPTS] = image_tower.prompts.mask_embedding.detach()
     weights.update(text_tower.clip.state_dict())
+    write_entries(path, weights)
+
+
+def write_entries(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write entries of OpenAI's names in this project's form, whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
     save_file(
-        {key: value.contiguous() for key, value in weights.items()}, path, {"format": "ovseg-demo clip"}
+        {key: value.contiguous() for key, value in weights.items()}, temporary, {"format": "ovseg-demo clip"}
     )
+    temporary.replace(path)
 
 
 @dataclass(frozen=True)

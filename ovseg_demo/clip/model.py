@@ -17,7 +17,7 @@ from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
 from ovseg_demo.devices import in_batches
-from ovseg_demo.errors import ModelError
+from ovseg_demo.errors import CheckpointError, ModelError, quoted
 from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.result import Arm
@@ -149,8 +149,8 @@ def load_clip(
     """Load a model of the table by its name, or any known checkpoint file by its path.
 
     Args:
-        name_or_path: a name such as "ovseg-mini", or an existing file in one of the forms `checkpoints`
-            reads.
+        name_or_path: a name such as "ovseg-mini", an existing file in one of the forms `checkpoints` reads,
+            or a folder that training wrote, with a file for each arm.
         weights: which arm of a model of the table. A file holds one arm only; for it "vanilla" means that its
             mask prompts are left out, which is the vanilla arm if nothing but prompts was trained, and
             "no-prompts" means the same under its right name.
@@ -173,6 +173,8 @@ def load_clip(
         path, sha256 = found.path, found.sha256
     elif arm == "mpt-only":
         raise ModelError(f"{path} is one set of weights and has no mpt-only arm; give that file itself.")
+    if path.is_dir():
+        path = _arm_in(path, arm)
     if _is_mini(path):
         from ovseg_demo.clip.mini import load_mini
 
@@ -195,6 +197,18 @@ def _load_vit(path: Path, weights: Weights) -> MaskAdaptedCLIP:
     embed_dim = int(clip.text_projection.shape[1])
     image_tower = ClipImageTower(clip.visual, prompts)
     return MaskAdaptedCLIP(image_tower, ClipTextTower(clip), embed_dim=embed_dim)
+
+
+def _arm_in(folder: Path, weights: Weights) -> Path:
+    """The file of an arm in a folder that training wrote.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    path = folder / f"{weights}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"The folder {quoted(folder, 200)} has no {path.name}; give another or a file.")
+    return path
 
 
 def _is_mini(path: Path) -> bool:

@@ -76,8 +76,8 @@ def entries_of(content: object, path: Path) -> dict[str, object]:
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def tensor_of(entries: Mapping[str, object], key: str, path: Path) -> Tensor:
-    """One entry as float32.
+def tensor_of(entries: Mapping[str, object], key: str, path: Path, *, as_stored: bool = False) -> Tensor:
+    """One entry as float32, or in the number type it is stored in.
 
     Raises:
         CheckpointError: it is no tensor of numbers with a point.
@@ -86,7 +86,7 @@ def tensor_of(entries: Mapping[str, object], key: str, path: Path) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         raise CheckpointError(f"{named(path)} has {kind} where weights belong: {key}.")
-    return value.detach().float().contiguous()
+    return (value.detach() if as_stored else value.detach().float()).contiguous()
 
 
 def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:

@@ -245,7 +245,7 @@ def test_an_empty_file_says_so(tmp_path):
 
 
 def test_a_folder_is_no_checkpoint(tmp_path):
-    assert "cannot be read" in refusal(tmp_path)
+    assert "has no adapted.safetensors" in refusal(tmp_path)
 
 
 def test_a_zip_archive_of_something_else_shows_what_it_has(tmp_path):
