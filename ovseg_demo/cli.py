@@ -14,9 +14,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from ovseg_demo.cluster import Work, on_ray
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
 from ovseg_demo.export import EXPORTS, write_comparison, write_result
 from ovseg_demo.result import Arm, ClassResult, Comparison, Segmentation, percent
@@ -81,6 +83,8 @@ class _Request:
     device: str
     formats: tuple[str, ...]
     out: Path
+    engine: Literal["local", "ray"]
+    workers: int
     debug: bool
 
     @classmethod
@@ -100,12 +104,30 @@ class _Request:
             device=options.device,
             formats=formats,
             out=Path(options.out),
+            engine=options.engine,
+            workers=options.workers,
             debug=options.debug,
         )
 
 
 def _segment(request: _Request, settings: Settings) -> int:
     vocabulary = _read_vocabulary(request.vocabulary, settings)
+    rows = [
+        {"photo": str(photo), "folder": str(folder)}
+        for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True)
+    ]
+    make = partial(_photo_work, request, vocabulary, settings)
+    exit_code = 0
+    for done in on_ray(make, rows, request.workers) if request.engine == "ray" else map(make(), rows):
+        if done["said"]:
+            print(done["said"], flush=True)
+        if done["wrong"]:
+            exit_code = _complain(done["wrong"], None, False)
+    return exit_code
+
+
+def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -> Work:
+    """Load the models; returns what segments one photo and says what came of it."""
     from ovseg_demo.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained(
@@ -114,32 +136,34 @@ def _segment(request: _Request, settings: Settings) -> int:
     # Weights that are missing or wrong are told once, before the first photo.
     for arm in _ARMS[request.weights]:
         segmenter.classifier(arm)
-    exit_code = 0
-    for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True):
+
+    def work(row: dict[str, Any]) -> dict[str, Any]:
+        photo, folder = Path(row["photo"]), Path(row["folder"])
+        said = wrong = ""
         try:
-            _one_photo(segmenter, photo, vocabulary, folder, request)
+            said = _one_photo(segmenter, photo, vocabulary, folder, request)
         except OvsegError as error:
-            exit_code = _complain(f"{photo}: {error}", error, request.debug)
+            wrong = f"{photo}: {error}"
+            _show(error, request.debug)
         except Exception as error:
             # A bug met by one photo must not cost the results of the others.
-            told = f"{photo}: unexpected {type(error).__name__}: {error}; --debug shows where."
-            exit_code = _complain(told, error, request.debug)
-    return exit_code
+            wrong = f"{photo}: unexpected {type(error).__name__}: {error}; --debug shows where."
+            _show(error, request.debug)
+        return {"said": said, "wrong": wrong}
+
+    return work
 
 
 def _one_photo(
     segmenter: Segmenter, photo: Path, vocabulary: Vocabulary, folder: Path, request: _Request
-) -> None:
+) -> str:
     if request.weights == "both":
         comparison = segmenter.compare(photo, vocabulary, merge=request.merge, templates=request.templates)
         write_comparison(comparison, folder, formats=request.formats, photo_name=photo.name)
-        print(_comparison_summary(photo, folder, comparison), flush=True)
-    else:
-        result = segmenter(
-            photo, vocabulary, request.weights, merge=request.merge, templates=request.templates
-        )
-        write_result(result, folder, formats=request.formats, photo_name=photo.name)
-        print(_summary(photo, folder, result), flush=True)
+        return _comparison_summary(photo, folder, comparison)
+    result = segmenter(photo, vocabulary, request.weights, merge=request.merge, templates=request.templates)
+    write_result(result, folder, formats=request.formats, photo_name=photo.name)
+    return _summary(photo, folder, result)
 
 
 def _photos_in(given: Path) -> Iterator[Path]:
@@ -215,10 +239,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _complain(message: str, error: BaseException | None, debug: bool) -> int:
-    if debug and error is not None:
-        traceback.print_exception(error)
+    _show(error, debug)
     print(" ".join(message.splitlines()), file=sys.stderr, flush=True)
     return FAILED
+
+
+def _show(error: BaseException | None, debug: bool) -> None:
+    if debug and error is not None:
+        traceback.print_exception(error)
 
 
 # --- options --------------------------------------------------------------------------------------------
@@ -268,4 +296,11 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add("--templates", default=settings.templates, choices=TEMPLATE_SETS, help="(default: %(default)s)")
     add("--device", default=settings.device, help="auto, cpu, cuda or mps (default: %(default)s)")
     add("--formats", default="", metavar="A,B", help=f"further files: {', '.join(EXPORTS)}")
+    add(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="this process, or a Ray cluster for folders too large for one machine (default: %(default)s)",
+    )
+    add("--workers", type=int, default=1, metavar="N", help="of the Ray cluster (default: %(default)s)")
     add("--debug", action="store_true", help="show where an error came from")

@@ -112,6 +112,8 @@ def running_hub() -> Iterator[HubServer]:
                 name = f"{asked['organization']}/{asked['name']}"
                 hub.repositories[name] = asked
                 self._say({"url": f"{hub.endpoint}/{name}"})
+            elif path == "api/validate-yaml":
+                self._say({"errors": [], "warnings": []})
             elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/preupload/main", path):
                 asked = json.loads(body)["files"]
                 modes = {True: "lfs", False: "regular"}

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "ovseg_demo"
 # From the ground up. A module imports from the storeys below its own and, in a folder, from its neighbours.
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
+    ("cluster",),
     ("settings", "decoding_cost", "devices", "lettering", "mask_formats", "published_rules", "result"),
     ("imaging", "vocabulary", "hub"),
     ("palette", "models", "hidden_names", "rendering", "label_files", "cache", "weight_files"),

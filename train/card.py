@@ -95,9 +95,9 @@ def _made_by(record: dict[str, Any] | None) -> str:
 
 def _trained_on(record: dict[str, Any] | None) -> str:
     runs = chain(record)
-    photos = photos_of(runs)
-    if not photos:
+    if not runs:
         return "Nothing is recorded of the photos."
+    photos = photos_of(runs)
     lines = [f"- {ABOUT_DATA.get(name, name)}: {count:,} photos" for name, count in photos.items()]
     pairs = {tuple(one["sha256"]): one["pairs"] for run in runs for one in run["pairs"]}
     return "\n".join([*lines, "", f"{sum(pairs.values()):,} region-noun pairs in all."])

@@ -17,7 +17,7 @@ class ResumeError(OvsegError):
     """A run was to be resumed with other settings, or its checkpoint cannot be read."""
 
 
-MAY_CHANGE = frozenset({"out", "data", "work", "save_every", "workers"})
+MAY_CHANGE = frozenset({"out", "data", "work", "save_every", "workers", "keep"})
 """Settings that do not change what is computed."""
 
 

@@ -39,6 +39,7 @@ from ovseg_demo.clip.mini import (
     KNOWN_NAMES,
     MiniImageTower,
     MiniShape,
+    read_known_names,
     shape_record,
 )
 from ovseg_demo.clip.minilm import MiniTextTower, text_digest
@@ -301,7 +302,10 @@ def _copy_mini(source: Path, vanilla: Path | None, out: Path, clip: MaskAdaptedC
     if calibration:
         config["calibration"] = calibration
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
-    save_known_names(out, clip)
+    if vanilla is not None and read_known_names(
+        vanilla.parent / KNOWN_NAMES, cast(MiniTextTower, clip.text_tower)
+    ):
+        _copy(vanilla.parent / KNOWN_NAMES, out / KNOWN_NAMES)
 
 
 def _calibrated(config: Mapping[str, Any], arm: str) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from train.contact_sheet import write_contact_sheet
 from train.data.sources import Photo
+from train.mining.precision import PrecisionSettings, precision
 from train.mining.settings import MineSettings
 from train.mining.steps import (
     Matcher,
@@ -26,6 +27,7 @@ from train.mining.steps import (
     shard_paths,
     shard_range,
 )
+from train.mining.work import write_whole
 from train.options import run_command
 from train.shards import write_manifest
 
@@ -46,6 +48,19 @@ def main(settings: MineSettings) -> None:
     summary = summarise(settings, photos, count, matcher)
     write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=settings.seed)
     print(summary)
+    if (told := _precision(settings)) is not None:
+        write_whole(settings.out / "precision.txt", f"{told}\n".encode())
+        print(told)
+
+
+def _precision(settings: MineSettings) -> str | None:
+    """How many pairs are right, where truth is at hand."""
+    if settings.captions is not None and settings.truth is None:
+        return None
+    own = "coco_captions" in settings.sources and (settings.data / "coco_subset").is_dir()
+    if settings.captions is None and not own:
+        return None
+    return precision(PrecisionSettings(settings.out, settings.data, instances=settings.truth))
 
 
 def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> str:

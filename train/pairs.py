@@ -172,5 +172,5 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
         crops = CropPairs(folder, clip.crop_recipe, tower.patch, jitter=settings.jitter, seed=settings.seed)
         return crops, text, folder.digest
     vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
-    stems = StemPairs(folder, vanilla, text, settings.out, distil=bool(settings.distil))
+    stems = StemPairs(folder, vanilla, text, settings.keep or settings.out, distil=bool(settings.distil))
     return stems, text, folder.digest

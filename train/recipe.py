@@ -85,6 +85,8 @@ class AdaptSettings:
     """Processes that read and cut crops ahead of the steps; 0 = just in time (towers that read crops)."""
     save_every: int = 100
     """Steps between checkpoints."""
+    keep: Path | None = None
+    """Folder for the stem features of the pairs, to share them between runs; by default --out (mini only)."""
     seed: int = 0
     """Seed of everything random."""
 

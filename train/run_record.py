@@ -29,7 +29,7 @@ def write_record(settings: AdaptSettings, *, prog: str, sha256: str) -> None:
     numbers = {
         field.name: _plain(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
-        if field.name not in ("pairs", "out")
+        if field.name not in ("pairs", "out", "keep")
     }
     content = {
         "command": command_line(settings, prog=prog),

@@ -12,6 +12,7 @@ from PIL import Image
 from ovseg_demo.errors import SettingsError
 from train.checkpointing import ResumeError
 from train.data.sources import DataError
+from train.mining.precision import PrecisionSettings, precision
 from train.pair_folder import PairFolder
 from train.shards import read_manifest, read_pairs
 from train.true_pairs import TruePairSettings, main
@@ -89,6 +90,20 @@ def test_large_photos_are_made_smaller(truth: tuple[Path, Path], tmp_path: Path)
     facts = [pair.facts for pair in read_pairs(tmp_path / "pairs")]
     assert {one.photo_size for one in facts} == {(60, 80)}
     assert facts[0].box == (5, 10, 30, 40)
+
+
+def test_true_pairs_are_all_right_and_shuffled_names_are_not(truth: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    main(settings(truth, out))
+    told = precision(PrecisionSettings(out, instances=truth[0]))
+    assert told.startswith("4 of 4 pairs can be judged.")
+    assert told.splitlines()[2].split() == ["100%", "4", "1.000", "100.0%", "100.0%"]
+    content = json.loads(truth[0].read_text())
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 3 - annotation["category_id"]  # cats are dogs
+    (tmp_path / "wrong.json").write_text(json.dumps(content))
+    told = precision(PrecisionSettings(out, instances=tmp_path / "wrong.json"))
+    assert told.splitlines()[2].split()[-2:] == ["0.0%", "0.0%"]
 
 
 def test_evaluation_sets_are_refused() -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from ovseg_demo.cluster import on_ray
 from ovseg_demo.errors import SettingsError
 
 Engine = Literal["local", "ray"]
@@ -88,27 +90,16 @@ def _do(number: int) -> dict[str, int]:
     return _OF_THIS_WORKER[0](number)
 
 
-class _RayWorker:
-    """One Ray actor: the step is built once and serves many rows."""
-
-    def __init__(self, make: MakeStep) -> None:
-        self.step = make()
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        number = int(row["chunk"])
-        return {"chunk": number, "counts": self.step(number)}
-
-
 def _on_ray(make: MakeStep, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, dict[str, int]]]:
-    """With Ray Data; a running cluster is used if there is one. All nodes must see the same folders."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise SettingsError(
-            "--engine ray needs Ray: pip install 'ovseg-demo[scale]', or choose --engine local."
-        ) from None
-    rows = ray.data.from_items([{"chunk": number} for number in chunks], override_num_blocks=len(chunks))
-    done = rows.map(_RayWorker, fn_constructor_args=(make,), concurrency=workers)
-    for row in done.iter_rows():
+    for row in on_ray(partial(_row_step, make), [{"chunk": number} for number in chunks], workers):
         yield int(row["chunk"]), {key: int(value) for key, value in row["counts"].items()}
+
+
+def _row_step(make: MakeStep) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    step = make()
+
+    def work(row: dict[str, Any]) -> dict[str, Any]:
+        number = int(row["chunk"])
+        return {"chunk": number, "counts": step(number)}
+
+    return work

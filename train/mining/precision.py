@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from train.data.truth import TRUTH_SETS, TruthPhoto
+from train.data.truth import TRUTH_SETS, TruthPhoto, need, read_instances
 from train.mining.synonyms import coco_category
 from train.options import DEFAULT_DATA, run_command
 from train.shards import Pair, read_pairs
@@ -36,6 +36,8 @@ class PrecisionSettings:
     """Folder that holds coco_subset."""
     source: str = "coco_captions"
     """Pairs of this source are judged; its photos are named by their COCO number."""
+    instances: Path | None = None
+    """Instances in COCO's format, instead of those in coco_subset; pairs of every source are judged."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,31 @@ def table(verdicts: Sequence[Verdict], shares: Sequence[float] = (1, 0.75, 0.5, 
     return "\n".join(lines)
 
 
+def precision(settings: PrecisionSettings) -> str:
+    """How many pairs can be judged, and the table of those.
+
+    Raises:
+        DataError: the pairs or the truth are missing.
+    """
+    if settings.instances is None:
+        judge, of = coco_judge(settings.data), f"{settings.source}/"
+    else:
+        truth = read_instances(settings.instances.stem, [(need(settings.instances), Path())])
+        judge, of = Judge(truth.photos, truth.classes), ""
+    total = 0
+    verdicts = []
+    for pair in read_pairs(settings.pairs):
+        if pair.facts.photo.startswith(of):
+            total += 1
+            if (verdict := judge.verdict(pair)) is not None:
+                verdicts.append(verdict)
+    said = f"{len(verdicts)} of {total} pairs{f' of {settings.source}' if of else ''} can be judged."
+    return f"{said}\n{table(verdicts)}" if verdicts else said
+
+
 def main(settings: PrecisionSettings) -> None:
     """Print the table."""
-    judge = coco_judge(settings.data)
-    pairs = [
-        pair for pair in read_pairs(settings.pairs) if pair.facts.photo.startswith(settings.source + "/")
-    ]
-    verdicts = [verdict for pair in pairs if (verdict := judge.verdict(pair)) is not None]
-    print(f"{len(verdicts)} of {len(pairs)} pairs of {settings.source} can be judged.")
-    if verdicts:
-        print(table(verdicts))
+    print(precision(settings))
 
 
 if __name__ == "__main__":

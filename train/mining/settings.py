@@ -35,6 +35,9 @@ class MineSettings:
     """Captions file instead of --sources: COCO's JSON, or a CSV with the columns image and caption."""
     images: Path | None = None
     """Folder of the photos of --captions."""
+    truth: Path | None = None
+    """Instances of those photos in COCO's format: then the precision of the pairs is told (coco_captions has
+    its own)."""
     captions_per_photo: int = 5
     """Use the nouns of the first so many captions of a photo (the paper: 1 or 5)."""
     limit: int = 0
