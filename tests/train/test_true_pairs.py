@@ -92,7 +92,7 @@ def test_large_photos_are_made_smaller(truth: tuple[Path, Path], tmp_path: Path)
     assert facts[0].box == (5, 10, 30, 40)
 
 
-def test_true_pairs_are_all_right_and_shuffled_names_are_not(truth: tuple[Path, Path], tmp_path: Path) -> None:
+def test_true_pairs_are_right_and_swapped_names_are_not(truth: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     main(settings(truth, out))
     told = precision(PrecisionSettings(out, instances=truth[0]))
