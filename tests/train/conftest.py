@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from ovseg_demo.clip.mini import MiniImageTower, MiniShape
+from tests.train.drawn_pairs import write_pairs, write_vit
 from train.export import save_mini
+from train.finetune import FinetuneSettings
 
 SCENES = (
     ("red ball", "A ball lies on the grass .", "ellipse", (200, 30, 30)),
@@ -52,3 +55,31 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tower = MiniImageTower(shape)
     save_mini(folder, tower, torch.eye(shape.embed_dim), "vanilla", score_scale=30.0, shape=shape)
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The same sums in the same order, here and in the processes that tests start."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn pairs."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="session")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A thin CLIP vision transformer with random weights, as a file."""
+    return write_vit(tmp_path_factory.mktemp("vit") / "tiny.pt")
+
+
+@pytest.fixture
+def ft_settings(pairs: Path, vit: Path, tmp_path: Path) -> FinetuneSettings:
+    """A short fine-tuning of the thin transformer."""
+    numbers = {"rate": 1e-3, "batch": 16, "steps": 12, "warmup": 2, "save_every": 5, "weight_decay": 0.1}
+    return FinetuneSettings((pairs,), tmp_path / "ft", model=str(vit), distil=0.0, **numbers)  # type: ignore[arg-type]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image, ImageDraw
 
+from ovseg_demo.clip import load_clip
+from train.curves import read_log
+from train.finetune import FinetuneSettings
+from train.prompt_tune import PromptTuneSettings
 from train.shards import Pair, cut_pair, file_digest, shard_bytes, write_manifest
 
 COLOURS = {"tomato": (200, 30, 30), "ocean": (30, 60, 200), "lawn": (40, 160, 60), "snow": (240, 240, 250)}
@@ -58,3 +63,19 @@ def write_vit(path: Path, *, prompts: int = 0, seed: int = 0) -> Path:
         weights["visual.mask_embedding"] = torch.randn(prompts, 16, 64)
     torch.save(weights, path)
     return path
+
+
+def prompt_settings(settings: FinetuneSettings, **others: Any) -> PromptTuneSettings:
+    """Settings of prompt tuning that go with those of fine-tuning."""
+    shared = {name: getattr(settings, name) for name in ("pairs", "out", "model", "batch", "steps", "distil")}
+    return PromptTuneSettings(**{**shared, "rate": 0.05, "warmup": 2, "depth": 2, **others})
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """Everything in a checkpoint or in the adapted arm of a folder."""
+    return load_clip(path).state_dict()
+
+
+def curve(folder: Path, *names: str) -> list[list[float]]:
+    """These columns of a run's log."""
+    return [[row[name] for name in names] for row in read_log(folder / "log.jsonl")]

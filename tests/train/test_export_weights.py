@@ -172,7 +172,7 @@ def pushed(weights: Path, out: Path, endpoint: str, token: str) -> subprocess.Co
         env={**os.environ, **quiet, **place},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
     )
 
 
