@@ -117,7 +117,7 @@ def fit_presence(asked: list[Example], start: MergeSettings) -> MergeSettings:
 
     def margin(threshold: float) -> float:
         found = evidence > threshold
-        return min(found[there].mean() - goals[0], (~found[~there]).mean() - goals[1])
+        return float(min(found[there].mean() - goals[0], (~found[~there]).mean() - goals[1]))
 
     threshold = max(np.quantile(evidence, np.linspace(0.02, 0.98, 193)), key=margin)
     return replace(

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.regions import Regions, crop_regions
+from ovseg_demo.result import Arm
 from train.data.sources import flickr8k
 from train.data.truth import TRUTH_SETS, TruthSet
 from train.options import DEFAULT_DATA, run_command
@@ -127,7 +128,7 @@ def caption_retrieval(model: MaskAdaptedCLIP, settings: ZeroshotSettings) -> dic
 @torch.inference_mode()
 def zeroshot(settings: ZeroshotSettings) -> None:
     """Print the table and write it as JSON."""
-    arms = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
+    arms: tuple[Arm, ...] = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for arm in arms:
         model = load_clip(settings.model, weights=arm).compute_in(fast_dtype(torch.device("cpu")))
@@ -139,9 +140,9 @@ def zeroshot(settings: ZeroshotSettings) -> None:
                 rows[key] = region_accuracy(model, truth, settings, masked=masked)
         if settings.retrieval:
             rows["flickr8k test"] = caption_retrieval(model, settings)
-    for arm, rows in figures.items():
+    for title, rows in figures.items():
         for key, row in rows.items():
-            print(f"{arm:8} {key:22} " + "  ".join(f"{name} {value:.1f}" for name, value in row.items()))
+            print(f"{title:8} {key:22} " + "  ".join(f"{name} {value:.1f}" for name, value in row.items()))
     if settings.json:
         settings.json.write_text(json.dumps({"model": settings.model, "arms": figures}, indent=2) + "\n")
 

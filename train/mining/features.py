@@ -40,7 +40,7 @@ class RegionFilter:
         if not len(masks):
             return np.zeros(0, dtype=np.intp)
         area = masks.reshape(len(masks), -1).mean(axis=1)
-        rows, columns = masks.any(axis=2), masks.any(axis=1)
+        rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
         height, width = _extent(rows), _extent(columns)
         keep = (area >= self.least_area) & (area <= self.most_area)
         return np.flatnonzero(keep & (np.minimum(height, width) >= self.least_side_px))

@@ -180,7 +180,7 @@ def usual_levels(
         best = (bank_log_odds(view.features, range(size), lexicon) + view.prior(rules)).max(axis=0)
         absent = np.ones(size, dtype=np.bool_)
         if said:
-            absent = ~lexicon.alike([lexicon.rows[noun] for noun in said], size).any(axis=0)
+            absent = np.asarray(~lexicon.alike([lexicon.rows[noun] for noun in said], size).any(axis=0))
         total += np.where(absent, best, 0.0)
         count += absent
     usual = total.sum() / max(count.sum(), 1.0)
@@ -202,10 +202,10 @@ def confidences(
         return log_odds, sigmoid(log_odds)
     if rules.confidence == "bank":
         return log_odds, sigmoid(log_odds)
-    logits = lexicon.scale * view.features @ lexicon.features[list(rows)].T
+    logits = np.asarray(lexicon.scale * view.features @ lexicon.features[list(rows)].T, dtype=np.float32)
     if rules.confidence == "regions":
         return logits, softmax(logits, axis=0)
-    both = np.sqrt(sigmoid(log_odds) * softmax(logits, axis=0))
+    both = np.asarray(np.sqrt(sigmoid(log_odds) * softmax(logits, axis=0)), dtype=np.float32)
     return both, both
 
 

@@ -104,7 +104,7 @@ def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
 
 
 def _iou(a: Mask, b: Mask) -> float:
-    return float(np.count_nonzero(a & b) / max(1, np.count_nonzero(a | b)))
+    return int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a | b)))
 
 
 def coco_judge(data: Path) -> Judge:

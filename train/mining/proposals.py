@@ -79,7 +79,8 @@ def propose_chunk(
         arrays[f"quality_{row}"] = found.quality.astype(np.float16)
     header = json.dumps({"settings": asdict(settings), "photos": records}).encode()
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.frombuffer(header, np.uint8), **arrays)
+    arrays["header"] = np.frombuffer(header, np.uint8)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_whole(path, buffer.getvalue())
     return {
         "photos": len(photos),
