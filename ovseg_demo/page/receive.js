@@ -5,15 +5,22 @@ function shape(width, height) {
   stage.style.width = `min(100%, calc(70vh * ${width / height}))`;
 }
 
+// On a phone the picture is below the fields.
+function bringIntoView() {
+  if (window.innerWidth < 1000) stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
+}
+
 async function showWorking({ photo: sent, message, fraction }) {
   stage.dataset.state = "working";
   find(".ov-working").hidden = false;
+  status.dataset.level = "";
   status.textContent = message;
   showTiming("", false);
   const bar = find(".ov-progress");
   bar.setAttribute("aria-valuenow", String(Math.round(fraction * 100)));
   bar.firstElementChild.style.width = `${fraction * 100}%`;
   if (!sent) return;
+  bringIntoView();
   const mine = request;
   const image = await loadPhoto(sent);
   // A result may have come while the photo was being decoded.
@@ -36,6 +43,7 @@ async function showResult(value) {
   const mine = ++request;
   const next = await decodeResult(value);
   if (mine !== request) return;
+  if (mine > 1) bringIntoView();
   forget();
   result = next;
   stage.dataset.state = "result";

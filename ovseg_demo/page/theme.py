@@ -104,6 +104,7 @@ PAGE_CSS = """
 #examples .gallery-item * { height: 100%; max-width: none; max-height: none; border: 0; object-fit: cover; }
 #run, #stop { min-height: 44px; }
 #queue { min-height: 0; padding: 0; }
+#queue:has(.progress-text) { min-height: 28px; }
 #export { align-items: flex-end; gap: 12px; margin-top: 8px; }
 #export .form { max-width: 340px; }
 #make { flex: 0 0 160px; min-width: 0; min-height: 44px; }
@@ -117,6 +118,7 @@ PAGE_CSS = """
   #settings { order: 2; }
   #headline h1 { font-size: 22px; }
   #top { flex-direction: column; }
+  #badge p { display: inline-block; margin: 0; font-size: 12px; }
   #examples .gallery { display: flex; flex-wrap: nowrap; overflow-x: auto; }
   #examples .gallery-item { flex: 0 0 84px; width: 84px; }
 }

@@ -163,7 +163,8 @@ function fillChanges() {
 function says(arm, id) {
   const fact = arm.byId.get(id), c = fact.class_index && arm.classes[fact.class_index - 1];
   const sure = (share) => make("span", { class: "ov-number ov-faint" }, ` ${Math.round(share * 100)} %`);
-  if (c) return make("td", {}, swatch(c), make("span", { class: "ov-name" }, c.name), sure(fact.confidence));
+  const called = c && make("span", { class: "ov-called" }, swatch(c), make("span", { class: "ov-name" }, c.name));
+  if (c) return make("td", {}, called, sure(fact.confidence));
   const [best] = fact.top;
   const closest = best ? make("span", { class: "ov-faint" }, ", closest: ", make("span", { class: "ov-name" }, best.name)) : "";
   return make("td", {}, "unassigned", closest);

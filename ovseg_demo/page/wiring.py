@@ -31,6 +31,25 @@ AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visib
 _SHOW_PHOTO = "(photo) => photo ? { kind: 'photo', url: photo.url } : { kind: 'empty' }"
 
 
+# Told at once, whatever stands in the queue; Stop is there from the first moment.
+_WAIT = """() => [
+  { kind: "working", message: "Waiting for a free place …", fraction: 0 },
+  { visible: false, __type__: "update" },
+  { visible: true, __type__: "update" },
+]"""
+
+
+_REFUSED = """() => [
+  {
+    kind: "note", level: "error",
+    message: "The demo could not take this request: its waiting line is full, or the connection was lost. " +
+      "Please try again in a minute.",
+  },
+  { visible: true, __type__: "update" },
+  { visible: false, __type__: "update" },
+]"""
+
+
 class Runner:
     """Answers requests, and knows how they are wired: one lane, with Stop in the place of Run meanwhile."""
 
@@ -76,9 +95,12 @@ def same_photo(path: str | None, result: Result) -> bool:
 def wire_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> None:
     """Run, Enter, Stop, a new photo, an example."""
     left, shown, kept = runner.left, runner.shown, runner.kept
-    runner.events.append(
-        gr.on([left.start.click, left.words.submit], runner.answer, inputs=left.asked, **runner.lane)
-    )
+    asking = [left.start.click, left.words.submit]
+    gr.on(asking, None, outputs=[shown, left.start, left.stop], js=_WAIT, api_visibility="private")
+    asked = gr.on(asking, runner.answer, inputs=left.asked, **runner.lane)
+    runner.events.append(asked)
+    # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
+    asked.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")
     left.photo.input(None, inputs=left.photo, outputs=shown, js=_SHOW_PHOTO, api_visibility="private")
     left.photo.input(lambda: None, outputs=kept, **AT_ONCE)
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ovseg_demo.hidden_names import hidden_names
 from ovseg_demo.page.pool import ModelPool, Models
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary, fold
@@ -17,6 +18,8 @@ __all__ = ["add_word", "distractors", "nouns", "preset_text", "what_else"]
 
 _DISTRACTORS = 5
 _SUGGESTIONS = 8
+_COMMON_IS_LIKELIER = 4.0
+"""Names of COCO and ADE20K's 150 before those of the long list: photos show grass more often than megaliths."""
 _LEAST_SHARE = 0.002
 """Of the photo, times how well the name fits: less is not worth a suggestion."""
 
@@ -62,6 +65,8 @@ def what_else(result: Segmentation | Comparison, pool: ModelPool, models: Models
     names = [name for name in nouns() if fold(name) not in typed]
     proposals, fits = pool.get(models).rank(first.image, names, first.arm)
     votes = _free_areas(first.label_map, proposals.masks) @ fits if len(proposals) else np.zeros(len(names))
+    common = {fold(name) for name in hidden_names()}
+    votes = votes * [_COMMON_IS_LIKELIER if fold(name) in common else 1.0 for name in names]
     best = np.argsort(-votes, kind="stable")
     chosen: list[str] = []
     for name in (names[i] for i in best[: 4 * _SUGGESTIONS] if votes[i] >= _LEAST_SHARE):

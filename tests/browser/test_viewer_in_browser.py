@@ -6,16 +6,22 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
-from visiting import EXAMPLES, PATIENCE_MS, Visit
+from visiting import EXAMPLES, PATIENCE_MS, Visit, visiting
+
+from ovseg_demo.page.layout import build, served
 
 if TYPE_CHECKING:
     from conftest import Watched
+    from playwright.sync_api import Browser
+
+    from ovseg_demo.page.pool import ModelPool
 
 pytestmark = pytest.mark.slow
 
@@ -222,6 +228,28 @@ def test_whoever_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Path) ->
     phone.waits_for("queue", "#queue")
     for one in (visit, phone):
         one.wait_for_result()
+
+
+def test_whoever_finds_the_line_full_is_told_so(browser: Browser, pool: ModelPool, tmp_path: Path) -> None:
+    settings = replace(pool.settings, max_queue=1)
+    page = build(settings, pool)
+    address = served(page, settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    visitors = [visiting(browser, address) for _ in range(3)]
+    first, second, third = (next(visitor) for visitor in visitors)
+    Image.open(EXAMPLES / "dogs.jpg").transpose(Image.Transpose.ROTATE_180).save(tmp_path / "dogs.png")
+    first.choose(tmp_path / "dogs.png")
+    first.page.locator("#run").click()
+    first.waits_for("Finding regions")
+    second.page.locator("#run").click()
+    second.waits_for("Waiting for a free place")
+    second.waits_for("queue", "#queue")
+    third.page.locator("#run").click()
+    third.waits_for("its waiting line is full")
+    third.page.locator("#run").wait_for(timeout=PATIENCE_MS)
+    first.wait_for_result()
+    for visitor in visitors:
+        next(visitor, None)
+    page.close(verbose=False)
 
 
 def test_keyboard_alone_is_enough(visit: Visit) -> None:
