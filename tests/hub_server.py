@@ -19,6 +19,9 @@ from ovseg_demo.models import ModelEntry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+PLACES = {"models": "", "spaces": "spaces/"}
+"""What stands in front of a repository's address, by its kind."""
+
 BODY = bytes(range(256)) * 4096  # a megabyte
 SHA256 = hashlib.sha256(BODY).hexdigest()
 ADDRESS = "owner/tiny/resolve/main/weights.bin"
@@ -96,6 +99,17 @@ def running_hub() -> Iterator[HubServer]:
             self._answer(with_body=False)
 
         def do_GET(self) -> None:
+            path = unquote(self.path).split("?")[0].strip("/")
+            if match := re.fullmatch(r"api/(models|spaces)/([^/]+/[^/]+)/tree/main", path):
+                start = f"{PLACES[match[1]]}{match[2]}/resolve/main/"
+                held = {key: body for key, body in hub.files.items() if key.startswith(start)}
+                self._say(
+                    [
+                        {"type": "file", "path": key.removeprefix(start), "oid": "0", "size": len(body)}
+                        for key, body in held.items()
+                    ]
+                )
+                return
             self._answer(with_body=True)
 
         def do_POST(self) -> None:
@@ -110,11 +124,12 @@ def running_hub() -> Iterator[HubServer]:
             elif path == "api/repos/create":
                 asked = json.loads(body)
                 name = f"{asked['organization']}/{asked['name']}"
+                name = PLACES[f"{asked.get('type') or 'model'}s"] + name
                 hub.repositories[name] = asked
                 self._say({"url": f"{hub.endpoint}/{name}"})
             elif path == "api/validate-yaml":
                 self._say({"errors": [], "warnings": []})
-            elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/preupload/main", path):
+            elif match := re.fullmatch(r"api/(models|spaces)/([^/]+/[^/]+)/preupload/main", path):
                 asked = json.loads(body)["files"]
                 modes = {True: "lfs", False: "regular"}
                 self._say(
@@ -129,14 +144,15 @@ def running_hub() -> Iterator[HubServer]:
                         ]
                     }
                 )
-            elif match := re.fullmatch(r"([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+            elif match := re.fullmatch(r"((?:spaces/)?[^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
                 objects = [
                     {**one, "actions": {"upload": {"href": f"{hub.endpoint}/large/{one['oid']}"}}}
                     for one in json.loads(body)["objects"]
                 ]
                 self._say({"transfer": "basic", "objects": objects})
-            elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/commit/main", path):
-                self._commit(match[1], [json.loads(line) for line in body.splitlines()])
+            elif match := re.fullmatch(r"api/(models|spaces)/([^/]+/[^/]+)/commit/main", path):
+                lines = [json.loads(line) for line in body.splitlines()]
+                self._commit(PLACES[match[1]] + match[2], lines)
             else:
                 self._refuse(404)
 
@@ -157,6 +173,8 @@ def running_hub() -> Iterator[HubServer]:
                     hub.put(f"{name}/resolve/main/{value['path']}", base64.b64decode(value["content"]))
                 elif line["key"] == "lfsFile":
                     hub.put(f"{name}/resolve/main/{value['path']}", hub.large[value["oid"]])
+                elif line["key"] == "deletedFile":
+                    del hub.files[f"{name}/resolve/main/{value['path']}"]
             self._say({"commitUrl": f"{hub.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
 
         def _say(self, content: object) -> None:

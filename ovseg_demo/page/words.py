@@ -19,7 +19,7 @@ __all__ = ["add_word", "distractors", "nouns", "preset_text", "what_else"]
 _DISTRACTORS = 5
 _SUGGESTIONS = 8
 _COMMON_IS_LIKELIER = 4.0
-"""Names of COCO and ADE20K's 150 before those of the long list: photos show grass more often than megaliths."""
+"""Names of COCO and ADE20K's 150, before the long list's: photos show grass more often than megaliths."""
 _LEAST_SHARE = 0.002
 """Of the photo, times how well the name fits: less is not worth a suggestion."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE_MS = 120_000
+PATIENCE_MS = 240_000
 
 
 def chromium() -> str | None:
@@ -68,6 +68,13 @@ class Visit:
     @property
     def status(self) -> str:
         return self.page.locator(".ov-status").inner_text()
+
+    def take_away(self, folder: Path) -> Path:
+        """Downloads everything as a zip into a folder."""
+        with self.page.expect_download(timeout=PATIENCE_MS) as coming:
+            self.page.locator("#make").click()
+        coming.value.save_as(folder / "result.zip")
+        return folder / "result.zip"
 
     def pixels(self) -> str:
         """Everything the canvas shows."""

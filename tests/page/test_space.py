@@ -19,6 +19,7 @@ from huggingface_hub import SpaceHardware, metadata_load
 from ovseg_demo.hub import HubFile
 from ovseg_demo.models import MODELS
 from ovseg_demo.page.space import NEWEST_TORCH, requirements, stage
+from tests.hub_server import HubServer, running_hub
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +125,49 @@ def test_what_is_staged_starts_and_has_no_litter(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.stdout.strip() == "('vanilla', 'adapted')", done.stderr
+
+
+def uploaded(
+    arguments: list[str], hub: HubServer, home: Path, token: str
+) -> subprocess.CompletedProcess[str]:
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    place = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(home)}
+    command = [sys.executable, "-m", "ovseg_demo.page.space", *arguments]
+    environment = {**os.environ, **quiet, **place}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_what_is_uploaded_is_what_was_staged(tmp_path: Path) -> None:
+    (tmp_path / "staged").mkdir()
+    stage(tmp_path / "staged")
+    start = "spaces/me/demo/resolve/main/"
+    with running_hub() as hub:
+        hub.token = "secret"
+        refused = uploaded(["me/demo"], hub, tmp_path, "wrong")
+        assert refused.returncode == 2 and not hub.repositories
+        assert re.fullmatch(r"The upload to me/demo failed: .*\n", refused.stderr)
+        hub.put(f"{start}ovseg_demo/gone.py", b"of an earlier version")
+        done = uploaded(["me/demo", "--hardware", "zero-a10g", "--private"], hub, tmp_path, "secret")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip().endswith("/spaces/me/demo")
+    asked = hub.repositories["spaces/me/demo"]
+    assert asked["sdk"] == "gradio" and asked["hardware"] == "zero-a10g"
+    sent = {address.removeprefix(start): body for address, body in hub.files.items()}
+    wanted = {
+        str(path.relative_to(tmp_path / "staged")): path.read_bytes()
+        for path in (tmp_path / "staged").rglob("*")
+        if path.is_file()
+    }
+    assert sent == wanted
+    # Weights go the way of large files.
+    assert len(hub.large) == len([name for name in wanted if name.endswith(".safetensors")])
+
+
+def test_a_name_that_is_none_is_told(tmp_path: Path) -> None:
+    with running_hub() as hub:
+        told = uploaded(["demo"], hub, tmp_path, "secret")
+        assert told.returncode == 2 and told.stderr == "'demo' is no name of a Space; give OWNER/NAME.\n"
+        assert hub.requests == []
 
 
 # --- ZeroGPU ---------------------------------------------------------------------------------------------
