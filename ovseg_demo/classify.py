@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.cache import TextCache
+from ovseg_demo.clip import FirstLook, MaskAdaptedCLIP
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.hidden_names import hidden_names, rivals
 from ovseg_demo.merging import MergeSettings, Scores
@@ -31,50 +32,81 @@ class PhotoFeatures:
         regions: (R, D) unit vectors, one per proposal.
         photo: (D,) unit vector of the whole photo.
         timings: seconds for "crop" and "embed".
+        look: what another arm may go on from; None if the tower has nothing to share.
     """
 
     regions: Features
     photo: Features
     timings: Mapping[str, float]
+    look: FirstLook | None = None
 
 
 class Classifier:
-    """One arm of a CLIP. Names that were embedded once are kept."""
+    """One arm of a CLIP. Names that were embedded once are kept.
+
+    Args:
+        clip: the arm.
+        texts: where features of names are kept; may be shared with other arms.
+    """
 
     MOST_ALIKE = 0.75
     """A hidden name whose text feature is closer than this to a typed one's does not compete with it."""
 
-    def __init__(self, clip: MaskAdaptedCLIP) -> None:
-        self.clip = clip
-        self.merge_settings = MergeSettings(**clip.calibration)
-        self._texts: dict[tuple[str, str], Features] = {
-            key: feature.cpu().numpy() for key, feature in clip.known_names.items()
-        }
+    NAMES_AT_ONCE = 64
+    """So many new names are embedded before they are kept: what is interrupted is not lost."""
 
-    def embed(self, image: NDArray[np.uint8], proposals: Proposals) -> PhotoFeatures:
+    def __init__(self, clip: MaskAdaptedCLIP, texts: TextCache | None = None) -> None:
+        self.clip = clip
+        # Without a key nobody could tell whose features they are.
+        self._texts = texts if texts is not None and clip.text_key else TextCache(None)
+        self.merge_settings = MergeSettings(**clip.calibration)
+        self._known = {key: feature.cpu().numpy() for key, feature in clip.known_names.items()}
+
+    def embed(
+        self, image: NDArray[np.uint8], proposals: Proposals, others: Iterable[PhotoFeatures] = ()
+    ) -> PhotoFeatures:
         """Embed every proposal of an image and the image as a whole.
 
         Args:
             image: (h, w, 3) uint8 at the working size.
             proposals: masks (R, h, w); R may be 0.
+            others: what other arms made of the same proposals; work that they have in common with this one
+                is not done again.
         """
         start = time.perf_counter()
-        clip, device = self.clip, self.clip.device
-        whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
-        masks = np.concatenate([proposals.masks, whole])
-        regions = crop_regions(image, masks, clip.crop_recipe, device=device)
-        cut = time.perf_counter()
-        features = clip.encode_regions(regions.crops, regions.masks).cpu().numpy()
+        clip = self.clip
+        shared = [other.look for other in others if other.look and other.look.part == clip.first_part]
+        look = shared[0] if shared else None
+        cut = start
+        if look is not None:
+            features = clip.encode_look(look)
+        else:
+            whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
+            masks = np.concatenate([proposals.masks, whole])
+            regions = crop_regions(image, masks, clip.crop_recipe, device=clip.device)
+            cut = time.perf_counter()
+            if clip.first_part is None:
+                features = clip.encode_regions(regions.crops, regions.masks)
+            else:
+                look = clip.look(regions.crops, regions.masks)
+                features = clip.encode_look(look)
+        rows = features.cpu().numpy()
         timings = {"crop": cut - start, "embed": time.perf_counter() - cut}
-        return PhotoFeatures(features[:-1], features[-1], timings)
+        return PhotoFeatures(rows[:-1], rows[-1], timings, look)
 
     def text(self, names: Sequence[str], templates: str) -> Features:
         """(n, D) unit vectors of names."""
-        missing = [name for name in dict.fromkeys(names) if (name, templates) not in self._texts]
-        if missing:
-            features = self.clip.encode_text(missing, cast(Templates, templates)).cpu().numpy()
-            self._texts.update({(name, templates): row for name, row in zip(missing, features, strict=True)})
-        return np.stack([self._texts[name, templates] for name in names])
+        key, asked = self.clip.text_key, dict.fromkeys(names)
+        found = {name: self._known[name, templates] for name in asked if (name, templates) in self._known}
+        found |= self._texts.read(key, templates, [name for name in asked if name not in found])
+        missing = [name for name in asked if name not in found]
+        for start in range(0, len(missing), self.NAMES_AT_ONCE):
+            some = missing[start : start + self.NAMES_AT_ONCE]
+            rows = self.clip.encode_text(some, cast(Templates, templates)).cpu().numpy()
+            features = dict(zip(some, rows, strict=True))
+            self._texts.write(key, templates, features)
+            found |= features
+        return np.stack([found[name] for name in names])
 
     def score(
         self,

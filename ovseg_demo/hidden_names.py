@@ -50,12 +50,19 @@ def rivals(
     Returns:
         (m,) bool.
     """
-    heads = {_head(name) for name in typed} | {fold(name) for name in typed}
-    by_word = np.array([_head(name) in heads or fold(name) in heads for name in hidden], dtype=bool)
+    heads = {head for name in typed for head in _compared(name)}
+    by_word = np.array([not heads.isdisjoint(both) for both in _all_compared(tuple(hidden))], dtype=bool)
     by_meaning = (hidden_features @ typed_features.T).max(axis=1) > most_alike
     return np.asarray(~(by_word | by_meaning))
 
 
-def _head(name: str) -> str:
-    """The last word, which says what the thing is: "fire hydrant" is a hydrant."""
-    return fold(name).replace("-", " ").split(" ")[-1].removesuffix("s")
+@lru_cache(maxsize=2)
+def _all_compared(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """For the hidden names, which are the same for every request."""
+    return tuple(_compared(name) for name in names)
+
+
+def _compared(name: str) -> tuple[str, str]:
+    """The whole name, and its last word, which says what the thing is: "fire hydrant" is a hydrant."""
+    whole = fold(name)
+    return whole, whole.replace("-", " ").split(" ")[-1].removesuffix("s")

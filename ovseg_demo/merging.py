@@ -277,11 +277,10 @@ def paint(
     height, width = proposals.masks.shape[1:]
     label_map = np.zeros((height, width), dtype=np.uint16)
     region_map = np.zeros((height, width), dtype=np.uint16)
-    area = proposals.masks.reshape(len(proposals), -1).mean(axis=1) if len(proposals) else np.zeros(0)
     support = (
         region_confidence
         * proposals.quality**settings.quality_power
-        * np.maximum(area, 1e-6) ** -settings.specificity
+        * np.maximum(proposals.area_fraction, 1e-6) ** -settings.specificity
     )
     for k in np.argsort(support, kind="stable"):
         if region_class[k]:

@@ -7,7 +7,7 @@ for people with any of the three colour vision deficiencies too; the test measur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
 
@@ -72,12 +72,15 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     True
     """
     keys = [fold(name) for name in names]
+    digests = {key: _digest(key) for key in set(keys)}
+    homes = {key: int.from_bytes(digest, "big") % len(HUES) for key, digest in digests.items()}
+    homes |= {key: home for key, home in _CUSTOMARY.items() if key in homes}
     # By hash, so that the same words in another order get the same colours.
-    waiting = sorted(set(keys), key=lambda key: (key not in _CUSTOMARY, _digest(key), key))
+    waiting = sorted(digests, key=lambda key: (key not in _CUSTOMARY, digests[key], key))
     colours: dict[str, Colour] = {}
     level = 0
     while waiting:
-        slots = _seat(waiting)
+        slots = _seat(waiting, homes)
         shades = _shades(level)
         colours |= {key: shades[slot] for key, slot in slots.items()}
         waiting = [key for key in waiting if key not in slots]
@@ -85,15 +88,17 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     return tuple(colours[key] for key in keys)
 
 
-def _seat(keys: Sequence[str]) -> dict[str, int]:
+def _seat(keys: Sequence[str], homes: Mapping[str, int]) -> dict[str, int]:
     """Which of `keys` get which hue of one level: first all who find their own free, then the others."""
     taken: dict[int, str] = {}
     for key in keys:
-        taken.setdefault(_home(key), key)
+        taken.setdefault(homes[key], key)
     seated = set(taken.values())
     for key in keys:
-        if key not in seated and len(taken) < len(HUES):
-            slot = _home(key)
+        if len(taken) == len(HUES):
+            break
+        if key not in seated:
+            slot = homes[key]
             while slot in taken:
                 slot = (slot + 1) % len(HUES)
             taken[slot] = key
@@ -103,12 +108,6 @@ def _seat(keys: Sequence[str]) -> dict[str, int]:
 def _digest(key: str) -> bytes:
     # Not Python's own hash, which differs from run to run.
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _home(key: str) -> int:
-    if key in _CUSTOMARY:
-        return _CUSTOMARY[key]
-    return int.from_bytes(_digest(key), "big") % len(HUES)
 
 
 @cache

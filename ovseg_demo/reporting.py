@@ -40,7 +40,6 @@ def region_results(
     height, width = proposals.masks.shape[1:]
     full_height, full_width = photo_shape[:2]
     scale = np.array([full_width / width, full_height / height] * 2)
-    area = proposals.masks.reshape(len(proposals), -1).mean(axis=1) if len(proposals) else []
     results = []
     for k, box in enumerate(proposals.boxes):
         own = merged.probabilities[k]
@@ -50,7 +49,7 @@ def region_results(
             RegionResult(
                 id=k + 1,
                 box=(left, top, max(right, left + 1), max(bottom, top + 1)),
-                area_fraction=float(area[k]),
+                area_fraction=float(proposals.area_fraction[k]),
                 class_index=int(merged.region_class[k]),
                 confidence=float(merged.region_confidence[k]),
                 quality=float(proposals.quality[k]),

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
@@ -92,6 +93,7 @@ class Segmenter:
         self.proposer = proposer
         self.device = device
         self.settings = settings or Settings()
+        self._texts = TextCache(self.settings.cache_dir)
         self._arms: dict[Arm, Classifier] = {}
         self._photos: dict[str, PhotoAnalysis] = {}
 
@@ -284,7 +286,7 @@ class Segmenter:
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         """What one arm makes of the regions."""
-        return self.classifier(arm).embed(photo.working, photo.proposals)
+        return self.classifier(arm).embed(photo.working, photo.proposals, photo.features.values())
 
     def rank(
         self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
@@ -320,7 +322,7 @@ class Segmenter:
         if arm not in self._arms:
             clip = load_clip(self.model, weights=arm, device=self.device)
             clip.compute_in(fast_dtype(torch.device(self.device)))
-            self._arms[arm] = Classifier(clip)
+            self._arms[arm] = Classifier(clip, self._texts)
         return self._arms[arm]
 
     def _decide(

@@ -21,7 +21,16 @@ PACKAGE = ROOT / "ovseg_demo"
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("cluster",),
-    ("settings", "decoding_cost", "devices", "lettering", "mask_formats", "published_rules", "result"),
+    (
+        "settings",
+        "decoding_cost",
+        "devices",
+        "lettering",
+        "mask_formats",
+        "published_rules",
+        "result",
+        "workers",
+    ),
     ("imaging", "vocabulary", "hub"),
     ("palette", "models", "hidden_names", "rendering", "label_files", "cache", "weight_files"),
     ("regions", "proposals", "export"),

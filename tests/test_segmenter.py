@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
@@ -47,16 +48,24 @@ class Quarters:
 def clip() -> MaskAdaptedCLIP:
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
-    return MaskAdaptedCLIP(
+    made = MaskAdaptedCLIP(
         tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
     ).eval()
+    made.text_key = "tiny"
+    return made
+
+
+@pytest.fixture(scope="module")
+def texts() -> TextCache:
+    """The hidden names are embedded once for all tests."""
+    return TextCache(None)
 
 
 @pytest.fixture
-def segmenter(clip: MaskAdaptedCLIP) -> Segmenter:
+def segmenter(clip: MaskAdaptedCLIP, texts: TextCache) -> Segmenter:
     made = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
-    made.use(Classifier(clip), "adapted")
-    made.use(Classifier(clip), "vanilla")
+    made.use(Classifier(clip, texts), "adapted")
+    made.use(Classifier(clip, texts), "vanilla")
     return made
 
 

@@ -164,8 +164,15 @@ class MiniImageTower(nn.Module):
         Returns:
             (B, embed_dim), not normalised.
         """
-        pixels = crops.contiguous(memory_format=torch.channels_last)
-        return self.from_stem(self.trunk.stem(pixels), token_mask)
+        return self.from_stem(self.stem(crops), token_mask)
+
+    def stem(self, crops: Tensor) -> Tensor:
+        """The trunk's frozen part: (B, 3, 224, 224) -> (B, 208, 7, 7)."""
+        return cast(Tensor, self.trunk.stem(crops.contiguous(memory_format=torch.channels_last)))
+
+    def stem_weights(self) -> list[Tensor]:
+        """All that `stem` depends on."""
+        return list(self.trunk.stem.state_dict().values())
 
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
@@ -225,6 +232,7 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
         name="ovseg-mini",
         calibration=config.get("calibration", {}).get(file.stem),
     )
+    model.text_key = text_digest(text)
     model.known_names = read_known_names(file.parent / KNOWN_NAMES, text)
     return model
 

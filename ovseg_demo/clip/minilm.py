@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +27,6 @@ class MiniTextTower(nn.Module):
         super().__init__()
         self.projection = nn.Linear(TEXT_WIDTH, embed_dim, bias=False)
         nn.init.eye_(self.projection.weight)
-        self._sentence_encoder: _MiniLM | None = None  # not a submodule: its weights come from its package
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, embed_dim), not normalised."""
@@ -34,9 +34,7 @@ class MiniTextTower(nn.Module):
 
     def sentence_vectors(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, 384) float32, L2-normalised, before the linear map."""
-        if self._sentence_encoder is None:
-            object.__setattr__(self, "_sentence_encoder", _MiniLM())
-        return cast(_MiniLM, self._sentence_encoder)(sentences)
+        return _sentence_encoder()(sentences)
 
 
 class _MiniLM:
@@ -78,6 +76,12 @@ class _MiniLM:
             weight = attention[..., None].to(states.dtype)
             vectors[rows] = functional.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)
         return vectors
+
+
+@lru_cache(maxsize=1)
+def _sentence_encoder() -> _MiniLM:
+    """One for all towers: it is never trained, and its weights come from its package."""
+    return _MiniLM()
 
 
 def minilm_folder() -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +17,32 @@ from torch.nn import functional
 from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
-from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import CheckpointError, ModelError, quoted
 from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.result import Arm
+from ovseg_demo.workers import shares, side_by_side, workers
 
 Weights = Arm
 CROPS_AT_ONCE = 32
+CROPS_AT_ONCE_ON_CPU = 8  # more do not fit its caches
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What the part of an image tower that arms have in common makes of regions.
+
+    Attributes:
+        part: names that part, and the recipe of the crops it has seen.
+        features: (B, ...) what it made of them.
+        token_masks: (B, grid * grid) 1 where a patch shows some of the region.
+    """
+
+    part: str
+    features: Tensor
+    token_masks: Tensor
 
 
 class MaskAdaptedCLIP(nn.Module):
@@ -36,6 +55,7 @@ class MaskAdaptedCLIP(nn.Module):
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
         weights_sha256: of the file the weights came from, "" if they came from none.
         calibration: numbers of the default merge rule chosen for these weights; empty = its defaults.
+        text_key: names what the features of names depend on; models with the same one share them.
         known_names: (D,) features of (name, templates) that came with the weights, so that the hidden names
             and the presets need not be embedded at every start.
 
@@ -67,6 +87,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.name = name
         self.weights_sha256 = weights_sha256
         self.calibration = dict(calibration or {})
+        self.text_key = ""
         self.known_names: dict[tuple[str, str], Tensor] = {}
 
     @property
@@ -105,19 +126,75 @@ class MaskAdaptedCLIP(nn.Module):
             ValueError: crops or masks have another shape.
             ResourceError: there is not even memory for one region at a time.
         """
-        size = self.image_tower.image_size
-        if crops.shape[1:] != (3, size, size) or masks.shape != (len(crops), size, size):
-            wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
-            raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
+        self._check(crops, masks)
 
         def embed(some: slice) -> Tensor:
             inside = masks[some].to(self.device)
             kept = token_mask(inside, self.image_tower.patch) if use_prompts else None
             return self.image_tower(crops[some].to(self.device, self.dtype), kept).float()
 
-        features = in_batches(
-            embed, len(crops), CROPS_AT_ONCE, what="one region", advice="choose a smaller model"
+        return self._unit_vectors(self._in_parts(embed, len(crops)))
+
+    @cached_property
+    def first_part(self) -> str | None:
+        """Names the frozen first part of the image tower by its weights; None if the tower has none.
+
+        Two arms with the same name here can share a `FirstLook`.
+        """
+        if not isinstance(self.image_tower, TowerWithStem):
+            return None
+        digest = hashlib.sha256(repr(self.crop_recipe).encode())
+        for weight in self.image_tower.stem_weights():
+            digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def look(self, crops: Tensor, masks: Tensor) -> FirstLook:
+        """Let the frozen first part see crops; arguments and errors as for `encode_regions`.
+
+        Only for a model that has such a part: see `first_part`.
+        """
+        self._check(crops, masks)
+        tower, part = cast(TowerWithStem, self.image_tower), cast(str, self.first_part)
+        features = self._in_parts(
+            lambda some: tower.stem(crops[some].to(self.device, self.dtype)), len(crops)
         )
+        seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
+        return FirstLook(part, seen, token_mask(masks.to(self.device), self.image_tower.patch))
+
+    @torch.no_grad()
+    def encode_look(self, look: FirstLook) -> Tensor:
+        """Embed what the first part has seen: the same as `encode_regions` on the same crops."""
+        tower = cast(TowerWithStem, self.image_tower)
+
+        def embed(some: slice) -> Tensor:
+            return tower.from_stem(look.features[some], look.token_masks[some]).float()
+
+        return self._unit_vectors(self._in_parts(embed, len(look.features)))
+
+    def _check(self, crops: Tensor, masks: Tensor) -> None:
+        size = self.image_tower.image_size
+        if crops.shape[1:] != (3, size, size) or masks.shape != (len(crops), size, size):
+            wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
+            raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
+
+    def _in_parts(self, work: Callable[[slice], Tensor], count: int) -> list[Tensor]:
+        """Do `count` regions part by part, on all cores of a CPU."""
+        at_once = CROPS_AT_ONCE_ON_CPU if self.device.type == "cpu" else CROPS_AT_ONCE
+
+        def of_share(share: slice) -> list[Tensor]:
+            def of_part(some: slice) -> Tensor:
+                return work(slice(share.start + some.start, share.start + some.stop))
+
+            size = share.stop - share.start
+            advice = "choose a smaller model"
+            return list(in_batches(of_part, size, at_once, what="one region", advice=advice))
+
+        pieces = shares(count, workers(self.device), at_most=at_once)
+        return [part for parts in side_by_side(of_share, pieces, self.device) for part in parts]
+
+    def _unit_vectors(self, features: Sequence[Tensor]) -> Tensor:
         empty = torch.zeros(0, self.embed_dim, device=self.device)
         return functional.normalize(torch.cat([empty, *features]), dim=-1)
 
@@ -185,6 +262,7 @@ def load_clip(
         cast(Any, model.image_tower).prompts = None
     model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
     model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)
+    model.text_key = model.text_key or model.weights_sha256
     model.to(device)
     model.eval()
     return model

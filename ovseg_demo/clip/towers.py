@@ -7,7 +7,7 @@ copied or changed. What a mask prompt is and where it acts is told in `mask_prom
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import open_clip
 import torch
@@ -39,6 +39,20 @@ class ImageTower(Protocol):
 
     def __call__(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """(B, 3, S, S) crops and (B, grid * grid) token masks -> (B, D) features, not normalised."""
+
+
+@runtime_checkable
+class TowerWithStem(Protocol):
+    """An image tower whose first part is never trained, so that arms can share what it makes of a crop."""
+
+    def stem(self, crops: Tensor) -> Tensor:
+        """(B, 3, S, S) crops -> what the first part makes of them, (B, ...)."""
+
+    def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """The rest of the tower: (B, ...) -> (B, D) features, not normalised."""
+
+    def stem_weights(self) -> Sequence[Tensor]:
+        """All that `stem` depends on."""
 
 
 class TextTower(Protocol):

@@ -82,10 +82,11 @@ def launch(settings: Settings) -> None:
     page = build(settings, pool)
     if ON_ZERO_GPU:
         _warm_up(pool)  # before the GPU's processes are forked, so that each finds the models in place
-    else:
-        # The page is up at once; the default models load behind it.
+    served(page, settings, prevent_thread_lock=True)
+    if not ON_ZERO_GPU:
+        # Only now: what the models import would hold the page up.
         threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()
-    served(page, settings)
+    page.block_thread()
 
 
 def _warm_up(pool: ModelPool) -> None:
@@ -93,4 +94,5 @@ def _warm_up(pool: ModelPool) -> None:
     with suppress(OvsegError):
         segmenter = pool.get(pool.default)
         for arm in arms_of(pool.settings.model):
-            segmenter.classifier(arm)
+            # The text encoder too, which loads itself with its first sentence.
+            segmenter.classifier(arm).clip.encode_text(["warm-up"], "single")

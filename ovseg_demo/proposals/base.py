@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +54,13 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.masks)
 
+    @cached_property
+    def area_fraction(self) -> npt.NDArray[np.float64]:
+        """(K,) share of the image that each mask covers, 0..1."""
+        height, width = self.masks.shape[1:]
+        shares: npt.NDArray[np.float64] = pixel_counts(self.masks) / (height * width)
+        return shares
+
     def best(self, count: int) -> Proposals:
         """At most `count` of the masks, still large ones first.
 
@@ -61,7 +69,7 @@ class Proposals:
         """
         if len(self) <= count:
             return self
-        area = np.count_nonzero(self.masks, axis=(1, 2))
+        area = pixel_counts(self.masks)
         kept = np.sort(np.argsort(-self.quality * area**0.25, kind="stable")[:count])
         queries = self.queries and self.queries.only(kept)
         return Proposals(self.masks[kept], self.quality[kept], self.boxes[kept], queries)
@@ -84,7 +92,7 @@ class Proposals:
             quality: (K,) float, clipped to 0..1.
         """
         rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
-        area = np.count_nonzero(masks, axis=(1, 2))
+        area = pixel_counts(masks)
         order = np.argsort(-area, kind="stable")
         order = order[area[order] > 0]
         if len(order) == 0:
@@ -96,6 +104,11 @@ class Proposals:
             quality=np.clip(quality[order], 0, 1).astype(np.float32),
             boxes=np.stack([left, top, right, bottom], axis=1).astype(np.int32),
         )
+
+
+def pixel_counts(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Set pixels of each of (K, H, W) masks; one by one, which NumPy does many times faster."""
+    return np.array([np.count_nonzero(mask) for mask in masks], dtype=np.int64)
 
 
 def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

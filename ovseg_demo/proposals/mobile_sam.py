@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
-from ovseg_demo.proposals.devices import fast_dtype
 from ovseg_demo.proposals.prompting import PointProposer, PromptPlan
 from ovseg_demo.proposals.tiny_vit import RectangularTinyViT
 from ovseg_demo.proposals.weights import fill

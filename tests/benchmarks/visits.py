@@ -1,0 +1,225 @@
+"""One photo through the project's pipeline and through the straightforward one; what each took and gave.
+
+Every measurement is a line of a JSON Lines file, so a comparison that takes hours can be stopped and goes on.
+Masks of the straightforward generator are kept beside it: new weights cost only the CLIP part again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg_demo.classify import Classifier
+from ovseg_demo.merging import Scores, merge
+from ovseg_demo.proposals import Proposals, Proposer
+from ovseg_demo.rendering import overlay
+from ovseg_demo.result import Segmentation
+from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.settings import Settings
+from ovseg_demo.vocabulary import Vocabulary
+from tests.benchmarks.machine import Stopwatch, facts
+from tests.benchmarks.straightforward import StandardGenerator, embed_names, embed_one_by_one
+from train.data.truth import TruthPhoto, TruthSet
+from train.metrics import PhotoCounts, confusion_matrix
+from train.proposers import proposal_code
+
+RULES = ("default", "benchmark")
+TEMPLATES = "vild"
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A photo with its truth and the names that are asked for."""
+
+    photo: TruthPhoto
+    truth: TruthSet
+    vocabulary: Vocabulary
+
+    @property
+    def key(self) -> str:
+        """Names it in the file."""
+        return f"{self.truth.name}/{self.photo.path.stem}"
+
+
+class Book:
+    """The lines measured so far; the youngest one of a (photo, contender) counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.lines: dict[tuple[str, str], Line] = {}
+        for text in path.read_text("utf-8").splitlines() if path.is_file() else ():
+            line = json.loads(text)
+            self.lines[line["photo"], line["contender"]] = line
+
+    def add(self, photo: str, contender: str, line: Line) -> Line:
+        """Append a line at once."""
+        line = {"photo": photo, "contender": contender, "run": self.run, **facts(), **line}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.lines[photo, contender] = line
+        return line
+
+
+# --- ours ------------------------------------------------------------------------------------------------
+
+
+class Ours:
+    """The demo's own Segmenter, made anew for each measurement so that nothing is kept but the weights."""
+
+    def __init__(self, classifiers: dict[str, Classifier], proposer: Proposer, cache_dir: Path) -> None:
+        self.classifiers = classifiers
+        self.proposer = proposer
+        self.settings = Settings(cache_dir=cache_dir)
+
+    def fresh(self) -> Segmenter:
+        """A segmenter that has seen neither photo nor words."""
+        made = Segmenter("ovseg-mini", self.proposer, settings=self.settings)
+        for arm, classifier in self.classifiers.items():
+            made.use(Classifier(classifier.clip), arm)  # type: ignore[arg-type]
+        return made
+
+    def first_run(self, subject: Subject) -> Line:
+        """Photo and words to overlay, first time; then the accuracy of both merge rules."""
+        watch, image = Stopwatch(), subject.photo.read()
+        segmenter = self.fresh()
+        with watch.stage("run"):
+            result = segmenter(image, subject.vocabulary)
+        with watch.stage("overlay"):
+            overlay(result)
+        counts = {rule: count(subject, segmenter(image, subject.vocabulary, merge=rule)) for rule in RULES}
+        stages = {name: round(seconds, 5) for name, seconds in result.timings.items() if name != "total"}
+        return {
+            **watch.record(),
+            "stages": {**stages, "overlay": round(watch.wall["overlay"], 5)},
+            "masks": len(result.regions),
+            "counts": counts,
+            "weights": result.models["clip"]["sha256"],
+            "code": proposal_code(),
+        }
+
+    def further_runs(self, subject: Subject, new_words: Sequence[str], many: Sequence[str]) -> Line:
+        """What else is promised: other words, the other arm, many names. Seconds on the wall."""
+        image = subject.photo.read()
+        one, seconds = self.fresh(), {}
+        seconds["one_arm"] = _seconds(lambda: one(image, list(many[:10])))
+        seconds["new_words"] = _seconds(lambda: one(image, list(new_words)))
+        seconds["seen_words"] = min(_seconds(lambda: one(image, list(many[:10]))) for _ in range(3))
+        one(image, list(many))  # the first time these names are seen
+        seconds["seen_words_1000"] = min(_seconds(lambda: one(image, list(many))) for _ in range(3))
+        seconds["both_arms"] = _seconds(lambda: self.fresh().compare(image, list(many[:10])))
+        one._photos.clear()
+        seconds["names_1000"] = _seconds(lambda: one(image, list(many)))
+        one._photos.clear()
+        seconds["names_10"] = _seconds(lambda: one(image, list(many[:10])))
+        return {"seconds": {name: round(value, 5) for name, value in seconds.items()}}
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def count(subject: Subject, result: Segmentation) -> Line:
+    """Pixels right, true and predicted per class that occurs."""
+    return sparse(subject, result.label_map, np.array([c.found for c in result.classes]))
+
+
+def sparse(subject: Subject, label_map: NDArray[np.uint16], found: NDArray[np.bool_]) -> Line:
+    """The counts of one photo, without the many classes that are nowhere."""
+    truth = subject.photo.read_labels()
+    confusion = confusion_matrix(truth, label_map, len(subject.vocabulary), subject.truth.ignore)
+    counts = PhotoCounts.of(confusion, found, subject.photo.uncertain)
+    return {
+        str(c): [int(counts.hits[c]), int(counts.truth[c]), int(counts.predicted[c])]
+        for c in np.flatnonzero(counts.truth + counts.predicted)
+    }
+
+
+# --- the straightforward composition ---------------------------------------------------------------------
+
+
+class Straightforward:
+    """The package's generator with a grid of `side` x `side` points, then CLIP crop by crop."""
+
+    def __init__(self, side: int, classifier: Classifier, folder: Path) -> None:
+        self.name = f"grid{side}"
+        self.side = side
+        self.classifier = classifier
+        self.folder = folder
+        self._generator: StandardGenerator | None = None
+
+    def run(self, subject: Subject) -> Line:
+        """Photo and words to overlay; the masks are kept afterwards."""
+        watch, image = Stopwatch(), subject.photo.read()
+        if self._generator is None:
+            self._generator = StandardGenerator(self.side)
+        with watch.stage("propose"):
+            proposals = self._generator(image)
+        self._keep(subject, proposals)
+        return self._classify(subject, image, proposals, watch)
+
+    def score_again(self, subject: Subject, line: Line) -> Line | None:
+        """The same masks under other weights: new counts beside the old times; None without the masks."""
+        path = self._path(subject)
+        if not path.is_file():
+            return None
+        image, watch = subject.photo.read(), Stopwatch()
+        fresh = self._classify(subject, image, _unpack(path, image.shape), watch)
+        unchanged = {key: line[key] for key in ("run", "date", "load", "threads", "wall", "cpu", "stages")}
+        return {**fresh, **unchanged}
+
+    def _classify(
+        self, subject: Subject, image: NDArray[np.uint8], proposals: Proposals, watch: Stopwatch
+    ) -> Line:
+        clip = self.classifier.clip
+        with watch.stage("embed"):
+            features = embed_one_by_one(clip, image, proposals)
+        with watch.stage("text"):
+            embed_names(clip, subject.vocabulary.prompts, TEMPLATES)
+        scores = self.classifier.score(features, subject.vocabulary, TEMPLATES)
+        counts = {}
+        for rule in RULES:
+            with watch.stage("merge" if rule == RULES[0] else "not counted"):
+                counts[rule] = self._merge(rule, subject, scores, proposals)
+        watch.wall.pop("not counted"), watch.cpu.pop("not counted")
+        return {
+            **watch.record(),
+            "stages": {name: round(value, 5) for name, value in watch.wall.items()},
+            "masks": len(proposals),
+            "counts": counts,
+            "weights": clip.weights_sha256,
+        }
+
+    def _merge(self, rule: str, subject: Subject, scores: Scores, proposals: Proposals) -> Line:
+        names = subject.vocabulary.names
+        merged = merge(rule, scores, proposals, names, self.classifier.merge_settings)
+        return sparse(subject, merged.label_map, merged.found)
+
+    def _path(self, subject: Subject) -> Path:
+        return self.folder / f"{subject.key.replace('/', '_')}_{self.name}.npz"
+
+    def _keep(self, subject: Subject, proposals: Proposals) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        bits = np.packbits(proposals.masks.reshape(len(proposals), -1), axis=1)
+        temporary = self._path(subject).with_suffix(".part")
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, masks=bits, quality=proposals.quality)
+        temporary.replace(self._path(subject))
+
+
+def _unpack(path: Path, shape: tuple[int, ...]) -> Proposals:
+    with np.load(path) as file:
+        bits, quality = file["masks"], file["quality"]
+    flat = np.unpackbits(bits, axis=1, count=shape[0] * shape[1])
+    return Proposals.of(flat.reshape(-1, *shape[:2]).astype(bool), quality)

@@ -1,0 +1,97 @@
+"""Work dealt out over the cores: the same results in the same order, errors and gradient mode included."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ovseg_demo.workers import shares, side_by_side, workers
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Whatever the machine has, PyTorch works on two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("count", "parts", "at_most", "sizes"),
+    [
+        (0, 2, 8, []),
+        (1, 4, 8, [1]),
+        (8, 2, 8, [4, 4]),
+        (9, 2, 8, [4, 5]),
+        (20, 2, 8, [6, 7, 7]),
+        (8, 1, 8, [8]),
+    ],
+)
+def test_shares_are_even_and_leave_nothing_out(
+    count: int, parts: int, at_most: int, sizes: list[int]
+) -> None:
+    pieces = shares(count, parts, at_most)
+    assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
+    lengths = [piece.stop - piece.start for piece in pieces]
+    assert max(lengths, default=0) <= at_most
+    assert max(lengths, default=0) - min(lengths, default=0) <= 1
+    assert lengths == sizes
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_results_come_in_order_from_several_threads_of_one_core_each() -> None:
+    together = threading.Barrier(2, timeout=60)
+
+    def work(number: int) -> tuple[int, int, str]:
+        together.wait()  # two pieces are at work at the same time, or this breaks
+        return number, torch.get_num_threads(), threading.current_thread().name
+
+    done = side_by_side(work, range(6), CPU)
+    assert [number for number, _, _ in done] == list(range(6))
+    assert {threads for _, threads, _ in done} == {1}
+    assert len({name for _, _, name in done}) == 2
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_that_start_later_still_have_all_cores() -> None:
+    side_by_side(lambda _: None, range(2), CPU)
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [2]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_the_callers_gradient_mode_holds(mode: type) -> None:
+    with mode():
+        expected = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        seen = side_by_side(
+            lambda _: (torch.is_grad_enabled(), torch.is_inference_mode_enabled()), range(4), CPU
+        )
+    assert set(seen) == {expected}
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_error_reaches_the_caller() -> None:
+    def work(number: int) -> int:
+        if number == 2:
+            raise ValueError("the third piece")
+        return number
+
+    with pytest.raises(ValueError, match="the third piece"):
+        side_by_side(work, range(4), CPU)
+
+
+def test_on_a_gpu_or_on_one_core_the_caller_does_it_all() -> None:
+    assert workers(torch.device("cuda")) == 1
+    names = side_by_side(lambda _: threading.current_thread().name, range(3), torch.device("cuda"))
+    assert set(names) == {threading.current_thread().name}
