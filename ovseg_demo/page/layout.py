@@ -13,7 +13,7 @@ from ovseg_demo.page.api import add_endpoints
 from ovseg_demo.page.controls import controls, model_badge
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.loading import arms_of
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.shipped import shipped
 from ovseg_demo.page.takeaway import batch_panel, export_row
 from ovseg_demo.page.theme import PAGE_CSS, theme
@@ -76,8 +76,6 @@ def served(page: gr.Blocks, settings: Settings, **where: Any) -> str:
 
 def launch(settings: Settings) -> None:
     """Serves the page until it is stopped, where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say."""
-    from ovseg_demo.page.zero_gpu import ON_ZERO_GPU
-
     pool = ModelPool(settings)
     page = build(settings, pool)
     if ON_ZERO_GPU:

@@ -92,7 +92,7 @@ function drawNames(context, arm, hidden, width, height, scale) {
     const c = arm.classes[spot.index - 1];
     return { spot, text: shortened(c.name, 28), colour: c.colour };
   });
-  drawPills(context, named, width, height, scale);
+  drawPills(context, named, width, height, scale, 2.3);
 }
 
 // In the difference, what an area was and what it became.
@@ -103,21 +103,23 @@ function drawChanges(context, result, width, height, scale) {
     spot, text: `${called(spot.from)} → ${called(spot.index)}`,
     colour: spot.index ? classes[spot.index - 1].colour : [232, 234, 238],
   }));
-  drawPills(context, named, width, height, scale);
+  // Around a change it is dark: its name may stand over the edge.
+  drawPills(context, named, width, height, scale, 7);
 }
 
 function shortened(name, most) {
   return name.length > most ? `${name.slice(0, most - 1)}…` : name;
 }
 
-function drawPills(context, named, width, height, scale) {
+// `reach` is how much wider and higher a name may be than half the room of its spot.
+function drawPills(context, named, width, height, scale, reach) {
   const taken = [];
   const largest = 15 * scale, smallest = 11 * scale;
   context.textBaseline = "middle";
   for (const { spot, text, colour } of named) {
     context.font = `500 100px ${NAME_FONT}`;
     const unit = (context.measureText(text).width + 185) / 100;
-    const size = Math.min(largest, (2.3 * spot.w * width) / unit, (2.3 * spot.h * height) / 1.7);
+    const size = Math.min(largest, (reach * spot.w * width) / unit, (reach * spot.h * height) / 1.7);
     if (size < smallest) continue;
     const w = unit * size, h = 1.7 * size;
     const left = Math.min(Math.max(spot.x * width - w / 2, 2), Math.max(2, width - w - 2));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from ovseg_demo.proposals import Proposer
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["ModelPool", "Models"]
+__all__ = ["ON_ZERO_GPU", "ModelPool", "Models"]
+
+ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class ModelPool:
             return found
 
     def _made(self, models: Models) -> Segmenter:
+        # First of all: on ZeroGPU nothing may look for a GPU before the package `spaces` is there.
+        kind = _kind()
         from ovseg_demo.devices import choose_device
-        from ovseg_demo.page.zero_gpu import ON_ZERO_GPU, ZeroGpuSegmenter
-        from ovseg_demo.segmenter import Segmenter
 
         place = choose_device(self.settings.device)
         limits = replace(self.settings, max_side_px=models.max_side_px)
@@ -76,7 +79,6 @@ class ModelPool:
         for key, other in self._segmenters.items():
             if key.model == models.model:
                 return other.sibling(proposer, limits)
-        kind = ZeroGpuSegmenter if ON_ZERO_GPU else Segmenter
         return kind(models.model, proposer, device=place, settings=limits)
 
     def _proposer(self, models: Models, place: str) -> Proposer:
@@ -91,3 +93,13 @@ class ModelPool:
             density=models.density,
             mask_threshold=self.settings.mask_threshold,
         )
+
+
+def _kind() -> type[Segmenter]:
+    if ON_ZERO_GPU:
+        from ovseg_demo.page.zero_gpu import ZeroGpuSegmenter
+
+        return ZeroGpuSegmenter
+    from ovseg_demo.segmenter import Segmenter
+
+    return Segmenter

@@ -8,8 +8,8 @@ the package `spaces` is there on Spaces only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -26,9 +26,7 @@ from ovseg_demo.result import Arm
 from ovseg_demo.segmenter import PhotoAnalysis, Progress, Segmenter
 from ovseg_demo.settings import Settings
 
-__all__ = ["ON_ZERO_GPU", "SECONDS", "ZeroGpuSegmenter", "on_gpu"]
-
-ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+__all__ = ["SECONDS", "ZeroGpuSegmenter", "on_gpu"]
 
 SECONDS = 30
 """Longest that a call holds the GPU: the largest models of the table and 100 regions. Less waits less."""
@@ -73,11 +71,12 @@ class ZeroGpuSegmenter(Segmenter):
     ) -> Generator[Progress, None, PhotoAnalysis]:
         """See `Segmenter.examine`; embeds on the same occasion."""
         photo = None
-        for step in self._look(pixels, arms):
-            if isinstance(step, Progress):
-                yield step
-            else:
-                photo = unpacked(step, pixels)
+        with closing(self._look(pixels, arms)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield step
+                else:
+                    photo = unpacked(step, pixels)
         assert photo is not None, "the last step is the result"
         return photo
 

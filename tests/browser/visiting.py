@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,9 @@ class Visit:
         return folder / "result.zip"
 
     def pixels(self) -> str:
-        """Everything the canvas shows."""
+        """What the canvas shows, as a hash of every pixel."""
         seen: str = self.page.evaluate("() => document.querySelector('.ov-canvas').toDataURL()")
-        return seen
+        return sha256(seen.encode()).hexdigest()
 
 
 def visiting(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:

@@ -221,7 +221,7 @@ def is_plain(value: Any) -> bool:
         return all(is_plain(part) for part in value.values())
     if isinstance(value, tuple | list):
         return all(is_plain(part) for part in value)
-    return isinstance(value, np.ndarray | int | float | str | Progress)
+    return value is None or isinstance(value, np.ndarray | int | float | str | Progress)
 
 
 @pytest.fixture
@@ -280,13 +280,23 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
 
 def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ovseg_demo.page import zero_gpu
+    from ovseg_demo.page.pool import ON_ZERO_GPU, _kind
+    from ovseg_demo.segmenter import Segmenter
 
     def work() -> None:
         """Never called."""
 
     monkeypatch.setattr(zero_gpu, "spaces", None)
     assert zero_gpu.on_gpu(work) is work
-    assert not zero_gpu.ON_ZERO_GPU
+    assert not ON_ZERO_GPU and _kind() is Segmenter
+
+
+def test_on_zerogpu_the_pool_takes_the_segmenter_that_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ovseg_demo.page import pool
+    from ovseg_demo.page.zero_gpu import ZeroGpuSegmenter
+
+    monkeypatch.setattr(pool, "ON_ZERO_GPU", True)
+    assert pool._kind() is ZeroGpuSegmenter
 
 
 def test_the_real_package_takes_it_for_what_it_is() -> None:
