@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ovseg_demo.workers import side_by_side
+
 CLIP_PIXEL_MEAN = (0.48145466 * 255, 0.4578275 * 255, 0.40821073 * 255)
 CLIP_PIXEL_STD = (0.26862954 * 255, 0.26130258 * 255, 0.27577711 * 255)
 
@@ -117,7 +119,9 @@ def crop_regions(
         normalised = _normalise(pixels[y0:y1, x0:x1].to(device).permute(2, 0, 1).float(), recipe).contiguous()
         fill = torch.tensor(recipe.pixel_mean if recipe.fill == "mean" else (0.0, 0.0, 0.0), device=device)
         background = _normalise(fill.view(3, 1, 1), recipe)
-    for row, ((k, _), (left, top, right, bottom)) in enumerate(zip(tight, boxes, strict=True)):
+
+    def cut(row: int) -> None:
+        k, (left, top, right, bottom) = tight[row][0], boxes[row]
         inside = stack[k, top:bottom, left:right].to(device)
         crop = torch.where(inside, normalised[:, top - y0 : bottom - y0, left - x0 : right - x0], background)
         if (pad := padding(bottom - top, right - left, recipe.max_stretch)) != (0, 0, 0, 0):
@@ -128,6 +132,8 @@ def crop_regions(
         )[0]
         shape = inside.float()[None, None]
         crop_masks[row] = functional.interpolate(shape, (size, size), mode="nearest")[0, 0]
+
+    side_by_side(cut, range(len(boxes)), torch.device(device))
     return Regions(
         crops=crops,
         masks=crop_masks,

@@ -29,9 +29,8 @@ from ovseg_demo.proposals import load_proposer
 from tests.benchmarks.pipeline_report import chart, markdown, report, show
 from tests.benchmarks.processes import page_start_s, peak_memory_bytes
 from tests.benchmarks.readme import write_section
-from tests.benchmarks.visits import Book, Ours, Straightforward, Subject
+from tests.benchmarks.visits import Book, Ours, Straightforward, Subject, pipeline_code
 from train.data.truth import TRUTH_SETS
-from train.proposers import proposal_code
 from train.walk import class_vocabulary, spread
 
 SETS = ("msrc21", "coco-val")
@@ -77,32 +76,27 @@ def measure(options: argparse.Namespace) -> Book:
         ours = Ours(classifiers, proposer, Path(cache))
         grids = [Straightforward(side, classifiers["adapted"], options.runs / "masks") for side in (16, 32)]
         _warm_up(ours, options.data)
-        for number, subject in enumerate(subjects(options.data, options.photos)):
-            wanted = [grid for grid in grids if grid.side == 16 or number < options.grid32]
-            missing = [grid for grid in wanted if (subject.key, grid.name) not in book.lines]
-            old = book.lines.get((subject.key, "ours"))
-            if missing or options.again or old is None or not _current(old, weights):
-                print(
-                    subject.key,
-                    "ours",
-                    _told(book.add(subject.key, "ours", ours.first_run(subject))),
-                    flush=True,
-                )
-            if number < options.further and (options.again or (subject.key, "further") not in book.lines):
-                further = ours.further_runs(subject, new_words(number), many_names(1000))
-                print(subject.key, book.add(subject.key, "further", further)["seconds"], flush=True)
-            for grid in wanted:
+        photos = subjects(options.data, options.photos)
+        for grid, count in zip(grids, (options.photos, options.grid32), strict=True):
+            for subject in photos[:count]:
                 line = book.lines.get((subject.key, grid.name))
+                old = book.lines.get((subject.key, "ours"))
+                stale = old is None or old["weights"] != weights or old["code"] != pipeline_code()
+                if line is None or options.fresh or options.again or stale:
+                    old = book.add(subject.key, "ours", ours.first_run(subject))
+                    print(subject.key, "ours", _told(old), flush=True)
                 if line is None or options.fresh:
-                    line = book.add(subject.key, grid.name, grid.run(subject))
-                    print(subject.key, grid.name, _told(line), flush=True)
+                    line = grid.run(subject)
+                    line["beside"] = {key: old[key] for key in ("wall", "cpu", "code")}
+                    print(subject.key, grid.name, _told(book.add(subject.key, grid.name, line)), flush=True)
                 elif line["weights"] != weights and (again := grid.score_again(subject, line)):
                     book.add(subject.key, grid.name, again)
+        for number, subject in enumerate(photos[: options.further]):
+            old = book.lines.get((subject.key, "further"))
+            if old is None or options.again or old.get("code") != pipeline_code():
+                further = ours.further_runs(subject, new_words(number), many_names(1000))
+                print(subject.key, book.add(subject.key, "further", further)["seconds"], flush=True)
     return book
-
-
-def _current(line: dict[str, Any], weights: str) -> bool:
-    return bool(line["weights"] == weights and line["code"] == proposal_code())
 
 
 def _told(line: dict[str, Any]) -> str:

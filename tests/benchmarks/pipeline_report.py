@@ -21,7 +21,8 @@ DRAWS = 1000
 def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
     """Everything the book says of these photos, in plain types."""
     ours = {key: line for key in subjects if (line := book.lines.get((key, "ours")))}
-    further = [line["seconds"] for key in subjects if (line := book.lines.get((key, "further")))]
+    lines = [line for key in subjects if (line := book.lines.get((key, "further")))]
+    further = [line["seconds"] for line in lines]
     figures: dict[str, Any] = {
         "machine": facts(),
         "photos": {key: ours[key]["date"] for key in ours},
@@ -31,7 +32,7 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
         "miou": {},
     }
     for grid in GRIDS:
-        pairs = [(ours[key], line) for key in ours if (line := book.lines.get((key, grid)))]
+        pairs = [(_beside(ours[key], line), line) for key in ours if (line := book.lines.get((key, grid)))]
         if not pairs:
             continue
         theirs = [line for _, line in pairs]
@@ -42,7 +43,7 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
         figures["ratios"][f"first_run_vs_{grid}_cpu"] = _ratio(
             [b["cpu"]["total"] / a["cpu"]["total"] for a, b in pairs]
         )
-        figures["ratios"][f"first_run_vs_{grid}_in_one_run"] = sum(a["run"] == b["run"] for a, b in pairs)
+        figures["ratios"][f"first_run_vs_{grid}_in_one_run"] = sum(a is b.get("beside") for a, b in pairs)
         keys = [key for key in ours if (key, grid) in book.lines]
         figures["miou"][f"ours_vs_{grid}"] = accuracy(
             {key: (ours[key], book.lines[key, grid]) for key in keys}, subjects
@@ -54,12 +55,20 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
             )
     if further:
         figures["ratios"] |= _further(further)
+        of_all_threads = _further([line["cpu_seconds"] for line in lines])
+        figures["ratios"] |= {f"{name}_cpu": value for name, value in of_all_threads.items()}
     for contender, photo in (("memory", "12 megapixels"), ("start", "page")):
         if line := book.lines.get((photo, contender)):
             figures[contender] = {
                 key: value for key, value in line.items() if key not in ("photo", "contender")
             }
     return figures
+
+
+def _beside(ours: Line, theirs: Line) -> Line:
+    """What ours took right before theirs, if its code is still the same; else what it took last."""
+    beside: Line = theirs.get("beside", {})
+    return beside if beside.get("code") == ours.get("code", "") else ours
 
 
 def _stages(lines: list[Line]) -> dict[str, float]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ Generator = Callable[[NDArray[np.uint8]], Masks]
 MIN_AREA_FRACTION = 0.003  # of the photo; smaller true segments are not asked for (900 pixels of 640 x 480)
 LARGE_FRACTION = 0.01
 WORKING_SIDE_PX = 1024
+OURS = ("768:normal", "768:low", "768:high", "512:normal", "1024:normal", "1024:normal:0.85:0.7")
+"""The default, other densities and sizes, and the numbers that were the default before."""
 
 
 @dataclass
@@ -90,6 +93,7 @@ class CountingDecoder:
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
+        self._lock = threading.Lock()  # prompts are decoded side by side
         self.prompts = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -97,13 +101,18 @@ class CountingDecoder:
 
     def decode(self, image: Any, points: torch.Tensor) -> Any:
         """See PointDecoder.decode."""
-        self.prompts += len(points)
+        with self._lock:
+            self.prompts += len(points)
         return self._decoder.decode(image, points)
 
 
-def ours(size: int, density: str) -> tuple[Generator, CountingDecoder]:
-    """This project's MobileSAM at an input size and density."""
-    proposer: Any = load_proposer("mobile-sam", size=size, density=density)
+def ours(spec: str) -> tuple[Generator, CountingDecoder]:
+    """This project's MobileSAM at SIZE:DENSITY, and at another stability and overlap where they are given."""
+    size, density, *numbers = spec.split(":")
+    proposer: Any = load_proposer("mobile-sam", size=int(size), density=density)
+    if numbers:
+        stability, overlap = map(float, numbers)
+        proposer.plan = replace(proposer.plan, min_stability=stability, max_overlap=overlap)
     proposer.decoder = counter = CountingDecoder(proposer.decoder)
     return (lambda image: propose(proposer, image).masks), counter
 
@@ -173,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--photos", type=int, default=4)
     add("--set", default="coco-train", choices=sorted(TRUTH_SETS), help="only coco-train may be tuned on")
     add("--data", type=Path, default=Path("../shared"))
-    add("--ours", nargs="*", default=["768:normal", "768:low", "768:high"], metavar="SIZE:DENSITY")
+    add("--ours", nargs="*", default=list(OURS), metavar="SIZE:DENSITY[:STABILITY:OVERLAP]")
     add("--grids", nargs="*", type=int, default=[8, 16, 32], help="points per side of the standard generator")
     add("--runs", type=Path, default=Path("runs/benchmarks"), help="where measurements are kept")
     add("--json", type=Path)
@@ -184,26 +193,30 @@ def main(arguments: list[str] | None = None) -> None:
     book = Book(options.runs / "proposals.jsonl")
     makers: dict[str, Callable[[], tuple[Generator, CountingDecoder | int]]] = {}
     for spec in options.ours:
-        size, _, density = spec.partition(":")
-        makers[f"ours {spec} {proposal_code()[:8]}"] = partial(ours, int(size), density)
+        makers[f"ours {spec}"] = partial(ours, spec)
     for side in options.grids:
         makers[f"standard {side} x {side}"] = partial(_standard, side)
     made: dict[str, tuple[Generator, CountingDecoder | int]] = {}
     tallies = {name: Tally(name) for name in makers}
     for photo in evenly(TRUTH_SETS[options.set](options.data).photos, options.photos):
         key = f"{options.set}/{photo.path.stem}"
-        missing = [name for name in makers if (key, name) not in book.lines]
+        missing = [name for name in makers if not _current(book.lines.get((key, name)))]
         if missing:
             image = resize_to_side(photo.read(), WORKING_SIDE_PX)
             truth = true_segments(photo, options.set, image.shape[:2])
         for name in missing:
             if name not in made:
                 made[name] = makers[name]()
-            line = book.add(key, name, measure(*made[name], image, truth))
+            line = book.add(key, name, {**measure(*made[name], image, truth), "code": proposal_code()})
             print(key, name, f"{line['wall_s']:.1f} s", flush=True)
         for name, tally in tallies.items():
             tally.add(book.lines[key, name])
     report(options, list(tallies.values()))
+
+
+def _current(line: dict[str, Any] | None) -> bool:
+    """Whether it was measured, and with today's code unless the code is not ours."""
+    return line is not None and (line["contender"].startswith("standard") or line["code"] == proposal_code())
 
 
 def _standard(side: int) -> tuple[Generator, int]:

@@ -50,7 +50,7 @@ def book(tmp_path: Path, subjects: dict[str, Subject]) -> Book:
         written.add(key, "grid16", line(20.0 + 10 * number, right=50))
     seconds = {"one_arm": 2.0, "new_words": 0.05, "seen_words": 0.01, "seen_words_1000": 0.02}
     seconds |= {"both_arms": 2.5, "names_1000": 2.1, "names_10": 2.0}
-    written.add(next(iter(subjects)), "further", {"seconds": seconds})
+    written.add(next(iter(subjects)), "further", {"seconds": seconds, "cpu_seconds": seconds})
     return Book(tmp_path / "book.jsonl")  # as the next command finds it
 
 
