@@ -90,7 +90,8 @@ def test_table_and_chart_show_what_was_measured(
     assert "first_run_vs_grid16" in capsys.readouterr().out
     assert "| `first_run_vs_grid16` | 15.0 |" in markdown(figures, "python -m this")
     chart(figures, tmp_path / "chart.png")
-    picture = np.asarray(Image.open(tmp_path / "chart.png").convert("RGB"))
+    with Image.open(tmp_path / "chart.png") as opened:
+        picture = np.asarray(opened.convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 5
 
 
@@ -117,7 +118,8 @@ def test_the_fitted_exponent_is_that_of_the_cost(power: float) -> None:
 def test_a_line_chart_takes_any_range(tmp_path: Path, log: bool) -> None:
     points = {"one": [(1.0, 0.02), (1000.0, 90.0)], "two": [(5.0, 5.0)]}
     draw_lines(Lines("Title", "below", "x", "y", points, log_x=log, log_y=log), tmp_path / "lines.png")
-    assert Image.open(tmp_path / "lines.png").size == (1200, 800)
+    with Image.open(tmp_path / "lines.png") as picture:
+        assert picture.size == (1200, 800)
 
 
 def test_there_are_a_thousand_names_and_new_words_are_new() -> None:
