@@ -79,7 +79,7 @@ def draw_lines(lines: Lines, path: Path, height: int = 800) -> None:
     _legend(draw, list(lines.points), _MARGIN + 2 * _TITLE + 1.2 * _TEXT)
     every = [point for points in lines.points.values() for point in points]
     across = _Axis([x for x, _ in every], lines.log_x, 130.0, float(_WIDTH - _MARGIN))
-    up = _Axis([y for _, y in every], lines.log_y, height - 110.0, _MARGIN + 2 * _TITLE + 3.5 * _TEXT)
+    up = _Axis([y for _, y in every], lines.log_y, height - 110.0, _MARGIN + 2 * _TITLE + 4.3 * _TEXT)
     for value in across.ticks:
         x, label = across.at(value), TextLine(f"{value:,g}", 0, 0.8 * _TEXT)
         draw.line((x, up.start, x, up.end), fill=_LINE, width=2)
