@@ -66,7 +66,7 @@ def take(browser: Browser, url: str, name: str, example: str, mode: str, **conte
     page.wait_for_timeout(500)
     picture = Image.open(io.BytesIO(page.screenshot()))
     target = FOLDER / "results" / f"{name}.jpg"
-    picture.convert("RGB").save(target, quality=88, optimize=True)
+    picture.convert("RGB").save(target, quality=82, optimize=True)
     visitor.close()
     print(f"{target.relative_to(FOLDER.parent)}: {target.stat().st_size:,} bytes")
 

@@ -21,7 +21,7 @@ EXAMPLES = load_examples()
 
 def test_there_are_at_least_eight_and_they_are_small() -> None:
     assert len(EXAMPLES) >= 8
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*.*")) < 3_000_000
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.*")) < 4_000_000
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.photo.stem)
