@@ -182,3 +182,10 @@ def test_the_judge_knows_right_from_wrong() -> None:
     assert said("dog", (0, 0, 20, 20)) is None  # none in the photo's truth
     assert said("sky", (0, 0, 20, 20)) is None
     assert said("man", (0, 0, 20, 20), "coco/other") is None
+
+
+def test_labels_are_nouns_however_rare() -> None:
+    captions = [["A dog runs ."], ["A dog sits on a sofa ."], []]
+    nouns, photos = nouns_of_photos(captions, 2, [(), (), ("Afghan hound", "dog")])
+    assert nouns == [["dog"], ["dog"], ["Afghan hound", "dog"]]
+    assert photos == {"dog": 3, "Afghan hound": 1}

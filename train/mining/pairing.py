@@ -99,9 +99,15 @@ class Lexicon:
 
 
 def nouns_of_photos(
-    captions: Sequence[Sequence[str]], least_photos: int
+    captions: Sequence[Sequence[str]], least_photos: int, labels: Sequence[Sequence[str]] = ()
 ) -> tuple[list[list[str]], Counter[str]]:
-    """The nouns of every photo, without those (and compounds) that fewer photos have than `least_photos`.
+    """The nouns of every photo: of its captions, without those (and compounds) that fewer photos have than
+    `least_photos`, and its labels, which somebody chose and so are nouns however rare.
+
+    Args:
+        captions: per photo.
+        least_photos: fewer photos make a noun of a caption doubtful.
+        labels: per photo; may be left out.
 
     Returns:
         per photo its nouns, each once; and in how many photos each noun is.
@@ -109,8 +115,11 @@ def nouns_of_photos(
     all_nouns = [
         list(dict.fromkeys(noun for caption in said for noun in caption_nouns(caption))) for said in captions
     ]
+    for nouns, names in zip(all_nouns, labels, strict=bool(labels)):
+        nouns[:] = dict.fromkeys([*nouns, *names])
     photos = Counter(noun for nouns in all_nouns for noun in nouns)
-    kept = {noun: count for noun, count in photos.items() if count >= least_photos}
+    chosen = {name for names in labels for name in names}
+    kept = {noun: count for noun, count in photos.items() if count >= least_photos or noun in chosen}
     return [[noun for noun in nouns if noun in kept] for nouns in all_nouns], Counter(kept)
 
 

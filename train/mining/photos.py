@@ -8,18 +8,43 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from train.data.sources import DataError, Photo, coco_captions, flickr8k, food_photos
+from train.data.sources import (
+    DataError,
+    Photo,
+    coco_captions,
+    flickr8k,
+    food_photos,
+    imagenet,
+    intel_scenes,
+    sun_scenes,
+)
+from train.texts import everyday_names
 
-CAPTIONED: dict[str, Callable[[Path], list[Photo]]] = {
+
+def everyday_imagenet(root: Path) -> list[Photo]:
+    """ImageNet's photos, each with its class and what people call it: "Afghan hound" is also a dog."""
+    photos = imagenet(root)
+    everyday = everyday_names([photo.names[0] for photo in photos])
+    return [
+        replace(photo, names=tuple(dict.fromkeys([*photo.names, *words])))
+        for photo, words in zip(photos, everyday, strict=True)
+    ]
+
+
+WORDED: dict[str, Callable[[Path], list[Photo]]] = {
     "coco_captions": coco_captions,
     # Its val photos are kept for choosing settings.
     "flickr8k": partial(flickr8k, splits=("train",)),
     "food_photos": food_photos,
+    "imagenet": everyday_imagenet,
+    "sun_scenes": sun_scenes,
+    "intel_scenes": intel_scenes,
 }
-"""The sources of `train.data.sources` that have captions and may be mined."""
+"""The sources of `train.data.sources` that have captions or labels and may be mined."""
 
 
 def photo_id(photo: Photo) -> str:
@@ -38,14 +63,14 @@ def source_photos(data: Path, names: Sequence[str], seed: int) -> list[Photo]:
     So the first n photos of a source are a fair sample of it, for any n.
 
     Raises:
-        DataError: a source is unknown or has no captions, or its folder is missing.
+        DataError: a source is unknown, or its folder is missing.
     """
     photos: list[Photo] = []
     for name in names:
-        if name not in CAPTIONED:
-            known = ", ".join(CAPTIONED)
-            raise DataError(f"There are no captioned photos called {name!r}; choose among {known}.")
-        photos += _shuffled(CAPTIONED[name](data), seed)
+        if name not in WORDED:
+            known = ", ".join(WORDED)
+            raise DataError(f"There are no photos with words called {name!r}; choose among {known}.")
+        photos += _shuffled(WORDED[name](data), seed)
     return photos
 
 

@@ -123,7 +123,8 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
     path = settings.out / "nouns.json"
     if not path.is_file():
         captions = [photo.captions[: settings.captions_per_photo] for photo in photos]
-        of_photo, frequency = nouns_of_photos(captions, settings.least_photos)
+        labels = [photo.names for photo in photos]
+        of_photo, frequency = nouns_of_photos(captions, settings.least_photos, labels)
         ordered = sorted(frequency, key=lambda noun: (-frequency[noun], noun))
         write_whole(path, json.dumps({"photos": of_photo, "nouns": ordered}).encode())
     content = json.loads(path.read_text("utf-8"))
