@@ -38,7 +38,6 @@ from ovseg_demo.clip.checkpoints import (
 from ovseg_demo.clip.mini import (
     KNOWN_NAMES,
     MiniImageTower,
-    MiniShape,
     read_known_names,
     shape_record,
 )
@@ -60,7 +59,6 @@ def save_mini(
     arm: Literal["vanilla", "adapted"],
     *,
     score_scale: float = 30.0,
-    shape: MiniShape | None = None,
 ) -> Path:
     """Write one arm of ovseg-mini, `<arm>.safetensors` in float16 and `config.json` beside it.
 
@@ -75,7 +73,7 @@ def save_mini(
     save_file(half, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
     config = read_config(folder)
-    config |= {"architecture": "ovseg-mini", **shape_record(shape or MiniShape())}
+    config |= {"architecture": "ovseg-mini", **shape_record(tower.shape)}
     config.setdefault("score_scale", {})[arm] = round(score_scale, 3)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_hashes(folder)
@@ -127,9 +125,7 @@ def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> 
     """Write an adapted model in the layout of its kind: ovseg-mini's, or a CLIP with mask prompts."""
     image, text = clip.image_tower, clip.text_tower
     if isinstance(image, MiniImageTower) and isinstance(text, MiniTextTower):
-        weight = text.projection.weight
-        shape = MiniShape(width=image.proj.shape[0], layers=len(image.blocks), embed_dim=image.proj.shape[1])
-        return save_mini(folder, image, weight, "adapted", score_scale=score_scale, shape=shape)
+        return save_mini(folder, image, text.projection.weight, "adapted", score_scale=score_scale)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "adapted.safetensors"
     write_checkpoint(path, cast(ClipImageTower, image), cast(ClipTextTower, text))

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.devices import fast_dtype
+from ovseg_demo.hidden_names import hidden_names
 from ovseg_demo.regions import CropRecipe, crop_regions
 from train import distributed
 from train.pair_batch import PairBatch
@@ -72,12 +73,18 @@ def _jittered(
 
 
 class StemPairs:
-    """Pairs as kept stem features of the mini tower, with vanilla's opinion of the same box unmasked.
+    """Pairs as kept stem features of the mini tower, with vanilla's opinion of each region in its context.
+
+    The opinion is the mean of two looks, at the region with its background painted over and at its box as it
+    is. Together they name more regions right than either alone, so a tower that sees the first one only has
+    something to learn from them.
 
     Args:
-        folder: the mined pairs.
+        folder: the pairs.
+        parts: the folders they come from, each alone; what is computed is kept for each, so that other
+            mixtures need not compute it again.
         vanilla: the vanilla model, in the number type it is fast in; its stem is everybody's stem.
-        distil: also keep what it thinks of each box unmasked.
+        distil: also keep what it thinks of each region.
         text: (M, D) the noun bank under vanilla.
         work: where the features are kept.
     """
@@ -85,6 +92,7 @@ class StemPairs:
     def __init__(
         self,
         folder: PairFolder,
+        parts: Sequence[PairFolder],
         vanilla: MaskAdaptedCLIP,
         text: Tensor,
         work: Path,
@@ -93,8 +101,10 @@ class StemPairs:
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
         with distributed.first_goes_first():
-            kept = _stem_features(folder, vanilla, work, distil=distil)
-        self.stems, self.masks, self.whole = kept["stems"], kept["masks"], kept.get("whole")
+            found = [_stem_features(part, vanilla, work, distil=distil) for part in parts]
+        kept = {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        self.stems, self.masks = kept["stems"], kept["masks"]
+        self.opinion = _both_looks(vanilla, self.stems, kept["whole"]) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
 
@@ -102,8 +112,8 @@ class StemPairs:
         """The kept features of the pairs of one step."""
         index = torch.from_numpy(np.asarray(rows))
         targets = None
-        if self.whole is not None:
-            targets = (self.scale * self.whole[index].float() @ self.text.T).softmax(-1)
+        if self.opinion is not None:
+            targets = (self.scale * self.opinion[index] @ self.text.T).softmax(-1)
         nouns = torch.from_numpy(self.noun_of[rows])
         return PairBatch(self.stems[index].float(), self.masks[index].float(), nouns, targets)
 
@@ -137,6 +147,14 @@ def _stem_features(
     return kept
 
 
+@torch.inference_mode()
+def _both_looks(vanilla: MaskAdaptedCLIP, stems: Tensor, whole: Tensor) -> Tensor:
+    """(P, D) unit vectors from the stems of the masked crops and the features of the boxes unmasked."""
+    tower: Any = vanilla.image_tower
+    masked = [tower.from_stem(some.to(vanilla.dtype)).float() for some in stems.split(CROPS_AT_ONCE)]
+    return functional.normalize(functional.normalize(torch.cat(masked), dim=-1) + whole.float(), dim=-1)
+
+
 def _unmasked(vanilla: MaskAdaptedCLIP, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
     cut = [
         crop_regions(image, np.ones((1, *mask.shape), dtype=bool), vanilla.crop_recipe)
@@ -166,11 +184,15 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
         DataError: a folder has no manifest, a shard is damaged, or no pair is left.
     """
     folder = PairFolder(*settings.pairs, least_score=settings.least_score)
-    text = noun_text(clip, folder.nouns)
+    # What vanilla thinks of a region is told in more names than the pairs have, lest those be forgotten.
+    more = [name for name in hidden_names() if name not in folder.nouns] if settings.distil else []
+    text = noun_text(clip, [*folder.nouns, *more])
     tower = clip.image_tower
     if not hasattr(tower, "from_stem"):
         crops = CropPairs(folder, clip.crop_recipe, tower.patch, jitter=settings.jitter, seed=settings.seed)
         return crops, text, folder.digest
     vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
-    stems = StemPairs(folder, vanilla, text, settings.keep or settings.out, distil=bool(settings.distil))
+    parts = [PairFolder(path, least_score=settings.least_score) for path in settings.pairs]
+    work = settings.keep or settings.out
+    stems = StemPairs(folder, parts, vanilla, text, work, distil=bool(settings.distil))
     return stems, text, folder.digest

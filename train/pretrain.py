@@ -3,8 +3,9 @@
     python -m train.pretrain --out checkpoints/ovseg-mini
 
 What it learns from: captions (contrastive), the nouns in them and the labels of labelled photos (softmax over
-every name at once), and on pieces of photos the trunk's own ImageNet classifier, whose 1,000 class names have
-text vectors (distillation). Resumable: run the same command again. Same settings, same weights.
+every name at once), and on pieces of photos the trunk's own ImageNet classifier, whose 1,000 classes are also
+known by their everyday names (distillation). First the glance learns alone, from mean patches (cheap);
+then the transformer joins. Resumable: run the same command again. Same settings, same weights.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.mini import MiniImageTower, MiniShape
 from ovseg_demo.clip.minilm import TEXT_WIDTH
+from ovseg_demo.devices import fast_dtype
 from train.checkpointing import load_training_state, save_training_state
 from train.data.sources import Photo, imagenet, read_sources
-from train.export import save_mini
+from train.export import save_known_names, save_mini
 from train.options import DEFAULT_DATA, run_command
 from train.schedule import Average, cosine_rate, parameter_groups
 from train.texts import TextBank, build_text_bank
@@ -43,53 +48,55 @@ class PretrainSettings:
     """Folder that holds the data folders."""
     work: Path = Path("runs/pretrain")
     """Folder for kept features, checkpoints and the log."""
-    shards: int = 5
+    shards: int = 6
     """Views of every photo that are kept; every second one is wide enough for its captions."""
-    steps: int = 2300
-    """Optimiser steps."""
-    restart: int = 1300
-    """Step at which the rate starts anew from the averaged weights and the first guess joins in."""
-    wide: int = 96
-    """Views per step that learn from words (and from the classifier)."""
-    narrow: int = 64
-    """Views per step that learn from the classifier alone."""
-    negatives: int = 2048
+    glance_steps: int = 700
+    """Steps in which the glance learns alone."""
+    glance_batch: int = 512
+    """Views per such step; half of them wide."""
+    glance_rate: float = 6e-4
+    """Its highest learning rate."""
+    glance_decay: float = 0.3
+    """Its weight decay: captions are few and soon known by heart."""
+    steps: int = 260
+    """Steps in which the transformer learns and the glance goes on."""
+    batch: int = 128
+    """Views per such step; half of them wide."""
+    rate: float = 1e-3
+    """The transformer's highest learning rate."""
+    glance_share: float = 0.2
+    """The glance's rate as a share of the transformer's."""
+    negatives: int = 1024
     """Captions of other photos that each view is also told apart from."""
-    rate: float = 8e-4
-    """Highest learning rate."""
     weight_decay: float = 0.1
-    """AdamW's weight decay on matrices."""
-    warmup: int = 100
+    """AdamW's weight decay on the transformer's matrices."""
+    prior: float = 0.5
+    """How much of a name's frequency is taken off what the tower must say: 0 = frequent names, like
+    "person" and "dog", draw regions to themselves; 1 = all names are equally likely."""
+    warmup: int = 50
     """Steps until the highest rate."""
     caption_weight: float = 1.0
     """Weight of the caption loss."""
     name_weight: float = 1.0
     """Weight of the loss over names."""
     class_weight: float = 1.0
-    """Weight of the classifier's distribution (Kullback-Leibler)."""
-    mean_weight: float = 2.0
-    """Weight of the classifier's mean text vector (cosine)."""
-    save_every: int = 200
+    """Weight of the classifier's opinion, told in names (Kullback-Leibler)."""
+    save_every: int = 100
     """Steps between checkpoints."""
     seed: int = 0
     """Seed of everything random."""
 
 
 class Pretraining(nn.Module):
-    """The tower, the map on the text side and the three temperatures: all that is trained."""
+    """The tower, the map on the text side and the two temperatures: all that is trained."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tower = MiniImageTower(MiniShape())
         self.projection = nn.Linear(TEXT_WIDTH, MiniShape().embed_dim, bias=False)
         nn.init.eye_(self.projection.weight)
-        self.log_scales = nn.Parameter(torch.full((3,), math.log(20.0)))  # captions, names, classes
-
-    def embed(self, features: Tensor) -> Tensor:
-        """Stem features -> unit vectors (B, D) float32."""
-        with torch.autocast("cpu", torch.bfloat16):
-            image = self.tower.from_stem(features.float())
-        return functional.normalize(image.float(), dim=-1)
+        nn.init.zeros_(self.tower.proj)  # the transformer begins by saying nothing
+        self.log_scales = nn.Parameter(torch.full((2,), math.log(20.0)))  # captions, names
 
     def words(self, vectors: Tensor) -> Tensor:
         """MiniLM vectors -> unit vectors (n, D)."""
@@ -100,88 +107,110 @@ class Pretraining(nn.Module):
 class Batch:
     """One step's input: wide views first, then narrow ones."""
 
-    features: Tensor
-    logits: Tensor
+    photos: list[int]
+    views: list[int]
+    wide: int
+    """How many of them are wide."""
     captions: list[int]
     """Per wide view a row of the bank's captions, -1 where its photo has none."""
     other_captions: list[int]
     name_targets: Tensor
     """(wide, M) weights that sum to 1, or to 0 where the photo has no names."""
+    wording: int
+    """Which of the bank's wordings the names have."""
+
+
+@dataclass(frozen=True)
+class Priors:
+    """How frequent each name is among the targets, (M,) logarithms times the setting."""
+
+    worded: Tensor
+    """Among the names of photos."""
+    classifier: Tensor
+    """Among what the classifier says of narrow views."""
+
+
+def name_priors(bank: TextBank, shards: list[dict[str, Tensor]], strength: float) -> Priors:
+    """Logit adjustment (Menon et al., 2021): frequent names are told apart from what is merely frequent."""
+    worded = torch.zeros(len(bank.names))
+    for names in bank.photo_names:
+        for name, weight in names.items():
+            worded[name] += weight
+    says = torch.stack([shard["logits"][::7].float().softmax(-1).mean(0) for shard in shards[1::2]]).mean(0)
+    return Priors(*(strength * (p / p.sum() + 1e-5).log() for p in (worded, says @ bank.class_names)))
 
 
 def training_loss(
-    model: Pretraining, bank: TextBank, batch: Batch, settings: PretrainSettings
+    model: Pretraining,
+    bank: TextBank,
+    image: Tensor,
+    logits: Tensor,
+    batch: Batch,
+    priors: Priors,
+    settings: PretrainSettings,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The sum of the losses of one batch and each of them by name."""
-    image = model.embed(batch.features)
-    wide = image[: settings.wide]
-    caption_scale, name_scale, class_scale = model.log_scales.exp().clamp(max=100)
+    """The sum of the losses of one batch and each of them by name.
+
+    Args:
+        model: for the words and the temperatures.
+        bank: captions and names.
+        image: (B, D) unit vectors of the views.
+        logits: (B, 1000) what the trunk's classifier says of them.
+        batch: whose views they are.
+        priors: added to the logits while training, so that the weights need not hold them.
+        settings: the weights of the losses.
+    """
+    wide = image[: batch.wide]
+    caption_scale, name_scale = model.log_scales.exp().clamp(max=100)
 
     with_caption = torch.tensor([row for row, c in enumerate(batch.captions) if c >= 0])
     rows = torch.tensor([c for c in batch.captions if c >= 0] + batch.other_captions)
-    captions = model.words(bank.captions[rows])
-    logits = caption_scale * wide[with_caption] @ captions.T
+    to_text = caption_scale * wide[with_caption] @ model.words(bank.captions[rows]).T
     count = len(with_caption)
     target = torch.arange(count)
-    caption_loss = (
-        functional.cross_entropy(logits, target) + functional.cross_entropy(logits[:, :count].T, target)
-    ) / 2
+    caption_loss = functional.cross_entropy(to_text, target)
+    caption_loss = (caption_loss + functional.cross_entropy(to_text[:, :count].T, target)) / 2
 
-    names = model.words(bank.name_vectors)
+    names = model.words(bank.name_vectors[batch.wording])
+    says = name_scale * image @ names.T
     has_name = batch.name_targets.sum(1) > 0
-    name_logits = name_scale * wide[has_name] @ names.T
-    name_loss = functional.cross_entropy(name_logits, batch.name_targets[has_name])
-
-    classes = names[: bank.class_count]
-    teacher = batch.logits.float().softmax(-1)
-    class_logits = class_scale * image @ classes.T
-    class_loss = functional.kl_div(class_logits.log_softmax(-1), teacher, reduction="batchmean")
-    mean_vector = functional.normalize(teacher @ classes.detach(), dim=-1)
-    mean_loss = (1 - (image * mean_vector).sum(-1)).mean()
+    of_photo = (says[: batch.wide][has_name] + priors.worded).log_softmax(-1)
+    name_loss = -(batch.name_targets[has_name] * of_photo).sum(1).mean()
+    teacher = logits.softmax(-1) @ bank.class_names
+    class_loss = functional.kl_div((says + priors.classifier).log_softmax(-1), teacher, reduction="batchmean")
 
     total = (
         settings.caption_weight * caption_loss
         + settings.name_weight * name_loss
         + settings.class_weight * class_loss
-        + settings.mean_weight * mean_loss
     )
-    parts = {
-        "caption": caption_loss,
-        "name": name_loss,
-        "class": class_loss,
-        "mean": mean_loss,
-        "total": total,
-    }
+    parts = {"caption": caption_loss, "name": name_loss, "class": class_loss, "total": total}
     return total, {key: float(value.detach()) for key, value in parts.items()}
 
 
 def draw_batch(
-    shards: list[dict[str, Tensor]],
-    photos: list[Photo],
-    bank: TextBank,
-    step: int,
-    settings: PretrainSettings,
+    photos: list[Photo], bank: TextBank, size: int, dice: np.random.Generator, settings: PretrainSettings
 ) -> Batch:
-    """The batch of one step; depends on settings and step alone, so a resumed run sees the same."""
-    dice = np.random.default_rng([settings.seed, step])
+    """Half wide views of photos that have words, half narrow ones of any photo."""
     worded = np.array([i for i, photo in enumerate(photos) if photo.captions or photo.names])
-    wide = dice.choice(worded, settings.wide, replace=False)
-    narrow = dice.choice(len(photos), settings.narrow, replace=False)
-    views = [(2 * int(dice.integers((len(shards) + 1) // 2)), int(i)) for i in wide]
-    views += [(1 + 2 * int(dice.integers(len(shards) // 2)), int(i)) for i in narrow]
-    captions = [int(dice.choice(bank.caption_rows[i])) if bank.caption_rows[i] else -1 for i in wide]
+    count = size // 2
+    wide, narrow = dice.choice(worded, count, replace=False), dice.choice(len(photos), size - count)
+    views = [2 * int(v) for v in dice.integers((settings.shards + 1) // 2, size=count)]
+    views += [1 + 2 * int(v) for v in dice.integers(settings.shards // 2, size=size - count)]
     own = {row for i in wide for row in bank.caption_rows[i]}
-    others = dice.choice(len(bank.captions), settings.negatives, replace=False)
-    targets = torch.zeros(settings.wide, len(bank.names))
+    others = dice.choice(len(bank.captions), min(settings.negatives, len(bank.captions)), replace=False)
+    targets = torch.zeros(count, len(bank.names))
     for row, i in enumerate(wide):
         for name, weight in bank.photo_names[i].items():
             targets[row, name] = weight
     return Batch(
-        features=torch.stack([shards[v]["features"][i] for v, i in views]),
-        logits=torch.stack([shards[v]["logits"][i] for v, i in views]),
-        captions=captions,
+        photos=[int(i) for i in (*wide, *narrow)],
+        views=views,
+        wide=count,
+        captions=[int(dice.choice(bank.caption_rows[i])) if bank.caption_rows[i] else -1 for i in wide],
         other_captions=[int(row) for row in others if int(row) not in own],
         name_targets=targets,
+        wording=int(dice.integers(len(bank.name_vectors))),
     )
 
 
@@ -196,59 +225,129 @@ def load_shards(photos: list[Photo], settings: PretrainSettings) -> list[dict[st
     return [load_file(path) for path in paths]
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One of the two stages of the training."""
+
+    name: str
+    steps: int
+    batch: int
+    rate: float
+    kept: str
+    """What it reads of the views: "pooled" or "features"."""
+    embed: Callable[[Tensor], Tensor]
+    """From what it reads to (B, D), not normalised."""
+    groups: list[dict[str, Any]]
+    decay: float
+    """Of the moving average of the weights."""
+
+
+def run_stage(
+    stage: Stage, model: Pretraining, photos: list[Photo], bank: TextBank, settings: PretrainSettings
+) -> Pretraining:
+    """Train, resume, log; returns the model with averaged weights."""
+    shards = load_shards(photos, settings)
+    priors = name_priors(bank, shards, settings.prior)
+    optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
+    average = Average(model, stage.decay)
+    state_path = settings.work / f"{stage.name}.pt"
+    record = asdict(settings)
+    step = load_training_state(state_path, model, optimiser, average, record)
+    autocast = torch.autocast(
+        "cpu", torch.bfloat16, enabled=fast_dtype(torch.device("cpu")) == torch.bfloat16
+    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    bar = tqdm(total=stage.steps, initial=step, desc=stage.name)
+    started, first = time.monotonic(), step
+    with (settings.work / "log.jsonl").open("a") as log:
+        while step < stage.steps:
+            cosine_rate(optimiser, step, stage.steps, settings.warmup, stage.rate)
+            dice = np.random.default_rng([settings.seed, len(stage.name), step])
+            batch = draw_batch(photos, bank, stage.batch, dice, settings)
+            where = list(zip(batch.views, batch.photos, strict=True))
+            with autocast:
+                image = stage.embed(torch.stack([shards[v][stage.kept][i] for v, i in where]).float())
+            logits = torch.stack([shards[v]["logits"][i] for v, i in where]).float()
+            unit = functional.normalize(image.float(), dim=-1)
+            loss, parts = training_loss(model, bank, unit, logits, batch, priors, settings)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            average.update(model)
+            step += 1
+            bar.update()
+            if step % 20 == 0 or step == stage.steps:
+                speed = (step - first) / (time.monotonic() - started)
+                row = {"stage": stage.name, "step": step, **{k: round(v, 4) for k, v in parts.items()}}
+                log.write(json.dumps({**row, "steps_per_s": round(speed, 3)}) + "\n")
+                log.flush()
+                bar.set_postfix(loss=f"{parts['total']:.3f}")
+            if step % settings.save_every == 0 or step == stage.steps:
+                save_training_state(state_path, model, optimiser, average, step, record)
+    bar.close()
+    return average.copy_into(model)
+
+
+def glance_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
+    """The glance, the classes' vectors and the text side learn from mean patches."""
+    tower = model.tower
+    model.requires_grad_(False)
+    for part in (tower.glance, model.projection):
+        part.requires_grad_(True)
+    for parameter in (tower.class_text, model.log_scales):
+        parameter.requires_grad_(True)
+    groups = parameter_groups(model, settings.glance_decay)
+    return Stage(
+        "glance",
+        settings.glance_steps,
+        settings.glance_batch,
+        settings.glance_rate,
+        "pooled",
+        tower.from_mean,
+        groups,
+        0.995,
+    )
+
+
+def token_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
+    """The transformer learns from stem features, the rest goes on more slowly; the trunk stays."""
+    tower = model.tower
+    slow = [*tower.glance.parameters(), tower.class_text, *model.projection.parameters(), model.log_scales]
+    model.requires_grad_(True)
+    for part in (tower.trunk, tower.classifier):
+        part.requires_grad_(False)
+    groups = parameter_groups(model, settings.weight_decay)
+    known = {id(parameter) for parameter in slow}
+    groups = [{**g, "params": [p for p in g["params"] if id(p) not in known]} for g in groups]
+    groups.append({"params": slow, "weight_decay": 0.02, "share": settings.glance_share})
+    return Stage(
+        "tokens", settings.steps, settings.batch, settings.rate, "features", tower.from_stem, groups, 0.99
+    )
+
+
 def pretrain(settings: PretrainSettings) -> None:
     """Run the training and write the model."""
     photos = read_sources(settings.data)
-    shards = load_shards(photos, settings)
     classes = [photo.names[0] for photo in imagenet(settings.data)]
+    settings.work.mkdir(parents=True, exist_ok=True)
     bank = build_text_bank(photos, classes, settings.work)
-
     torch.manual_seed(settings.seed)
-    model = Pretraining()
-    teacher = Teacher()
+    model, teacher = Pretraining(), Teacher()
     model.tower.trunk.load_state_dict(teacher.trunk.state_dict())
     model.tower.classifier.load_state_dict(teacher.classifier.state_dict())
-    model.tower.class_text.data.copy_(bank.name_vectors[: bank.class_count])
-    for part in (model.tower.trunk, model.tower.classifier):
-        part.requires_grad_(False)
-    groups = parameter_groups(model, settings.weight_decay)
-    optimiser = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6)
-    average = Average(model, decay=0.998)
-    state_path = settings.work / "state.pt"
-    step = load_training_state(state_path, model, optimiser, average, asdict(settings))
-
-    log = (settings.work / "log.jsonl").open("a")
-    bar = tqdm(total=settings.steps, initial=step, desc="pretrain")
-    started, first = time.monotonic(), step
-    while step < settings.steps:
-        if step == settings.restart:
-            model = average.copy_into(model)
-            average = Average(model, decay=0.998)
-            optimiser = torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6)
-        start, end = (0, settings.restart) if step < settings.restart else (settings.restart, settings.steps)
-        cosine_rate(optimiser, step - start, end - start, settings.warmup, settings.rate)
-        loss, parts = training_loss(model, bank, draw_batch(shards, photos, bank, step, settings), settings)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        if step < settings.restart:
-            model.tower.first_guess.weight.grad = None
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        average.update(model)
-        step += 1
-        bar.update()
-        if step % 20 == 0 or step == settings.steps:
-            rate = (step - first) / (time.monotonic() - started)
-            row = {"step": step, **{k: round(v, 4) for k, v in parts.items()}, "steps_per_s": round(rate, 3)}
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            bar.set_postfix(loss=f"{parts['total']:.3f}")
-        if step % settings.save_every == 0 or step == settings.steps:
-            save_training_state(state_path, model, optimiser, average, step, asdict(settings))
-            averaged = average.copy_into(Pretraining())
-            scale = averaged.log_scales[1].exp().item()
-            save_mini(settings.out, averaged.tower, averaged.projection.weight, "vanilla", score_scale=scale)
-    bar.close()
+    class_text = functional.normalize(bank.class_names @ bank.name_vectors[1], dim=-1)
+    model.tower.class_text.data.copy_(class_text / 2)
+    for make in (glance_stage, token_stage):
+        model = run_stage(make(model, settings), model, photos, bank, settings)
+    save_mini(
+        settings.out,
+        model.tower,
+        model.projection.weight,
+        "vanilla",
+        score_scale=model.log_scales[1].exp().item(),
+    )
+    save_known_names(settings.out, load_clip(settings.out, weights="vanilla"))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg_demo.clip.minilm import MiniTextTower
-from ovseg_demo.clip.text import TEMPLATES
-from train.data.sources import Photo
+from ovseg_demo.devices import fast_dtype
+from train.data.sources import DataError, Photo
 from train.nouns import caption_nouns
 
 
@@ -25,10 +25,11 @@ class TextBank:
     Attributes:
         captions: (S, 384) float32 sentence vectors.
         caption_rows: per photo, rows of `captions`.
-        names: the nouns, labels and tags kept, `classes` first.
-        name_vectors: (M, 384) float32, of "a photo of a NAME.".
+        names: the nouns, labels and tags kept, after the classes and their everyday names.
+        name_vectors: (T, M, 384) float32, of each name alone and in the sentences of `WORDINGS`.
         photo_names: per photo, {row of `names`: weight}; weights sum to 1 where there is any.
-        class_count: how many of the names are the classifier's own, in its order.
+        class_names: (1000, M) float32, how each class of the classifier is called: half is its own name,
+            half its everyday names; rows sum to 1.
     """
 
     captions: Tensor
@@ -36,7 +37,29 @@ class TextBank:
     names: list[str]
     name_vectors: Tensor
     photo_names: list[dict[int, float]]
-    class_count: int
+    class_names: Tensor
+
+
+WORDINGS = ("{}", "a photo of a {}.", "There is a {} in the scene")
+"""How a name may be worded in training, so that the tower does not depend on one sentence."""
+
+EVERYDAY_NAMES = Path(__file__).parent / "data" / "class_lists" / "imagenet-everyday.txt"
+
+
+def everyday_names(classes: Sequence[str]) -> list[list[str]]:
+    """What people call each class of the classifier: "Afghan hound" is a dog, "beach wagon" a car.
+
+    Raises:
+        DataError: the list is not that of these classes.
+    """
+    lines = [line for line in EVERYDAY_NAMES.read_text("utf-8").splitlines() if not line.startswith("#")]
+    parts = [[word.strip() for word in line.split("|")] for line in lines]
+    for number, (name, words) in enumerate(zip(classes, parts, strict=False)):
+        if name != words[0]:
+            raise DataError(f"Line {number + 1} of {EVERYDAY_NAMES} is {words[0]!r} instead of {name!r}.")
+    if len(parts) != len(classes):
+        raise DataError(f"{EVERYDAY_NAMES.name} has {len(parts)} classes instead of {len(classes)}.")
+    return [words[1:] for words in parts]
 
 
 def cached_vectors(sentences: Sequence[str], folder: Path) -> Tensor:
@@ -44,17 +67,12 @@ def cached_vectors(sentences: Sequence[str], folder: Path) -> Tensor:
     digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:16]
     path = folder / f"sentences_{digest}.safetensors"
     if not path.is_file():
-        with torch.autocast("cpu", torch.bfloat16):
+        dtype = fast_dtype(torch.device("cpu"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             vectors = MiniTextTower().sentence_vectors(sentences)
         save_file({"vectors": vectors}, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
     return load_file(path)["vectors"]
-
-
-def template_vectors(names: Sequence[str], folder: Path) -> Tensor:
-    """(n, 384) vectors of names, each in CLIP's plainest sentence, "a photo of a NAME."."""
-    (template,) = TEMPLATES["single"]
-    return cached_vectors([template.format(name) for name in names], folder)
 
 
 def build_text_bank(
@@ -85,7 +103,9 @@ def build_text_bank(
     extra = sorted(
         n for n, count in photo_count.items() if (count >= least or n in labels) and n not in set(classes)
     )
-    names = [*classes, *extra]
+    everyday = everyday_names(classes)
+    more = sorted({word for words in everyday for word in words} - {*classes, *extra})
+    names = [*classes, *more, *extra]
     row = {name: i for i, name in reversed(list(enumerate(names)))}
     photo_names = []
     for nouns in counted:
@@ -93,11 +113,18 @@ def build_text_bank(
         weights = {row[n]: c / photo_count[n] ** 0.5 for n, c in nouns.items() if n in row}
         total = sum(weights.values())
         photo_names.append({i: weight / total for i, weight in weights.items()})
+    class_names = torch.zeros(len(classes), len(names))
+    for number, words in enumerate(everyday):
+        class_names[number, number] += 0.5
+        for word in words:
+            class_names[number, row[word]] += 0.5 / len(words)
     return TextBank(
         captions=cached_vectors(sentences, folder),
         caption_rows=caption_rows,
         names=names,
-        name_vectors=template_vectors(names, folder),
+        name_vectors=torch.stack(
+            [cached_vectors([wording.format(name) for name in names], folder) for wording in WORDINGS]
+        ),
         photo_names=photo_names,
-        class_count=len(classes),
+        class_names=class_names,
     )

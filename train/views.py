@@ -22,11 +22,12 @@ from torchvision.transforms import RandomResizedCrop
 from tqdm import tqdm
 
 from ovseg_demo.clip.mini import CROP_RECIPE, PatchTrunk
+from ovseg_demo.devices import fast_dtype
 from train.data.sources import Photo
 
-WIDE = {"scale": (0.5, 1.0), "ratio": (0.6, 1.7)}
+WIDE = {"scale": (0.45, 1.0), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
 """A view that most likely still shows what the caption says."""
-NARROW = {"scale": (0.04, 0.5), "ratio": (0.4, 2.5)}
+NARROW = {"scale": (0.03, 0.45), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
 """A piece of the photo, as small as a region: only the trunk's own classifier has an opinion on it."""
 
 
@@ -45,10 +46,11 @@ class Teacher(nn.Module):
         self.classifier.load_state_dict({"weight": weights["_fc.weight"], "bias": weights["_fc.bias"]})
         self.eval().requires_grad_(False)
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 224, 224) -> stem features (B, 208, 7, 7), logits over the 1,000 classes (B, 1000)."""
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, 224, 224) -> stem features (B, 208, 7, 7), mean patch (B, 1280), class logits (B, 1000)."""
         features = self.trunk.stem(crops)
-        return features, self.classifier(self.trunk.top(features).mean((2, 3)))
+        pooled = self.trunk.top(features).mean((2, 3))
+        return features, pooled, self.classifier(pooled)
 
 
 def random_view(image: NDArray[np.uint8], *, wide: bool, dice: random.Random) -> NDArray[np.uint8]:
@@ -66,18 +68,19 @@ def random_view(image: NDArray[np.uint8], *, wide: bool, dice: random.Random) ->
 
 
 def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, batch: int = 16) -> None:
-    """One view of every photo -> features (N, 208, 7, 7) float16 and teacher logits (N, 1000) float16.
+    """One view of every photo -> features (N, 208, 7, 7), pooled (N, 1280) and logits (N, 1000), float16.
 
     Written under a temporary name and renamed, so a shard that exists is complete.
     """
-    teacher = Teacher().to(memory_format=torch.channels_last).bfloat16()
+    dtype = fast_dtype(torch.device("cpu"))
+    teacher = Teacher().to(dtype=dtype, memory_format=torch.channels_last)
     mean = torch.tensor(CROP_RECIPE.pixel_mean).view(3, 1, 1)
     std = torch.tensor(CROP_RECIPE.pixel_std).view(3, 1, 1)
 
     def view(index: int) -> NDArray[np.uint8]:
         return random_view(photos[index].read(), wide=wide, dice=random.Random(f"{seed}/{index}"))
 
-    features, logits = [], []
+    kept: dict[str, list[Tensor]] = {"features": [], "pooled": [], "logits": []}
     starts = range(0, len(photos), batch)
     with ThreadPoolExecutor(1) as pool, torch.inference_mode():
         batches = [range(start, min(start + batch, len(photos))) for start in starts]
@@ -87,9 +90,9 @@ def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, b
             if number + 1 < len(batches):
                 coming = pool.submit(lambda rows: [view(i) for i in rows], batches[number + 1])
             crops = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - mean) / std
-            stem, scores = teacher(crops.to(torch.bfloat16, memory_format=torch.channels_last))
-            features.append(stem.half().contiguous())
-            logits.append(scores.half())
+            outputs = teacher(crops.to(dtype, memory_format=torch.channels_last))
+            for rows, output in zip(kept.values(), outputs, strict=True):
+                rows.append(output.half().contiguous())
     temporary = path.with_suffix(".part")
-    save_file({"features": torch.cat(features), "logits": torch.cat(logits)}, temporary)
+    save_file({name: torch.cat(rows) for name, rows in kept.items()}, temporary)
     temporary.replace(path)

@@ -2,9 +2,10 @@
 
 Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
 a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
-is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). One thing is added:
-the class token does not start empty but with the trunk's own first guess among the 1,000 ImageNet classes, as
-the mean of their names' text vectors. So the tower need not learn anew what the trunk knows.
+is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). One thing is added,
+so that the transformer need not learn anew what the trunk knows: a glance at the patches' mean, which joins
+the result. It holds the trunk's own guess among the 1,000 ImageNet classes, as the mean of their names'
+vectors, and what a small perceptron makes of the rest. Patches that mask prompts replace are not in the mean.
 Text tower: all-MiniLM-L6-v2 from its own package, and one linear map (minilm.py).
 """
 
@@ -47,10 +48,12 @@ CROP_RECIPE = CropRecipe(
 class MiniShape:
     """Sizes of the tower; what `config.json` beside the weights records."""
 
-    width: int = 256
+    width: int = 192
     """Width of a token; heads are width // 64."""
     layers: int = 6
     """Transformer blocks."""
+    glance_width: int = 768
+    """Hidden width of the perceptron behind the mean patch."""
     embed_dim: int = TEXT_WIDTH
     """Width of the space that image and text share."""
 
@@ -136,7 +139,7 @@ class MiniImageTower(nn.Module):
 
     def __init__(self, shape: MiniShape | None = None, prompt_depth: int = 0) -> None:
         super().__init__()
-        shape = shape or MiniShape()
+        self.shape = shape = shape or MiniShape()
         self.image_size, self.patch = CROP_RECIPE.size, PATCH
         self.grid = self.image_size // self.patch
         width = shape.width
@@ -149,9 +152,14 @@ class MiniImageTower(nn.Module):
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, shape.embed_dim))
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
-        self.class_text = nn.Parameter(torch.zeros(CLASSES, TEXT_WIDTH), requires_grad=False)
-        self.first_guess = nn.Linear(TEXT_WIDTH, width, bias=False)
-        nn.init.zeros_(self.first_guess.weight)
+        self.class_text = nn.Parameter(torch.zeros(CLASSES, shape.embed_dim))
+        self.glance = nn.Sequential(
+            nn.Dropout(0.2),
+            nn.Linear(HEAD_CHANNELS, shape.glance_width),
+            nn.GELU(),
+            nn.Dropout(0.2),
+            nn.Linear(shape.glance_width, shape.embed_dim),
+        )
         self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
 
     def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -178,22 +186,25 @@ class MiniImageTower(nn.Module):
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
         seen = self.trunk.top(features)
         tokens = self.patch_embedding(seen).flatten(2).transpose(1, 2)
-        read = torch.ones_like(tokens[:, :, 0])  # the patches that the first guess is made from
+        read = torch.ones_like(tokens[:, :, 0])  # the patches that the glance takes in
         if self.prompts is not None and token_mask is not None:
             tokens = self.prompts.at(0, tokens, token_mask)
             read = token_mask.to(tokens.dtype)  # what a prompt replaces is not read either
-        class_token = (self.class_embedding.to(tokens.dtype) + self._first_guess(seen, read)).unsqueeze(1)
+        class_token = self.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
         x = torch.cat([class_token, tokens], dim=1) + self.positional_embedding.to(tokens.dtype)
         x = run_blocks(self.blocks, self.ln_pre(x), self.prompts, token_mask)
-        return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj)
+        return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj + self.from_mean(mean_patch(seen, read)))
 
-    def _first_guess(self, seen: Tensor, read: Tensor) -> Tensor:
-        """The classifier's mean text vector, (B, 1280, 7, 7) and (B, 49) -> (B, width)."""
-        share = read / read.sum(dim=1, keepdim=True).clamp(min=1)
-        pooled = torch.einsum("bcn,bn->bc", seen.flatten(2), share.to(seen.dtype))
-        classes = self.class_text - self.class_text.mean(dim=0)
-        belief = self.classifier(pooled).softmax(dim=-1)
-        return cast(Tensor, self.first_guess(belief.to(classes.dtype) @ classes))
+    def from_mean(self, patch: Tensor) -> Tensor:
+        """The glance: the mean patch (B, 1280) -> (B, embed_dim)."""
+        belief = self.classifier(patch).softmax(dim=-1)
+        return cast(Tensor, belief @ self.class_text + self.glance(patch))
+
+
+def mean_patch(seen: Tensor, read: Tensor) -> Tensor:
+    """Mean over the patches that count, (B, C, h, w) and (B, h * w) of 0 and 1 -> (B, C)."""
+    share = read / read.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.einsum("bcn,bn->bc", seen.flatten(2), share.to(seen.dtype))
 
 
 def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdaptedCLIP:

@@ -10,26 +10,25 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.clip.mini import MiniImageTower, MiniShape, PatchTrunk
+from ovseg_demo.clip.mini import MiniImageTower, MiniShape, PatchTrunk, mean_patch
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import CheckpointError
 from train.export import save_known_names, save_mini
 
-SHAPE = MiniShape(width=64, layers=3)
+SHAPE = MiniShape(width=64, layers=3, glance_width=64)
 
 
 @pytest.fixture(scope="module")
 def tower() -> MiniImageTower:
     torch.manual_seed(0)
     made = MiniImageTower(SHAPE, prompt_depth=3).eval()
-    torch.nn.init.normal_(made.first_guess.weight, std=0.1)
     torch.nn.init.normal_(made.class_text, std=0.1)
     return made
 
 
 @pytest.fixture
 def folder(tower: MiniImageTower, tmp_path: Path) -> Path:
-    save_mini(tmp_path, tower, torch.eye(384), "adapted", score_scale=21.0, shape=SHAPE)
+    save_mini(tmp_path, tower, torch.eye(384), "adapted", score_scale=21.0)
     return tmp_path
 
 
@@ -75,6 +74,17 @@ def test_what_lies_under_a_prompt_does_not_matter_after_the_trunk(tower: MiniIma
 
 
 @torch.inference_mode()
+def test_the_glance_is_the_mean_of_the_patches_that_count(tower: MiniImageTower) -> None:
+    seen, read = torch.randn(2, 1280, 7, 7), torch.zeros(2, 49)
+    read[0, :7] = 1
+    assert torch.allclose(mean_patch(seen, read)[0], seen[0, :, 0].mean(-1), atol=1e-6)
+    assert not mean_patch(seen, read)[1].any()  # a crop without any patch of its region
+    belief = tower.classifier(seen.mean((2, 3))).softmax(-1)
+    alone = tower.from_mean(seen.mean((2, 3))) - tower.glance(seen.mean((2, 3)))
+    assert torch.allclose(alone, belief @ tower.class_text, atol=1e-5)
+
+
+@torch.inference_mode()
 def test_saved_and_loaded_again_it_says_the_same(tower: MiniImageTower, folder: Path) -> None:
     clip = load_clip(folder)
     assert clip.name == "ovseg-mini"
@@ -96,7 +106,7 @@ def test_known_names_are_the_features_that_would_be_computed(folder: Path) -> No
 
 def test_known_names_of_another_text_tower_are_not_used(folder: Path, tower: MiniImageTower) -> None:
     save_known_names(folder, load_clip(folder), templates="single")
-    save_mini(folder, tower, 2 * torch.eye(384), "adapted", score_scale=21.0, shape=SHAPE)
+    save_mini(folder, tower, 2 * torch.eye(384), "adapted", score_scale=21.0)
     assert load_clip(folder).known_names == {}
 
 
@@ -140,7 +150,7 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
 
     with torch.no_grad():
         tower.proj.neg_()  # another arm: its trained part differs
-        save_mini(folder, tower, torch.eye(384), "vanilla", score_scale=21.0, shape=SHAPE)
+        save_mini(folder, tower, torch.eye(384), "vanilla", score_scale=21.0)
         tower.proj.neg_()
     vanilla = load_clip(folder, weights="vanilla")
     assert vanilla.first_part == adapted.first_part

@@ -51,9 +51,9 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an ovseg-mini with a thin random tower."""
     folder = tmp_path_factory.mktemp("small_clip")
     torch.manual_seed(0)
-    shape = MiniShape(width=64, layers=1)
+    shape = MiniShape(width=64, layers=1, glance_width=64)
     tower = MiniImageTower(shape)
-    save_mini(folder, tower, torch.eye(shape.embed_dim), "vanilla", score_scale=30.0, shape=shape)
+    save_mini(folder, tower, torch.eye(shape.embed_dim), "vanilla", score_scale=30.0)
     return folder
 
 

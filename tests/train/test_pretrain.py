@@ -1,0 +1,109 @@
+"""Pretraining of ovseg-mini: everyday names, priors, batches that depend on the step alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from train import texts
+from train.data.sources import DataError, Photo
+from train.pretrain import (
+    Batch,
+    Pretraining,
+    PretrainSettings,
+    Priors,
+    draw_batch,
+    glance_stage,
+    name_priors,
+    token_stage,
+    training_loss,
+)
+from train.texts import EVERYDAY_NAMES, TextBank, everyday_names
+
+SETTINGS = PretrainSettings(shards=2, negatives=2)
+
+
+def bank() -> TextBank:
+    """Three captions and four names, of which the first two are the classifier's."""
+    vectors = functional.normalize(torch.randn(3, 384, generator=torch.Generator().manual_seed(0)), dim=-1)
+    names = functional.normalize(torch.randn(3, 4, 384, generator=torch.Generator().manual_seed(1)), dim=-1)
+    classes = torch.zeros(1000, 4)
+    classes[:, 0], classes[0] = 1.0, torch.tensor([0.0, 0.5, 0.5, 0.0])
+    return TextBank(
+        vectors, [[0, 1], [2], []], ["a", "b", "c", "d"], names, [{2: 1.0}, {2: 0.5, 3: 0.5}, {}], classes
+    )
+
+
+def photos() -> list[Photo]:
+    return [
+        Photo(Path("1.jpg"), "drawn", ("one", "two")),
+        Photo(Path("2.jpg"), "drawn", ("three",)),
+        Photo(Path("3.jpg"), "drawn"),
+    ]
+
+
+def test_every_class_of_the_classifier_has_everyday_names() -> None:
+    lines = [line for line in EVERYDAY_NAMES.read_text("utf-8").splitlines() if not line.startswith("#")]
+    names = everyday_names([line.split(" | ")[0] for line in lines])
+    assert len(names) == 1000 and all(names)
+    assert names[160] == ["dog"]  # Afghan hound
+
+
+def test_everyday_names_of_other_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="tench"):
+        everyday_names(["goldfish"])
+    with pytest.raises(DataError, match="1000 classes instead of 1"):
+        everyday_names(["tench"])
+
+
+def test_a_batch_depends_on_the_dice_alone_and_its_wide_half_has_words() -> None:
+    one, two = (draw_batch(photos(), bank(), 4, np.random.default_rng(7), SETTINGS) for _ in range(2))
+    assert (one.photos, one.views, one.captions) == (two.photos, two.views, two.captions)
+    assert set(one.photos[: one.wide]) == {0, 1} and set(one.views[: one.wide]) == {0}
+    assert set(one.views[one.wide :]) == {1}
+    own = {0, 1, 2}
+    assert not own & set(one.other_captions)
+
+
+def test_frequent_names_have_the_higher_prior() -> None:
+    shards = [{"logits": torch.zeros(14, 1000)}, {"logits": torch.zeros(14, 1000)}]
+    priors = name_priors(bank(), shards, 0.5)
+    assert priors.worded.argmax() == 2 and priors.classifier.argmax() == 0
+    assert not name_priors(bank(), shards, 0.0).worded.any()
+
+
+def test_the_loss_is_lower_where_the_view_says_its_name() -> None:
+    torch.manual_seed(0)
+    model, words = Pretraining(), bank()
+    batch = Batch([0, 1], [0, 0], 2, [0, 2], [], torch.eye(4)[[2, 3]], 0)
+    none = Priors(torch.zeros(4), torch.zeros(4))
+
+    def loss(image: torch.Tensor) -> dict[str, float]:
+        return training_loss(model, words, image, torch.zeros(2, 1000), batch, none, SETTINGS)[1]
+
+    right, wrong = words.name_vectors[0][[2, 3]], words.name_vectors[0][[3, 2]]
+    assert loss(right)["name"] < 0.1 < loss(wrong)["name"]
+    assert loss(words.captions[[0, 2]])["caption"] < 0.1 < loss(words.captions[[2, 0]])["caption"]
+
+
+def test_the_stages_never_train_the_trunk() -> None:
+    model = Pretraining()
+    for make in (glance_stage, token_stage):
+        stage = make(model, SETTINGS)
+        moving = {id(p) for group in stage.groups for p in group["params"]}
+        tower = model.tower
+        assert not moving & {id(p) for p in (*tower.trunk.parameters(), *tower.classifier.parameters())}
+        assert {id(p) for p in tower.glance.parameters()} <= moving
+        assert (id(tower.proj) in moving) == (stage.name == "tokens")
+
+
+def test_sentences_are_embedded_once(tmp_path: Path) -> None:
+    first = texts.cached_vectors(["a dog", "a boat"], tmp_path)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    assert torch.equal(texts.cached_vectors(["a dog", "a boat"], tmp_path), first)
+    assert kept.stat().st_mtime_ns == before and first.shape == (2, 384)
