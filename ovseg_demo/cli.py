@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -40,6 +40,8 @@ _ARMS: dict[str, tuple[Arm, ...]] = {
     "adapted": ("adapted",),
     "vanilla": ("vanilla",),
     "both": ("vanilla", "adapted"),
+    "no-prompts": ("no-prompts",),
+    "mpt-only": ("mpt-only",),
 }
 
 
@@ -76,10 +78,12 @@ class _Request:
     photos: tuple[Path, ...]
     vocabulary: str
     model: str
-    weights: Literal["adapted", "vanilla", "both"]
-    proposer: str
+    weights: Literal["adapted", "vanilla", "both", "no-prompts", "mpt-only"]
+    proposer: str | None
     merge: MergeRule
     templates: Templates
+    ensemble: float
+    mask_threshold: float
     device: str
     formats: tuple[str, ...]
     out: Path
@@ -101,6 +105,8 @@ class _Request:
             proposer=options.proposer,
             merge=options.merge,
             templates=options.templates,
+            ensemble=options.ensemble,
+            mask_threshold=options.mask_threshold,
             device=options.device,
             formats=formats,
             out=Path(options.out),
@@ -111,6 +117,7 @@ class _Request:
 
 
 def _segment(request: _Request, settings: Settings) -> int:
+    settings = replace(settings, ensemble=request.ensemble, mask_threshold=request.mask_threshold)
     vocabulary = _read_vocabulary(request.vocabulary, settings)
     rows = [
         {"photo": str(photo), "folder": str(folder)}
@@ -288,11 +295,32 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add(
         "--weights",
         default="adapted",
-        choices=("adapted", "vanilla", "both"),
-        help="mask-adapted CLIP, the CLIP it was made from, or both side by side (default: %(default)s)",
+        choices=tuple(_ARMS),
+        help="mask-adapted CLIP, the CLIP it was made from, or both side by side; mask-adapted without its "
+        "prompts, or with nothing but prompts (default: %(default)s)",
     )
-    add("--proposer", default=settings.proposer, metavar="NAME", help="of masks (default: %(default)s)")
+    add(
+        "--proposer",
+        metavar="NAME",
+        help="of masks: a name, or a complete OVSeg file (default: the one the model was published with, or "
+        f"{settings.proposer})",
+    )
     add("--merge", default=settings.merge, choices=MERGE_RULES, help="(default: %(default)s)")
+    add(
+        "--ensemble",
+        type=float,
+        default=settings.ensemble,
+        metavar="SHARE",
+        help="share of CLIP, 0 to 1, beside a proposer that names its masks itself (maskformer), with "
+        "--merge benchmark or published-demo; 0 = CLIP alone (default: %(default)s)",
+    )
+    add(
+        "--mask-threshold",
+        type=float,
+        default=settings.mask_threshold,
+        metavar="SHARE",
+        help="where maskformer's soft masks end, 0 to 1 (default: %(default)s)",
+    )
     add("--templates", default=settings.templates, choices=TEMPLATE_SETS, help="(default: %(default)s)")
     add("--device", default=settings.device, help="auto, cpu, cuda or mps (default: %(default)s)")
     add("--formats", default="", metavar="A,B", help=f"further files: {', '.join(EXPORTS)}")

@@ -122,10 +122,7 @@ class Segmenter:
             CheckpointError: a weights file is damaged or of another kind.
         """
         place, settings = choose_device(device), settings or Settings()
-        entry = MODELS.get(str(model))
-        name = proposer or (entry and entry.proposer) or settings.proposer
-        own_file = Path(model) if name == "maskformer" and entry is None and Path(model).is_file() else None
-        found = load_proposer(name, device=place, weights=own_file, mask_threshold=settings.mask_threshold)
+        found = find_proposer(model, proposer, device=place, settings=settings)
         return cls(model, found, device=place, settings=settings)
 
     def __call__(
@@ -397,6 +394,14 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = now - self._last
         self._last = now
+
+
+def find_proposer(model: str | Path, proposer: str | None, *, device: str, settings: Settings) -> Proposer:
+    """The proposer for a model, see `Segmenter.from_pretrained`."""
+    entry = MODELS.get(str(model))
+    name = proposer or (entry and entry.proposer) or settings.proposer
+    own_file = Path(model) if name == "maskformer" and entry is None and Path(model).is_file() else None
+    return load_proposer(name, device=device, weights=own_file, mask_threshold=settings.mask_threshold)
 
 
 def _finish(steps: Generator[Progress, None, T]) -> T:

@@ -8,9 +8,10 @@ Every photo walks through the demo's own Segmenter; only the photos, the names a
 --masks truth       the true regions in their place (the paper's Figure 1): how many of them each arm names
                     right, and the mIoU that this leads to
 
---merge benchmark   the published rule with CLIP alone: a pixel takes the class with the largest sum of
+--merge benchmark   the published rule: a pixel takes the class with the largest sum of
                     probabilities over the masks on it. A pixel that no mask covers stays unassigned and
                     counts as wrong: it misses its class, and no class gets it as a false one.
+--ensemble W        with --proposer maskformer: CLIP and the segmenter name the masks together (published)
 --merge default     the demo's rule, with hidden names; unassigned pixels count in the same way.
 
 Truth is compared at the photo's own size. Intervals hold 95 % of 1,000 draws of photos with replacement.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from ovseg_demo.errors import OutputError, SettingsError, quoted
+from ovseg_demo.models import MODELS
 from ovseg_demo.settings import Settings
 from train.data.benchmarks import BENCHMARKS
 from train.data.folders import read_folders
@@ -63,14 +65,19 @@ class EvaluateSettings:
     """What is named: the proposer's masks or the true ones."""
     merge: Literal["benchmark", "default", "published-demo"] = "benchmark"
     """How named masks become a label map."""
-    ensemble_weight: float = 0.0
-    """Share of CLIP beside a segmenter that names its own masks, 0 to 1; 0 stands for CLIP alone."""
+    ensemble: float = 0.0
+    """Share of CLIP beside a proposer that names its own masks (maskformer), 0 to 1; 0 stands for CLIP alone.
+    Published: 0.7 for ADE20K, 0.6 for Pascal Context, 0.45 for Pascal VOC."""
+    mask_threshold: float = 0.4
+    """Where maskformer's soft masks end, 0 to 1."""
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
     arms: tuple[str, ...] = ("vanilla", "adapted")
-    """Arms of the model, and further checkpoints as NAME=PATH; each is compared with the first."""
-    proposer: str = Settings.proposer
-    """Where the proposals come from."""
+    """Arms of the model (vanilla, adapted; no-prompts, mpt-only), and further checkpoints as NAME=PATH; each
+    is compared with the first."""
+    proposer: str = ""
+    """Where the proposals come from: a name, or a complete OVSeg file; by default the one that the model was
+    published with, or mobile-sam. maskformer with a model given by its path is the segmenter in that file."""
     proposals_cache: Path | None = None
     """Folder that keeps the proposals of each photo between runs."""
     templates: Literal["vild", "imagenet", "single"] = "vild"
@@ -97,15 +104,27 @@ class EvaluateSettings:
     """Write a picture of every class's figure here (PNG)."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ensemble_weight <= 1:
-            raise SettingsError(f"--ensemble-weight is {self.ensemble_weight}, but it must lie in 0 to 1.")
-        if self.ensemble_weight > 0:
+        for name in ("ensemble", "mask_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                flag = f"--{name.replace('_', '-')}"
+                raise SettingsError(f"{flag} is {getattr(self, name)}, but it must lie in 0 to 1.")
+        if self.ensemble > 0 and self.merge == "default":
             raise SettingsError(
-                f"--ensemble-weight {self.ensemble_weight} mixes CLIP with a segmenter that names its masks "
-                f"itself, which {self.proposer} does not: use 0, CLIP alone."
+                f"--ensemble {self.ensemble} belongs to the published rules: set --merge benchmark."
+            )
+        if self.ensemble > 0 and (self.masks == "truth" or not self._names_its_masks()):
+            source = "the truth" if self.masks == "truth" else self.proposer or Settings.proposer
+            raise SettingsError(
+                f"--ensemble {self.ensemble} mixes CLIP with a segmenter that names its masks itself, which "
+                f"{source} does not: use 0, CLIP alone, or --proposer maskformer."
             )
         if self.photos < 0 or self.draws < 1:
             raise SettingsError(f"--photos {self.photos} and --draws {self.draws} must not be below 0 and 1.")
+
+    def _names_its_masks(self) -> bool:
+        entry = MODELS.get(self.model)
+        proposer = self.proposer or (entry.proposer if entry else "")
+        return proposer == "maskformer" or Path(proposer).is_file()
 
 
 def read_data_set(name: str, root: Path) -> TruthSet:
@@ -140,6 +159,9 @@ def evaluate(settings: EvaluateSettings) -> None:
         masks=settings.masks,
         merge=settings.merge,
         templates=settings.templates,
+        model=settings.model,
+        ensemble=settings.ensemble,
+        mask_threshold=settings.mask_threshold,
         proposer=settings.proposer,
         proposals_cache=settings.proposals_cache,
         device=settings.device,

@@ -15,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ovseg_demo.proposals
-from ovseg_demo.proposals import Proposals, Proposer
+from ovseg_demo.proposals import Proposals, Proposer, SizedProposer
+from ovseg_demo.proposals.queries import Queries
 from train.data.truth import Segment
+
+# Attributes of proposers that their masks depend on.
+_NUMBERS = ("side", "plan", "mask_threshold", "short_side", "fingerprint")
 
 
 class KeptProposals:
@@ -24,7 +28,7 @@ class KeptProposals:
 
     A file belongs to the photo's pixels, the proposer with its numbers, and the code of
     `ovseg_demo.proposals`; when one of them changes, the photo is computed anew. A damaged file counts as
-    missing.
+    missing. Soft masks are kept with the hard ones, and take some 10 MB a photo.
 
     Args:
         proposer: does the work.
@@ -36,6 +40,8 @@ class KeptProposals:
         self._proposer = proposer
         self._folder = folder
         self._last: tuple[str, Proposals] | None = None
+        if isinstance(proposer, SizedProposer):
+            self.working_image = proposer.working_image
 
     def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
         """See Proposer.stream."""
@@ -50,7 +56,7 @@ class KeptProposals:
         return self._last[1]
 
     def _key(self, image: NDArray[np.uint8]) -> str:
-        numbers = [getattr(self._proposer, name, None) for name in ("side", "plan")]
+        numbers = [getattr(self._proposer, name, None) for name in _NUMBERS]
         digest = hashlib.sha256(repr((self.name, numbers, proposal_code(), image.shape)).encode())
         digest.update(image.tobytes())
         return digest.hexdigest()[:32]
@@ -62,9 +68,10 @@ class KeptProposals:
             with (self._folder / f"{key}.npz").open("rb") as stream:
                 file = np.load(stream, allow_pickle=False)
                 bits, quality, boxes = file["masks"], file["quality"], file["boxes"]
+                queries = Queries.from_arrays(file) if "logits" in file.files else None
             flat = np.unpackbits(bits, axis=1, count=size[0] * size[1])
             masks = flat.astype(bool).reshape(len(flat), *size)
-            return Proposals(masks, quality, boxes)
+            return Proposals(masks, quality, boxes, queries)
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
             return None
 
@@ -76,7 +83,8 @@ class KeptProposals:
         bits = np.packbits(found.masks.reshape(count, height * width), axis=1)
         temporary = self._folder / f"{key}.part"
         with temporary.open("wb") as file:
-            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes)
+            soft = found.queries.to_arrays() if found.queries else {}
+            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes, **soft)
         temporary.replace(self._folder / f"{key}.npz")
 
 

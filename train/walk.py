@@ -17,9 +17,9 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError, quoted
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.proposals import Proposer, load_proposer
+from ovseg_demo.proposals import Proposer
 from ovseg_demo.result import Arm, Segmentation
-from ovseg_demo.segmenter import MergeRule, Segmenter
+from ovseg_demo.segmenter import MergeRule, Segmenter, find_proposer
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 from train.data.folders import MAX_NAME_LENGTH, NOTHING
@@ -29,6 +29,7 @@ from train.metrics import Counts, PhotoCounts, Tally, confusion_matrix
 from train.proposers import KeptProposals, TrueMasks
 
 T = TypeVar("T")
+_ARMS = ", ".join(get_args(Arm))
 
 LARGEST_SIDE = 8192
 """True masks are named at the photo's own size, up to this longer side."""
@@ -47,7 +48,7 @@ def arm_sources(arms: Sequence[str], model: str) -> list[ArmSource]:
     """Read what --arms says.
 
     Raises:
-        SettingsError: there is none, an arm is neither vanilla, adapted nor NAME=PATH, or comes twice.
+        SettingsError: there is none, an arm is neither known nor NAME=PATH, or comes twice.
     """
     found: dict[str, ArmSource] = {}
     for text in arms:
@@ -59,9 +60,9 @@ def arm_sources(arms: Sequence[str], model: str) -> list[ArmSource]:
         elif text in get_args(Arm):
             found[text] = ArmSource(text, model, cast(Arm, text))
         else:
-            raise SettingsError(f"--arms has {quoted(text)}: give vanilla, adapted or NAME=PATH.")
+            raise SettingsError(f"--arms has {quoted(text)}: give {_ARMS} or NAME=PATH.")
     if not found:
-        raise SettingsError("--arms is empty: give vanilla, adapted or NAME=PATH.")
+        raise SettingsError(f"--arms is empty: give {_ARMS} or NAME=PATH.")
     return list(found.values())
 
 
@@ -94,8 +95,12 @@ class WalkSettings:
     masks: Literal["proposals", "truth"] = "proposals"
     merge: MergeRule = "benchmark"
     templates: Templates = "vild"
-    proposer: str = Settings.proposer
+    proposer: str = ""
+    """By default the one that `model` was published with, or the settings'."""
+    model: str = Settings.model
     proposals_cache: Path | None = None
+    ensemble: float = 0.0
+    mask_threshold: float = Settings.mask_threshold
     device: str = "cpu"
     max_side_px: int = Settings.max_side_px
     max_regions: int = Settings.max_regions
@@ -112,9 +117,12 @@ def make_segmenters(settings: WalkSettings, proposer: Proposer | None = None) ->
         max_name_length=MAX_NAME_LENGTH,
         max_side_px=LARGEST_SIDE if true_masks else settings.max_side_px,
         max_regions=NOTHING if true_masks else settings.max_regions,
+        ensemble=settings.ensemble,
+        mask_threshold=settings.mask_threshold,
     )
     if proposer is None:
-        proposer = KeptProposals(load_proposer(settings.proposer, device=device), settings.proposals_cache)
+        found = find_proposer(settings.model, settings.proposer, device=device, settings=limits)
+        proposer = KeptProposals(found, settings.proposals_cache)
     models = dict.fromkeys(arm.model for arm in settings.arms)
     return {model: Segmenter(model, proposer, device=device, settings=limits) for model in models}
 

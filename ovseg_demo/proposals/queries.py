@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,3 +62,29 @@ class Queries:
     def only(self, kept: npt.NDArray[np.intp]) -> Queries:
         """The same queries when only the `kept` ones of the proposals are left."""
         return replace(self, index=self.index[kept])
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """For a file; `from_arrays` is the way back."""
+        return {
+            "logits": self.logits,
+            "sizes": np.array([self.padded, self.inner, self.size]),
+            "mask_threshold": np.array(self.mask_threshold),
+            "embeddings": self.embeddings,
+            "no_object": self.no_object,
+            "index": self.index,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Queries:
+        """What `to_arrays` gave; `KeyError` if one of them is not there."""
+        padded, inner, size = ((int(height), int(width)) for height, width in arrays["sizes"])
+        return cls(
+            logits=arrays["logits"],
+            padded=padded,
+            inner=inner,
+            size=size,
+            mask_threshold=float(arrays["mask_threshold"]),
+            embeddings=arrays["embeddings"],
+            no_object=arrays["no_object"],
+            index=arrays["index"],
+        )

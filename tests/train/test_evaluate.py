@@ -255,9 +255,9 @@ def test_arms_that_mean_nothing_are_refused(arms: tuple[str, ...], message: str)
 
 def test_settings_that_cannot_be_met_are_refused() -> None:
     with pytest.raises(SettingsError, match="names its masks itself"):
-        EvaluateSettings(ensemble_weight=0.7)
+        EvaluateSettings(ensemble=0.7)
     with pytest.raises(SettingsError, match="0 to 1"):
-        EvaluateSettings(ensemble_weight=1.7)
+        EvaluateSettings(ensemble=1.7)
     with pytest.raises(DataError, match="no data set 'mars'"):
         chosen_data_set(EvaluateSettings(data_set="mars"))
     with pytest.raises(DataError, match="all three"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,9 @@ _AT_ONCE = 16
 
 class MaskFormerProposer:
     """Masks from the segmenter of a complete OVSeg file, with what it thinks of each.
+
+    Attributes:
+        fingerprint: differs from file to file, for whoever keeps proposals.
 
     Args:
         name: what the user chose.
@@ -54,7 +58,8 @@ class MaskFormerProposer:
         self.mask_threshold = mask_threshold
         self.short_side = short_side
         self._network = network.to(device)
-        self._no_object = no_object.cpu().numpy()
+        self._no_object: NDArray[np.float32] = no_object.cpu().numpy()
+        self.fingerprint = hashlib.sha256(self._no_object.tobytes()).hexdigest()[:16]
         self._device = device
 
     def working_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
