@@ -25,7 +25,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.merging import MergeSettings, Scores, merge
 from ovseg_demo.proposals import Proposals, propose
 from ovseg_demo.proposals.maskformer import MaskFormerProposer
-from ovseg_demo.proposals.maskformer.network import TextSpaceMaskFormer, prepare
+from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
 from ovseg_demo.published_rules import class_scores, demo_names, hard_masks, keep_picked, mask_probabilities
 from ovseg_demo.regions import Regions, crop_regions
@@ -131,7 +131,7 @@ class FullCase:
     # --- the segmenter ---
 
     @cached_property
-    def _loaded(self) -> tuple[TextSpaceMaskFormer, Tensor]:
+    def _loaded(self) -> tuple[SwinMaskFormer, Tensor]:
         heads = self.meta.get("config", {}).get("predictor", {}).get("heads")
         return load_segmenter(self.checkpoint, decoder_heads=heads)
 

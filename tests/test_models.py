@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"'ovseg-mimi'; did you mean ovseg-mini\?"):
         resolve("ovseg-mimi", cache_dir=tmp_path)
-    with pytest.raises(UnknownModelError, match=r"choose one of ovseg-mini, .*maskformer\."):
+    with pytest.raises(UnknownModelError, match=r"choose one of ovseg-mini, .*maskformer-swin-base-coco\."):
         resolve("xyz", cache_dir=tmp_path)
     with pytest.raises(UnknownModelError, match=r"There is no file 'folder/my.pth'"):
         resolve("folder/my.pth", cache_dir=tmp_path)

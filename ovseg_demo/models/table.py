@@ -197,5 +197,17 @@ MODELS: dict[str, ModelEntry] = {
             folder="ovseg-vit-l-14",
             also_from=_OVSEG_LINKS,
         ),
+        # The hash is not pinned: no copy of the file was at hand; the first download is remembered.
+        ModelEntry(
+            "maskformer-swin-base-coco",
+            "proposer",
+            "MaskFormer, Swin-B, trained on COCO panoptic",
+            "other, see its model card",
+            {
+                "weights": HubFile(
+                    "facebook/maskformer-swin-base-coco", "model.safetensors", size_bytes=411_000_000
+                )
+            },
+        ),
     )
 }

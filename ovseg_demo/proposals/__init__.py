@@ -22,8 +22,8 @@ __all__ = [
     "working_image",
 ]
 
-PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", "maskformer")
-MASKFORMERS = ("maskformer",)
+PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", "maskformer", "maskformer-swin-base-coco")
+MASKFORMERS = ("maskformer", "maskformer-swin-base-coco")
 DENSITIES = ("low", "normal", "high")
 _SAM_SIZE = 1024
 # MobileSAM finds more of COCO train2017's segments at 768 than at 1024, in about half the time.
@@ -48,7 +48,7 @@ def load_proposer(
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
             and coarser. By default 768 for MobileSAM, which alone takes anything but its own size.
         density: one of DENSITIES, how many points a SAM is prompted with.
-        mask_threshold: of MaskFormer, whose masks are soft: a pixel belongs to a mask strictly above it. By
+        mask_threshold: of "maskformer", whose masks are soft: a pixel belongs to a mask strictly above it. By
             default the published demo's 0.35.
 
     Raises:
@@ -84,12 +84,16 @@ def load_proposer(
         found = resolve(name)
         path, sha256 = found.path, found.sha256
     proposer: Proposer
-    if name in MASKFORMERS:
+    if name == "maskformer":
         from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
 
         threshold = DEMO_THRESHOLD if mask_threshold is None else mask_threshold
-        return load_maskformer(name, path, device=place, mask_threshold=threshold)
-    if name == "mobile-sam":
+        proposer = load_maskformer(name, path, device=place, mask_threshold=threshold)
+    elif name == "maskformer-swin-base-coco":
+        from ovseg_demo.proposals.maskformer import load_coco_maskformer
+
+        proposer = load_coco_maskformer(name, path, device=place)
+    elif name == "mobile-sam":
         proposer = load_mobile_sam(path, device=place, side=side, plan=PLANS[density])
     else:
         proposer = load_sam(name, path, device=place, plan=PLANS[density])

@@ -19,28 +19,20 @@ _AT_ONCE = 16  # masks that are brought to full size together
 
 
 @dataclass(frozen=True, eq=False)
-class Queries:
-    """All N masks of a segmenter whose queries are points of CLIP's text space, soft and unsorted.
+class SoftMasks:
+    """N masks of a segmenter as it gave them: coarse, soft, unsorted.
 
     Attributes:
         logits: (N, h, w) float32 mask logits, at the network's coarse size.
         padded: height and width in pixels of the padded picture that `logits` cover.
         inner: height and width of the picture without the padding, as the network saw it.
         size: height and width of the picture that the proposals belong to.
-        mask_threshold: a pixel belongs to a mask strictly above it.
-        embeddings: (N, D) float32, where each query lies in the text space; not normalised.
-        no_object: (D,) float32 unit vector, the rival of all names: a mask of nothing.
-        index: (K,) int64, which query each of the K proposals is.
     """
 
     logits: npt.NDArray[np.float32]
     padded: tuple[int, int]
     inner: tuple[int, int]
     size: tuple[int, int]
-    mask_threshold: float
-    embeddings: npt.NDArray[np.float32]
-    no_object: npt.NDArray[np.float32]
-    index: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -58,6 +50,40 @@ class Queries:
                 soft = functional.interpolate(soft, self.size, mode="bilinear", align_corners=False)
             out[start : start + _AT_ONCE] = soft[:, 0]
         return out
+
+    @torch.inference_mode()
+    def hard_masks(self, threshold: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Where the masks are strictly above a threshold, and how certain they are there.
+
+        Returns:
+            (N, H, W) bool and (N,) float32 in 0..1, the mean over the mask's pixels; 0 for a mask without.
+        """
+        masks = np.empty((len(self), *self.size), dtype=np.bool_)
+        certain = np.zeros(len(self), dtype=np.float32)
+        for start in range(0, len(self), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            soft = self.soft_masks(some)
+            hard = soft > threshold
+            masks[some] = hard.numpy()
+            certain[some] = (soft * hard).flatten(1).sum(1) / hard.flatten(1).sum(1).clamp(min=1)
+        return masks, certain
+
+
+@dataclass(frozen=True, eq=False)
+class Queries(SoftMasks):
+    """All N masks of a segmenter whose queries are points of CLIP's text space.
+
+    Attributes:
+        mask_threshold: a pixel belongs to a mask strictly above it.
+        embeddings: (N, D) float32, where each query lies in the text space; not normalised.
+        no_object: (D,) float32 unit vector, the rival of all names: a mask of nothing.
+        index: (K,) int64, which query each of the K proposals is.
+    """
+
+    mask_threshold: float
+    embeddings: npt.NDArray[np.float32]
+    no_object: npt.NDArray[np.float32]
+    index: npt.NDArray[np.int64]
 
     def only(self, kept: npt.NDArray[np.intp]) -> Queries:
         """The same queries when only the `kept` ones of the proposals are left."""

@@ -1,12 +1,14 @@
-"""The segmenter of OVSeg: a Swin MaskFormer whose queries live in CLIP's text space.
+"""Swin MaskFormers: the segmenter of OVSeg, whose queries live in CLIP's text space, and the one of COCO.
 
 names.py     which published weight is which of transformers'
 shape.py     the architecture, read off the shapes
 network.py   the network, made of transformers' modules
-weights.py   a file to a network that holds its weights
+weights.py   a complete OVSeg file to a network that holds its weights
 proposer.py  the network as a proposer
+coco.py      transformers' own weights as a source of masks without names
 """
 
+from ovseg_demo.proposals.maskformer.coco import load_coco_maskformer
 from ovseg_demo.proposals.maskformer.proposer import DEMO_THRESHOLD, MaskFormerProposer, load_maskformer
 
-__all__ = ["DEMO_THRESHOLD", "MaskFormerProposer", "load_maskformer"]
+__all__ = ["DEMO_THRESHOLD", "MaskFormerProposer", "load_coco_maskformer", "load_maskformer"]

@@ -130,7 +130,7 @@ def places(ours: Iterable[str], stages: int) -> dict[str, Place]:
     """For each weight of our network, where the published file has it.
 
     Args:
-        ours: names in `network.TextSpaceMaskFormer`.
+        ours: names in `network.SwinMaskFormer`.
         stages: of the Swin.
 
     Raises:

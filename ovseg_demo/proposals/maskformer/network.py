@@ -1,9 +1,10 @@
-"""A MaskFormer whose queries are points of CLIP's text space, made of transformers' own modules.
+"""A MaskFormer with a Swin, made of transformers' own modules; OVSeg's has queries in CLIP's text space.
 
     pixels -> Swin -> res2, res3, res4, res5 -> pixel decoder -> mask features F
                                      res5 -> queries, decoder -> q_1 ... q_N
     mask logits of query n   = mask_embed(q_n) . F
-    its place among the words = class_embed(q_n), compared with text features by cosine
+    its place among the words = class_embed(q_n), compared with text features by cosine (OVSeg)
+    its logits of fixed names = class_embed(q_n)                                       (MaskFormer)
 
 The published network and transformers' agree in all that has weights on this way: window padding after the
 norm, the mask of shifted windows, patch merging's order, eps, sine positions. Three things are set here.
@@ -31,16 +32,18 @@ STRIDE = 32
 """Pictures are padded to multiples of this, whatever the network's own stride."""
 
 
-class TextSpaceMaskFormer(nn.Module):
-    """The segmenter of OVSeg: no names of its own, one point of the text space per mask."""
+class SwinMaskFormer(nn.Module):
+    """The segmenter without a loss, with whatever names its queries.
 
-    def __init__(self, shape: MaskFormerShape) -> None:
+    Args:
+        shape: its sizes.
+        class_embed: module from (1, N, hidden) to (1, N, D).
+    """
+
+    def __init__(self, shape: MaskFormerShape, class_embed: nn.Module) -> None:
         super().__init__()
         self.model = MaskFormerModel(configuration(shape))
-        # transformers' class head is one linear layer to a fixed list of names.
-        self.class_embed = MaskformerMLPPredictionHead(
-            shape.hidden, shape.class_hidden, shape.text_width, num_layers=2
-        )
+        self.class_embed = class_embed
         self.mask_embed = MaskformerMLPPredictionHead(shape.hidden, shape.hidden, shape.mask_dim)
         # This norm and this average serve image classification; nothing here reads them, no file has them.
         swin = self.model.pixel_level_module.encoder.model
@@ -66,9 +69,15 @@ class TextSpaceMaskFormer(nn.Module):
         return found
 
     def heads(self, queries: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and mask features -> (N, D) points of the text space and (N, H / 4, W / 4) mask logits."""
+        """Queries and mask features -> (N, D) from `class_embed` and (N, H / 4, W / 4) mask logits."""
         masks = torch.einsum("bqc,bchw->bqhw", self.mask_embed(queries), mask_features)
         return self.class_embed(queries)[0], masks[0]
+
+
+def text_head(shape: MaskFormerShape, text_width: int, hidden: int) -> nn.Module:
+    """OVSeg's class head, to a point of the text space; transformers' is one layer to a list of names."""
+    head: nn.Module = MaskformerMLPPredictionHead(shape.hidden, hidden, text_width, num_layers=2)
+    return head
 
 
 def configuration(shape: MaskFormerShape) -> MaskFormerConfig:

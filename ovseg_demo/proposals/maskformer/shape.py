@@ -15,6 +15,7 @@ from ovseg_demo.weight_files import named, some
 
 _BACKBONE = "backbone.layers.{}.blocks.{}.attn.relative_position_bias_table"
 _PREDICTOR = "sem_seg_head.predictor."
+CLASS_HEAD = _PREDICTOR + "class_embed.layers.{}.weight"
 _DECODER_LAYER = _PREDICTOR + "transformer.decoder.layers.{}."
 _TELLING = {
     "backbone.patch_embed.proj.weight": 4,
@@ -24,8 +25,8 @@ _TELLING = {
     "sem_seg_head.pixel_decoder.mask_features.weight": 4,
     _PREDICTOR + "query_embed.weight": 2,
     _DECODER_LAYER.format(0) + "linear1.weight": 2,
-    _PREDICTOR + "class_embed.layers.0.weight": 2,
-    _PREDICTOR + "class_embed.layers.1.weight": 2,
+    CLASS_HEAD.format(0): 2,
+    CLASS_HEAD.format(1): 2,
 }
 
 
@@ -46,9 +47,7 @@ class MaskFormerShape:
     decoder_layers: int
     decoder_heads: int
     feedforward: int
-    class_hidden: int
-    text_width: int
-    projects_input: bool
+    projects_input: bool = True
     """Whether a convolution brings the deepest features to the width of the queries."""
 
     @property
@@ -96,8 +95,6 @@ class MaskFormerShape:
             decoder_layers=_count(weights, _DECODER_LAYER.format(r"(\d+)") + r"linear1\.weight"),
             decoder_heads=decoder_heads or max(1, min(8, hidden // 16)),
             feedforward=weights[_DECODER_LAYER.format(0) + "linear1.weight"].shape[0],
-            class_hidden=weights[_PREDICTOR + "class_embed.layers.0.weight"].shape[0],
-            text_width=weights[_PREDICTOR + "class_embed.layers.1.weight"].shape[0],
             projects_input=_PREDICTOR + "input_proj.weight" in weights,
         )
         for fits, what in (

@@ -11,15 +11,15 @@ from torch.nn import functional
 
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
-from ovseg_demo.proposals.maskformer.network import TextSpaceMaskFormer
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
+from ovseg_demo.proposals.maskformer.shape import CLASS_HEAD, MaskFormerShape
 from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
 
 _INDEX = "relative_position_index"
 _OTHER_BACKBONES = ("backbone.stem.", "backbone.res2.", "backbone.bottom_up.")
 
 
-def load_segmenter(path: Path, *, decoder_heads: int | None = None) -> tuple[TextSpaceMaskFormer, Tensor]:
+def load_segmenter(path: Path, *, decoder_heads: int | None = None) -> tuple[SwinMaskFormer, Tensor]:
     """Read the segmenter of a complete OVSeg file.
 
     Args:
@@ -60,11 +60,12 @@ def read_segmenter(path: Path) -> dict[str, Tensor]:
 
 def build_segmenter(
     weights: Mapping[str, Tensor], source: Path, *, decoder_heads: int | None = None
-) -> tuple[TextSpaceMaskFormer, Tensor]:
+) -> tuple[SwinMaskFormer, Tensor]:
     """Build the network that the shapes describe and put the weights in; as `load_segmenter`."""
     shape = MaskFormerShape.of(weights, source, decoder_heads)
+    class_hidden, text_width = (weights[CLASS_HEAD.format(layer)].shape[0] for layer in (0, 1))
     with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
-        network = TextSpaceMaskFormer(shape)
+        network = SwinMaskFormer(shape, text_head(shape, text_width, class_hidden))
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     where = places(wanted, shape.stages)
     _check_names(weights, where, source)
@@ -80,8 +81,8 @@ def build_segmenter(
         if name.endswith(_INDEX):
             _check_index(value, where[name].key, shape.window, source)
     no_object = weights[NO_OBJECT]
-    if no_object.shape != (1, shape.text_width):
-        shapes = f"{tuple(no_object.shape)} where {(1, shape.text_width)} fits the rest"
+    if no_object.shape != (1, text_width):
+        shapes = f"{tuple(no_object.shape)} where {(1, text_width)} fits the rest"
         raise CheckpointError(f"{named(source)} has {NO_OBJECT} of shape {shapes}.")
     network.load_state_dict(given, assign=True)
     network.requires_grad_(False)

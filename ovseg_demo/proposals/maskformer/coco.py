@@ -1,0 +1,129 @@
+"""MaskFormer as its own authors trained it, on COCO's 133 panoptic classes, from transformers' weights.
+
+Its names are left aside: what remains is a source of masks that is free of OVSeg's licence. (The paper mines
+its pairs with such masks.)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ovseg_demo.errors import CheckpointError
+from ovseg_demo.proposals.base import Proposals
+from ovseg_demo.proposals.maskformer.network import SwinMaskFormer
+from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, SwinProposer
+from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.proposals.queries import SoftMasks
+from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
+
+LONG_SIDE = 1333
+THRESHOLD = 0.5
+SWIN_B = MaskFormerShape(
+    embed_dim=128,
+    patch=4,
+    depths=(2, 2, 18, 2),
+    heads=(4, 8, 16, 32),
+    window=12,
+    mlp_ratio=4.0,
+    conv_dim=256,
+    mask_dim=256,
+    queries=100,
+    hidden=256,
+    decoder_layers=6,
+    decoder_heads=8,
+    feedforward=2048,
+)
+# Of the file's names, those that transformers has changed since it was written.
+_SINCE_RENAMED = (
+    (r"(_attn)\.out_proj\.", r"\1.o_proj."),
+    (r"(transformer_module\.decoder\.layers\.\d+)\.(fc\d)\.", r"\1.mlp.\2."),
+    (r"^class_predictor\.", "class_embed."),
+    (r"^mask_embedder\.", "mask_embed."),
+)
+_UNUSED = re.compile(r"criterion\.empty_weight|model\.pixel_level_module\.encoder\.model\.layernorm\..*")
+
+
+class CocoMaskFormerProposer(SwinProposer):
+    """Its masks of anything. A mask's quality is its certainty times the probability of showing something."""
+
+    def proposals(self, soft: SoftMasks, classes: Tensor) -> Proposals:
+        """The masks for which "no object" is not the likeliest of all classes."""
+        probabilities = classes.softmax(dim=-1).numpy()
+        something = probabilities.argmax(axis=1) < probabilities.shape[1] - 1
+        masks, certain = soft.hard_masks(self.mask_threshold)
+        quality = certain * (1 - probabilities[:, -1])
+        return Proposals.of(masks[something], quality[something].astype(np.float32))
+
+
+def load_coco_maskformer(
+    name: str,
+    weights: Path,
+    *,
+    device: torch.device,
+    mask_threshold: float = THRESHOLD,
+    shape: MaskFormerShape = SWIN_B,
+) -> CocoMaskFormerProposer:
+    """A MaskFormer in transformers' form as a class-agnostic proposer.
+
+    Args:
+        name: what the user chose.
+        weights: `model.safetensors` of the hub.
+        device: where it runs.
+        mask_threshold: a pixel belongs to a mask strictly above it.
+        shape: another network than the Swin-B that the name stands for.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no MaskFormer of this shape.
+        SettingsError: the threshold is out of its range.
+    """
+    network = build_coco_maskformer(_read(weights), weights, shape)
+    return CocoMaskFormerProposer(
+        name,
+        network,
+        device=device,
+        mask_threshold=mask_threshold,
+        short_side=SHORT_SIDE,
+        long_side=LONG_SIDE,
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The file's weights under today's names."""
+    entries = entries_of(read_file(path), path)
+    weights: dict[str, Tensor] = {}
+    for key in entries:
+        name = key
+        for pattern, today in _SINCE_RENAMED:
+            name = re.sub(pattern, today, name)
+        if _UNUSED.fullmatch(name):
+            continue
+        index = entries[key]
+        if name.endswith("relative_position_index") and isinstance(index, Tensor):
+            weights[name] = index
+        else:
+            weights[name] = tensor_of(entries, key, path)
+    check_finite({k: v for k, v in weights.items() if v.is_floating_point()}, path)
+    return weights
+
+
+def build_coco_maskformer(weights: dict[str, Tensor], source: Path, shape: MaskFormerShape) -> SwinMaskFormer:
+    """The network with these weights, every one of which has to fit; `CheckpointError` if not."""
+    classes = weights.get("class_embed.weight", torch.empty(1, 1)).shape[0]
+    with torch.device("meta"):
+        network = SwinMaskFormer(shape, nn.Linear(shape.hidden, classes))
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    if missing := [name for name in wanted if name not in weights]:
+        raise CheckpointError(f"{named(source)} is no MaskFormer of transformers: it lacks {some(missing)}.")
+    if unknown := [name for name in weights if name not in wanted]:
+        raise CheckpointError(f"{named(source)} is no MaskFormer of transformers: it has {some(unknown)}.")
+    for name, fits in wanted.items():
+        if (found := tuple(weights[name].shape)) != fits:
+            raise CheckpointError(f"{named(source)} has {name} of shape {found} where {fits} fits the rest.")
+    network.load_state_dict(weights, assign=True)
+    network.requires_grad_(False)
+    return network.eval()
