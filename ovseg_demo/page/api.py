@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, get_args
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -21,9 +21,11 @@ from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.export import export, zip_comparison
-from ovseg_demo.imaging import load_image, resize_to_side
+from ovseg_demo.imaging import load_image
 from ovseg_demo.mask_formats import encode_rle
+from ovseg_demo.models import MODELS
 from ovseg_demo.page.pool import ModelPool, Models
+from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ __all__ = ["LANE", "add_endpoints", "cached_file", "photo_input", "spoken"]
 
 LANE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
+
+OWN = "own"
+"""Stands for the proposer that a model was published with, or else the default one."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,13 +82,14 @@ def add_endpoints(pool: ModelPool) -> None:
     with gr.Column(visible=False):
         photo = photo_input("photo")
         words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
-        weights = gr.Dropdown(["adapted", "vanilla"], value="adapted", label="weights")
+        weights = gr.Dropdown(list(get_args(Arm)), value="adapted", label="weights")
         model = gr.Dropdown(_names("clip"), value=settings.model, label="model")
-        proposer = gr.Dropdown(_names("proposer"), value=settings.proposer, label="proposer")
+        proposer = gr.Dropdown([OWN, *_names("proposer")], value=OWN, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
         merge = gr.Dropdown(list(MERGE_RULES), value=settings.merge, label="merge")
         strictness = gr.Number(0.0, label="strictness", minimum=-10, maximum=10)
         density = gr.Dropdown(["low", "normal", "high"], value="normal", label="density")
+        ensemble = gr.Number(0.0, label="ensemble", minimum=0, maximum=1)
         facts, rows = gr.JSON(label="facts"), gr.JSON(label="models")
         overlay, label_map = gr.File(label="overlay.png"), gr.File(label="label_map.png")
         archive = gr.File(label="everything.zip")
@@ -94,14 +100,14 @@ def add_endpoints(pool: ModelPool) -> None:
     models = _Endpoints(pool)
     button.click(
         spoken(models.segment),
-        inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density],
+        inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density, ensemble],
         outputs=[facts, overlay, label_map],
         api_name="segment",
         **common,
     )
     button.click(
         spoken(models.compare),
-        inputs=[photo, words, model, proposer, templates, merge, strictness, density],
+        inputs=[photo, words, model, proposer, templates, merge, strictness, density, ensemble],
         outputs=[facts, archive],
         api_name="compare",
         **common,
@@ -123,8 +129,11 @@ class _Endpoints:
         self.pool = pool
 
     def _models(self, model: str, proposer: str, density: str) -> Segmenter:
-        side = self.pool.settings.max_side_px
-        return self.pool.get(Models(model, proposer, density, side))
+        settings = self.pool.settings
+        if proposer == OWN:
+            entry = MODELS.get(model)
+            proposer = (entry and entry.proposer) or settings.proposer
+        return self.pool.get(Models(model, proposer, density, settings.max_side_px))
 
     def segment(
         self,
@@ -132,32 +141,35 @@ class _Endpoints:
         words: str,
         weights: str = "adapted",
         model: str = Settings.model,
-        proposer: str = Settings.proposer,
+        proposer: str = OWN,
         templates: str = Settings.templates,
         merge: str = Settings.merge,
         strictness: float = 0.0,
         density: str = "normal",
+        ensemble: float = 0.0,
     ) -> tuple[dict[str, Any], str, str]:
         """Colour the parts of a photo by words; a word that is not in it is reported as not found.
 
         Args:
             photo: the photo file.
             words: names parted by commas, synonyms by a bar: "dog, sofa | couch".
-            weights: adapted (mask-adapted CLIP) or vanilla.
+            weights: adapted (mask-adapted CLIP), vanilla; no-prompts or mpt-only, the halves of the adaptation.
             model: name from /models.
-            proposer: name from /models.
+            proposer: name from /models; own is the one that the model was published with, or the default.
             templates: vild, imagenet or single.
             merge: default, benchmark or published-demo.
             strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
             density: low, normal or high: how many masks are looked for.
+            ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
         result = self._models(model, proposer, density)(
             photo,
             words,
-            cast(Literal["adapted", "vanilla"], weights),
+            cast(Arm, weights),
             merge=cast(Any, merge),
             templates=cast(Any, templates),
             strictness=strictness,
+            ensemble=ensemble,
         )
         files = export(result, ("overlay", "label-map"))
         return (
@@ -171,11 +183,12 @@ class _Endpoints:
         photo: str,
         words: str,
         model: str = Settings.model,
-        proposer: str = Settings.proposer,
+        proposer: str = OWN,
         templates: str = Settings.templates,
         merge: str = Settings.merge,
         strictness: float = 0.0,
         density: str = "normal",
+        ensemble: float = 0.0,
     ) -> tuple[dict[str, Any], str]:
         """Vanilla and mask-adapted CLIP on the same masks and words: what changes, and everything as a zip.
 
@@ -183,11 +196,12 @@ class _Endpoints:
             photo: the photo file.
             words: names parted by commas, synonyms by a bar.
             model: name from /models.
-            proposer: name from /models.
+            proposer: name from /models; own is the one that the model was published with, or the default.
             templates: vild, imagenet or single.
             merge: default, benchmark or published-demo.
             strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
             density: low, normal or high: how many masks are looked for.
+            ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
         result = self._models(model, proposer, density).compare(
             photo,
@@ -195,13 +209,12 @@ class _Endpoints:
             merge=cast(Any, merge),
             templates=cast(Any, templates),
             strictness=strictness,
+            ensemble=ensemble,
         )
         told = result.to_json() | {"vanilla": result.vanilla.to_json(), "adapted": result.adapted.to_json()}
         return told, cached_file(zip_comparison(result), "comparison.zip")
 
-    def proposals(
-        self, photo: str, proposer: str = Settings.proposer, density: str = "normal"
-    ) -> dict[str, Any]:
+    def proposals(self, photo: str, proposer: str = OWN, density: str = "normal") -> dict[str, Any]:
         """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.
 
         Args:
@@ -209,13 +222,13 @@ class _Endpoints:
             proposer: name from /models.
             density: low, normal or high: how many masks are looked for.
         """
-        from ovseg_demo.proposals import propose
+        from ovseg_demo.proposals import propose, working_image
 
         limits = self.pool.settings
         image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
         # The classifier of a segmenter is loaded when it is first needed: not for this.
         source = self._models(limits.model, proposer, density).proposer
-        found = propose(source, resize_to_side(image, limits.max_side_px))
+        found = propose(source, working_image(source, image, limits.max_side_px))
         return {
             "size": list(found.masks.shape[1:]),
             "proposals": [
@@ -235,6 +248,4 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _names(kind: str) -> list[str]:
-    from ovseg_demo.models import MODELS
-
     return [name for name, entry in MODELS.items() if entry.kind == kind]

@@ -53,6 +53,8 @@ class Request:
     """Log-odds that a word needs on top of what was calibrated."""
     density: str = "normal"
     max_side_px: int = 1024
+    ensemble: float = 0.0
+    """Share of CLIP beside a proposer that names its own masks."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -163,6 +165,7 @@ def stream(
         "merge": cast("MergeRule", request.merge),
         "templates": cast("Templates", request.templates),
         "strictness": float(request.strictness),
+        "ensemble": float(request.ensemble),
     }
     if len(request.arms) == 2:
         return segmenter.stream_compare(image, vocabulary, **options)

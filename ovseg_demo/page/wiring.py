@@ -14,7 +14,7 @@ from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
 from ovseg_demo.page.api import LANE, spoken
-from ovseg_demo.page.controls import MOST_STRICT, SHARED, Controls, model_badge
+from ovseg_demo.page.controls import SHARED, Controls, model_badge
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, kept_of, note, run
 from ovseg_demo.page.pool import ModelPool
@@ -147,7 +147,12 @@ def wire_words(runner: Runner) -> None:
         )
     )
     runner.then_again(left.add_absent.click(distractors, inputs=left.words, outputs=left.words, **AT_ONCE))
-    for option in (left.options.strictness, left.options.templates, left.options.merge):
+    for option in (
+        left.options.strictness,
+        left.options.templates,
+        left.options.merge,
+        left.options.ensemble,
+    ):
         # While a slider moves, the last place it was seen in counts.
         runner.then_again(option.input(lambda: None, trigger_mode="always_last", **AT_ONCE))
 
@@ -225,6 +230,6 @@ def restored(told: str, field: Any) -> Any:
             value = float(told)
         except ValueError:
             return gr.skip()
-        return value if -MOST_STRICT <= value <= MOST_STRICT else gr.skip()
+        return value if field.minimum <= value <= field.maximum else gr.skip()
     known = {str(value): value for _, value in field.choices}
     return known.get(told, gr.skip())

@@ -33,6 +33,7 @@ class SwinProposer:
         short_side: shorter side in pixels at which a picture is worked on, unless the longer one then exceeds
             `long_side`.
         fingerprint: differs from file to file, for whoever keeps proposals.
+        weights_sha256: of the published file, "" if the weights came from another.
 
     Raises:
         SettingsError: the threshold is out of its range.
@@ -51,6 +52,7 @@ class SwinProposer:
         if not 0 <= mask_threshold < 1:
             raise SettingsError(f"The mask threshold is {mask_threshold}, but it must lie in 0 to 1.")
         self.name = name
+        self.weights_sha256 = ""
         self.mask_threshold = mask_threshold
         self.short_side = short_side
         self.long_side = long_side
