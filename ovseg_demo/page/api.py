@@ -153,7 +153,7 @@ class _Endpoints:
         Args:
             photo: the photo file.
             words: names parted by commas, synonyms by a bar: "dog, sofa | couch".
-            weights: adapted (mask-adapted CLIP), vanilla; no-prompts or mpt-only, the halves of the adaptation.
+            weights: adapted (mask-adapted CLIP) or vanilla; no-prompts, mpt-only: half of the adaptation.
             model: name from /models.
             proposer: name from /models; own is the one that the model was published with, or the default.
             templates: vild, imagenet or single.

@@ -209,7 +209,7 @@ def _options(settings: Settings) -> Options:
             value=settings.ensemble,
             step=0.05,
             label="CLIP's share beside maskformer's own names",
-            info="With masks of maskformer and a published rule: 0.7 was published for ADE20K. 0 = CLIP alone.",
+            info="With masks of maskformer and a published rule; 0.7 suits ADE20K. 0 = CLIP alone.",
         )
     assert {value for _, value in templates.choices} == set(TEMPLATE_SETS)
     assert {value for _, value in merge.choices} == set(MERGE_RULES)

@@ -1,0 +1,86 @@
+"""A complete OVSeg file small enough to be made in no time: real modules, random weights."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor
+
+from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, places
+from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
+from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
+
+TEXT_WIDTH = 32
+TINY = MaskFormerShape(
+    embed_dim=8,
+    patch=4,
+    depths=(1, 2, 1, 1),
+    heads=(1, 2, 2, 4),
+    window=4,
+    mlp_ratio=2.0,
+    conv_dim=32,
+    mask_dim=16,
+    queries=7,
+    hidden=32,
+    decoder_layers=2,
+    decoder_heads=2,
+    feedforward=48,
+)
+
+
+def clip_weights(seed: int = 0) -> dict[str, Tensor]:
+    """A CLIP for crops of 16 pixels, OpenAI's names, three levels of mask prompts."""
+    torch.manual_seed(seed)
+    vision = CLIPVisionCfg(layers=3, width=64, patch_size=4, image_size=16)
+    text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=1)
+    weights = CLIP(TEXT_WIDTH, vision, text, quick_gelu=True).state_dict()
+    return {**weights, "visual.mask_embedding": torch.randn(3, 16, 64)}
+
+
+def segmenter_weights(shape: MaskFormerShape = TINY, seed: int = 0) -> dict[str, Tensor]:
+    """The segmenter's part of a complete file, under its published names."""
+    torch.manual_seed(seed)
+    network = SwinMaskFormer(shape, text_head(shape, TEXT_WIDTH, 24))
+    weights, thirds = {}, {}
+    where = places(network.state_dict(), shape.stages)
+    for name, value in network.state_dict().items():
+        key, part = where[name].key, where[name].part
+        if value.is_floating_point():
+            value = value + 0.2 * torch.randn(value.shape)  # biases and tables are zero in a new network
+        if part is None:
+            weights[key] = value
+        else:
+            thirds.setdefault(key, {})[part] = value
+    weights |= {key: torch.cat([parts[i] for i in range(3)]) for key, parts in thirds.items()}
+    return {
+        **weights,
+        NO_OBJECT: torch.randn(1, TEXT_WIDTH),
+        "clip_adapter.pixel_mean": torch.tensor(CLIP_PIXEL_MEAN).view(1, 3, 1, 1),
+        "clip_adapter.pixel_std": torch.tensor(CLIP_PIXEL_STD).view(1, 3, 1, 1),
+        "criterion.empty_weight": torch.ones(172),
+    }
+
+
+def full_weights(shape: MaskFormerShape = TINY, seed: int = 0) -> dict[str, Tensor]:
+    """Segmenter and CLIP together, flat."""
+    clip = {CLIP_PREFIX + key: value for key, value in clip_weights(seed).items()}
+    return {**segmenter_weights(shape, seed), **clip}
+
+
+def save_full(path: Path, weights: dict[str, Tensor] | None = None) -> Path:
+    """Write a complete file as detectron2 does, version metadata included."""
+    model: Any = OrderedDict(full_weights() if weights is None else weights)
+    model._metadata = OrderedDict({"sem_seg_head": {"version": 2}})
+    torch.save({"model": model, "iteration": 7}, path)
+    return path
+
+
+def other_shape(**sizes: Any) -> MaskFormerShape:
+    """TINY with other sizes."""
+    return replace(TINY, **sizes)
