@@ -6,7 +6,8 @@
 
 The layout: `adapted.safetensors` (and `vanilla.safetensors`), `config.json`, a model card, `SHA256SUMS`.
 Other forms are one file: "openai" is OpenAI's flat dictionary with the mask prompts as
-`visual.mask_embedding`, "ovseg" the published OVSeg training checkpoint, the same names behind "module.".
+`visual.mask_embedding`, "ovseg" the published OVSeg training checkpoint, the same names behind "module.";
+"full" is a complete OVSeg file with its CLIP replaced by this one (`full_checkpoint.py`).
 Every number stays as it is.
 """
 
@@ -48,6 +49,7 @@ from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.card import CardFacts, model_card, read_reports
+from train.full_checkpoint import put_clip
 from train.options import run_command
 from train.run_record import RECORD, chain, read_record
 
@@ -148,8 +150,11 @@ class ExportSettings:
     """Adapted weights: a checkpoint file, or the folder of a run."""
     out: Path
     """Folder to write; a file for the other forms."""
-    form: Literal["demo", "openai", "ovseg"] = "demo"
-    """The demo's folder; OpenAI's flat dictionary; OVSeg's training checkpoint."""
+    form: Literal["demo", "openai", "ovseg", "full"] = "demo"
+    """The demo's folder; OpenAI's flat dictionary; OVSeg's training checkpoint; the complete OVSeg file that
+    --into names, with this CLIP in it."""
+    into: Path | None = None
+    """Complete OVSeg file that gives the segmenter (form full)."""
     with_vanilla: bool = True
     """Also put in the vanilla weights, so that the two can be compared (folder only)."""
     model: str = ""
@@ -168,13 +173,19 @@ class ExportSettings:
     def __post_init__(self) -> None:
         if self.push_to_hub and self.form != "demo":
             raise SettingsError(f"--push-to-hub uploads the demo's folder: leave out --form {self.form}.")
+        if (self.form == "full") != (self.into is not None):
+            raise SettingsError("--form full and --into FILE, the complete OVSeg file, belong together.")
         if self.push_to_hub and self.push_to_hub.count("/") != 1:
             raise SettingsError(f"--push-to-hub needs OWNER/NAME, not {self.push_to_hub!r}.")
 
 
 def export(settings: ExportSettings) -> None:
     """Write the folder or the file, and upload it if asked."""
-    if settings.form != "demo":
+    if settings.into is not None:
+        put_clip(vit_entries(arm_file(settings.weights)), settings.into, settings.out)
+        print(f"Wrote {settings.out}: --model {settings.out} --proposer maskformer")
+        return
+    if settings.form in ("openai", "ovseg"):
         write_published(settings.weights, settings.out, settings.form)
         print(f"Wrote {settings.out}")
         return

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,8 +84,8 @@ class KeptProposals:
         bits = np.packbits(found.masks.reshape(count, height * width), axis=1)
         temporary = self._folder / f"{key}.part"
         with temporary.open("wb") as file:
-            soft = found.queries.to_arrays() if found.queries else {}
-            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes, **soft)
+            arrays: dict[str, Any] = found.queries.to_arrays() if found.queries else {}
+            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes, **arrays)
         temporary.replace(self._folder / f"{key}.npz")
 
 
