@@ -43,16 +43,23 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
     return {**weights, "visual.mask_embedding": torch.randn(3, 16, 64)}
 
 
-def segmenter_weights(shape: MaskFormerShape = TINY, seed: int = 0) -> dict[str, Tensor]:
-    """The segmenter's part of a complete file, under its published names."""
+def segmenter_weights(
+    shape: MaskFormerShape = TINY,
+    seed: int = 0,
+    *,
+    text_width: int = TEXT_WIDTH,
+    class_hidden: int = 24,
+    noise: float = 0.2,
+) -> dict[str, Tensor]:
+    """The segmenter's part of a complete file under its published names: a new network, and noise."""
     torch.manual_seed(seed)
-    network = SwinMaskFormer(shape, text_head(shape, TEXT_WIDTH, 24))
+    network = SwinMaskFormer(shape, text_head(shape, text_width, class_hidden))
     weights, thirds = {}, {}
     where = places(network.state_dict(), shape.stages)
     for name, value in network.state_dict().items():
         key, part = where[name].key, where[name].part
         if value.is_floating_point():
-            value = value + 0.2 * torch.randn(value.shape)  # biases and tables are zero in a new network
+            value = value + noise * torch.randn(value.shape)  # biases and tables are zero in a new network
         if part is None:
             weights[key] = value
         else:
@@ -60,7 +67,7 @@ def segmenter_weights(shape: MaskFormerShape = TINY, seed: int = 0) -> dict[str,
     weights |= {key: torch.cat([parts[i] for i in range(3)]) for key, parts in thirds.items()}
     return {
         **weights,
-        NO_OBJECT: torch.randn(1, TEXT_WIDTH),
+        NO_OBJECT: torch.randn(1, text_width),
         "clip_adapter.pixel_mean": torch.tensor(CLIP_PIXEL_MEAN).view(1, 3, 1, 1),
         "clip_adapter.pixel_std": torch.tensor(CLIP_PIXEL_STD).view(1, 3, 1, 1),
         "criterion.empty_weight": torch.ones(172),
