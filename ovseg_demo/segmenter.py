@@ -27,8 +27,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge, probabilities
-from ovseg_demo.models import MODELS
-from ovseg_demo.proposals import Proposals, Proposer, load_proposer, working_image
+from ovseg_demo.proposals import Proposals, Proposer, find_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
@@ -152,17 +151,8 @@ class Segmenter:
             ImageError: the photo cannot be used.
             VocabularyError: the words cannot be used.
         """
-        return _finish(
-            self.stream(
-                image,
-                names,
-                weights,
-                merge=merge,
-                templates=templates,
-                strictness=strictness,
-                ensemble=ensemble,
-            )
-        )
+        asked = _Asked(merge, templates, strictness, ensemble)
+        return _finish(self._stream_arms(image, names, (weights,), asked))[0]
 
     def stream(
         self,
@@ -191,11 +181,8 @@ class Segmenter:
         ensemble: float | None = None,
     ) -> Comparison:
         """Both arms on the same proposals, words, templates and merge rule."""
-        return _finish(
-            self.stream_compare(
-                image, names, merge=merge, templates=templates, strictness=strictness, ensemble=ensemble
-            )
-        )
+        asked = _Asked(merge, templates, strictness, ensemble)
+        return compare(*_finish(self._stream_arms(image, names, ("vanilla", "adapted"), asked)))
 
     def stream_compare(
         self,
@@ -394,14 +381,6 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = now - self._last
         self._last = now
-
-
-def find_proposer(model: str | Path, proposer: str | None, *, device: str, settings: Settings) -> Proposer:
-    """The proposer for a model, see `Segmenter.from_pretrained`."""
-    entry = MODELS.get(str(model))
-    name = proposer or (entry and entry.proposer) or settings.proposer
-    own_file = Path(model) if name == "maskformer" and entry is None and Path(model).is_file() else None
-    return load_proposer(name, device=device, weights=own_file, mask_threshold=settings.mask_threshold)
 
 
 def _finish(steps: Generator[Progress, None, T]) -> T:

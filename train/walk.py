@@ -17,9 +17,9 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError, quoted
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.proposals import Proposer
+from ovseg_demo.proposals import Proposer, find_proposer
 from ovseg_demo.result import Arm, Segmentation
-from ovseg_demo.segmenter import MergeRule, Segmenter, find_proposer
+from ovseg_demo.segmenter import MergeRule, Segmenter
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 from train.data.folders import MAX_NAME_LENGTH, NOTHING

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ovseg_demo.errors import SettingsError, UnknownModelError
 from ovseg_demo.proposals.base import Proposals, Proposer, SizedProposer, propose, working_image
+from ovseg_demo.settings import Settings
 
 __all__ = [
     "DENSITIES",
@@ -17,6 +18,7 @@ __all__ = [
     "Proposals",
     "Proposer",
     "SizedProposer",
+    "find_proposer",
     "load_proposer",
     "propose",
     "working_image",
@@ -99,3 +101,26 @@ def load_proposer(
         proposer = load_sam(name, path, device=place, plan=PLANS[density])
     proposer.weights_sha256 = sha256
     return proposer
+
+
+def find_proposer(
+    model: str | Path, name: str | None, *, device: str = "cpu", settings: Settings | None = None
+) -> Proposer:
+    """The proposer for a model, loaded.
+
+    Args:
+        model: a name of the model table, or the path of a checkpoint.
+        name: as for `load_proposer`; by default the one that the model was published with, or else the
+            settings'. "maskformer" with a model given by its path is the segmenter in that file.
+        device: see `load_proposer`.
+        settings: name the default and the mask threshold.
+
+    Raises:
+        UnknownModelError, SettingsError, ModelError: see `load_proposer`.
+    """
+    from ovseg_demo.models import MODELS
+
+    settings, entry = settings or Settings(), MODELS.get(str(model))
+    chosen = name or (entry and entry.proposer) or settings.proposer
+    own_file = Path(model) if chosen == "maskformer" and entry is None and Path(model).is_file() else None
+    return load_proposer(chosen, device=device, weights=own_file, mask_threshold=settings.mask_threshold)

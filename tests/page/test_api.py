@@ -51,7 +51,7 @@ def test_only_the_four_endpoints_are_public(client: Client) -> None:
     assert set(endpoints["named_endpoints"]) == {"/segment", "/compare", "/proposals", "/models"}
     names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/segment"]["parameters"]]
     assert names[:7] == ["photo", "words", "weights", "model", "proposer", "templates", "merge"]
-    assert names[7:] == ["strictness", "density"]
+    assert names[7:] == ["strictness", "density", "ensemble"]
 
 
 def test_segment_gives_facts_and_pictures(client: Client) -> None:
