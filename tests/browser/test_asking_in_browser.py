@@ -113,7 +113,11 @@ def test_whoever_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Path) ->
         one.wait_for_result()
 
 
-def test_whoever_finds_the_line_full_is_told_so(browser: Browser, pool: ModelPool, tmp_path: Path) -> None:
+def test_whoever_finds_the_line_full_is_told_so(
+    browser: Browser, pool: ModelPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # When a server ends, Gradio empties its folder, which another server of the machine may be using.
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     settings = replace(pool.settings, max_queue=1)
     page = build(settings, pool)
     address = served(page, settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
