@@ -78,6 +78,9 @@ class Settings:
     max_batch_bytes: int = 500_000_000
     """Bytes of one batch upload, after unpacking."""
 
+    max_request_bytes: int = 1_000_000
+    """Bytes of one request that is no upload: words, choices, the names of uploaded files."""
+
     timeout_s: float = 300.0
     """Seconds after which a request is stopped with a message."""
 
@@ -86,6 +89,18 @@ class Settings:
 
     state_lifetime_s: float = 3600.0
     """Seconds after which what is kept for a visitor (uploads, embeddings, results) is deleted."""
+
+    max_visitors: int = 256
+    """Visitors whose last result is kept at the same time; the one who was idle longest makes room."""
+
+    max_kept_bytes: int = 1_000_000_000
+    """Bytes of memory for the visitors' last results together; the oldest make room."""
+
+    max_stored_bytes: int = 5_000_000_000
+    """Bytes of disk for uploads and files made of results together; beyond, uploads are refused."""
+
+    operator_token: str = field(default="", repr=False)
+    """Shown as a bearer token, it opens /counters; without one, that page answers this machine only."""
 
     model: str = "ovseg-mini"
     """Name of the CLIP in the model table, or a path to a checkpoint."""
@@ -124,11 +139,15 @@ class Settings:
         _check_range("max_regions", self.max_regions, 1, _UINT16_MAX)
         _check_range("max_photos", self.max_photos, 1, None)
         _check_range("max_batch_bytes", self.max_batch_bytes, 1, None)
+        _check_range("max_request_bytes", self.max_request_bytes, 1000, None)
         _check_range("timeout_s", self.timeout_s, 1, None)
         _check_range("max_queue", self.max_queue, 1, None)
         _check_range("state_lifetime_s", self.state_lifetime_s, 1, None)
         _check_range("ensemble", self.ensemble, 0, 1)
         _check_range("mask_threshold", self.mask_threshold, 0, 1)
+        _check_range("max_visitors", self.max_visitors, 1, None)
+        _check_range("max_kept_bytes", self.max_kept_bytes, 1, None)
+        _check_range("max_stored_bytes", self.max_stored_bytes, 1, None)
         _check_choice("templates", self.templates, TEMPLATE_SETS)
         _check_choice("merge", self.merge, MERGE_RULES)
         for name in ("model", "proposer"):

@@ -32,6 +32,8 @@ def fill(parts: nn.ModuleDict, path: Path, name: str) -> None:
         if state[key].shape != wanted[key].shape:
             found, right = tuple(state[key].shape), tuple(wanted[key].shape)
             raise CheckpointError(f"{path} is not {name}: {key} has shape {found}, not {right}.")
+    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise CheckpointError(f"{path} holds NaN or infinite weights in {', '.join(broken[:5])}.")
     parts.load_state_dict(state, assign=True)
     parts.requires_grad_(False).eval()
 

@@ -1,0 +1,31 @@
+"""How much of everything a run does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FULL", "SHORT", "Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of attempts, and lengths in seconds."""
+
+    files: int
+    """Hostile files through the loader."""
+    files_through_app: int
+    vocabularies: int
+    vocabularies_embedded: int
+    """Of these, how many are embedded and exported, too."""
+    clients: int
+    load_s: float
+    runs: int
+    """Of the same request, for determinism."""
+    largest_pictures: bool
+    """Whether the largest allowed pictures are read, which takes a minute."""
+    browser: bool
+    jobs: int = 1
+
+
+FULL = Plan(20_000, 500, 10_000, 300, 32, 300.0, 20, largest_pictures=True, browser=True)
+SHORT = Plan(600, 6, 500, 5, 6, 12.0, 3, largest_pictures=False, browser=False)
