@@ -10,20 +10,18 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import gradio as gr
 from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from ovseg_demo.errors import OvsegError
 from ovseg_demo.export import export, zip_comparison
 from ovseg_demo.imaging import load_image
 from ovseg_demo.mask_formats import encode_rle
 from ovseg_demo.models import MODELS
+from ovseg_demo.page.answering import answering, finished
 from ovseg_demo.page.pool import ModelPool, Models
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
@@ -31,16 +29,13 @@ from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 if TYPE_CHECKING:
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["LANE", "add_endpoints", "cached_file", "photo_input", "spoken"]
+__all__ = ["LANE", "add_endpoints", "cached_file", "photo_input"]
 
 LANE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
 
 OWN = "own"
 """Stands for the proposer that a model was published with, or else the default one."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def photo_input(label: str, **looks: Any) -> gr.Image:
@@ -56,19 +51,6 @@ def photo_input(label: str, **looks: Any) -> gr.Image:
 
 def _as_uploaded(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
-
-
-def spoken(work: Callable[P, T]) -> Callable[P, T]:
-    """`work` with our errors turned into Gradio's, which show their sentence to whoever asked."""
-
-    @wraps(work)  # Gradio names an endpoint's parameters after those of its function
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return work(*args, **kwargs)
-        except OvsegError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    return told
 
 
 def cached_file(content: bytes, name: str) -> str:
@@ -99,21 +81,21 @@ def add_endpoints(pool: ModelPool) -> None:
     common: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": LANE}
     models = _Endpoints(pool)
     button.click(
-        spoken(models.segment),
+        models.segment,
         inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density, ensemble],
         outputs=[facts, overlay, label_map],
         api_name="segment",
         **common,
     )
     button.click(
-        spoken(models.compare),
+        models.compare,
         inputs=[photo, words, model, proposer, templates, merge, strictness, density, ensemble],
         outputs=[facts, archive],
         api_name="compare",
         **common,
     )
     button.click(
-        spoken(models.proposals),
+        models.proposals,
         inputs=[photo, proposer, density],
         outputs=[masks],
         api_name="proposals",
@@ -162,21 +144,23 @@ class _Endpoints:
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
-        result = self._models(model, proposer, density)(
-            photo,
-            words,
-            cast(Arm, weights),
-            merge=cast(Any, merge),
-            templates=cast(Any, templates),
-            strictness=strictness,
-            ensemble=ensemble,
-        )
-        files = export(result, ("overlay", "label-map"))
-        return (
-            result.to_json(),
-            cached_file(files["overlay.png"], "overlay.png"),
-            cached_file(files["label_map.png"], "label_map.png"),
-        )
+        with answering(self.pool.desk, "segment") as ticket:
+            steps = self._models(model, proposer, density).stream(
+                photo,
+                words,
+                cast(Arm, weights),
+                merge=cast(Any, merge),
+                templates=cast(Any, templates),
+                strictness=strictness,
+                ensemble=ensemble,
+            )
+            result = finished(steps, ticket)
+            files = export(result, ("overlay", "label-map"))
+            return (
+                result.to_json(),
+                cached_file(files["overlay.png"], "overlay.png"),
+                cached_file(files["label_map.png"], "label_map.png"),
+            )
 
     def compare(
         self,
@@ -203,16 +187,18 @@ class _Endpoints:
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
-        result = self._models(model, proposer, density).compare(
-            photo,
-            words,
-            merge=cast(Any, merge),
-            templates=cast(Any, templates),
-            strictness=strictness,
-            ensemble=ensemble,
-        )
-        told = result.to_json() | {"vanilla": result.vanilla.to_json(), "adapted": result.adapted.to_json()}
-        return told, cached_file(zip_comparison(result), "comparison.zip")
+        with answering(self.pool.desk, "compare") as ticket:
+            steps = self._models(model, proposer, density).stream_compare(
+                photo,
+                words,
+                merge=cast(Any, merge),
+                templates=cast(Any, templates),
+                strictness=strictness,
+                ensemble=ensemble,
+            )
+            result = finished(steps, ticket)
+            arms = {arm.arm: arm.to_json() for arm in (result.vanilla, result.adapted)}
+            return result.to_json() | arms, cached_file(zip_comparison(result), "comparison.zip")
 
     def proposals(self, photo: str, proposer: str = OWN, density: str = "normal") -> dict[str, Any]:
         """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.
@@ -222,20 +208,21 @@ class _Endpoints:
             proposer: name from /models.
             density: low, normal or high: how many masks are looked for.
         """
-        from ovseg_demo.proposals import propose, working_image
+        from ovseg_demo.proposals import working_image
 
         limits = self.pool.settings
-        image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
-        # The classifier of a segmenter is loaded when it is first needed: not for this.
-        source = self._models(limits.model, proposer, density).proposer
-        found = propose(source, working_image(source, image, limits.max_side_px))
-        return {
-            "size": list(found.masks.shape[1:]),
-            "proposals": [
-                {"counts": encode_rle(mask), "box": box.tolist(), "quality": round(float(quality), 5)}
-                for mask, box, quality in zip(found.masks, found.boxes, found.quality, strict=True)
-            ],
-        }
+        with answering(self.pool.desk, "proposals") as ticket:
+            image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+            # The classifier of a segmenter is loaded when it is first needed: not for this.
+            source = self._models(limits.model, proposer, density).proposer
+            found = finished(source.stream(working_image(source, image, limits.max_side_px)), ticket)
+            return {
+                "size": list(found.masks.shape[1:]),
+                "proposals": [
+                    {"counts": encode_rle(mask), "box": box.tolist(), "quality": round(float(quality), 5)}
+                    for mask, box, quality in zip(found.masks, found.boxes, found.quality, strict=True)
+                ],
+            }
 
 
 def _models() -> list[dict[str, Any]]:

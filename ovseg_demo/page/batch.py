@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ovseg_demo.errors import ImageError, OvsegError, quoted
+from ovseg_demo.errors import ImageError, OvsegError, ResourceError, quoted
 from ovseg_demo.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
 from ovseg_demo.page.loading import fetch_missing
@@ -76,6 +78,7 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
     segmenter = pool.get(request.models)
     files: Files = {}
     failures: list[str] = []
+    made = 0
     started = time.perf_counter()
     for number, (name, content) in enumerate(photos):
         steps = stream(segmenter, content, vocabulary, request)
@@ -93,9 +96,14 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
                         number, len(photos), tuple(failures), f"{name}, {progress.message.lower()}", left
                     )
             for path, data in _files(result, name).items():
+                made += len(data)
                 files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         except OvsegError as error:
             failures.append(f"{name}: {error}")
+        if made > limits.max_kept_bytes:
+            raise ResourceError(
+                f"The results have more than {limits.max_kept_bytes / 1e6:,.0f} MB together; send fewer."
+            )
         yield BatchStep(number + 1, len(photos), tuple(failures))
     if failures:
         files["failures.txt"] = "".join(f"{line}\n" for line in failures).encode("utf-8", "replace")
@@ -136,14 +144,18 @@ def _unpacked(upload: Path, limits: Settings) -> Iterator[tuple[str, bytes]]:
         with zipfile.ZipFile(upload) as archive:
             for entry in archive.infolist():
                 # Folders, and what macOS and Windows add to archives.
-                hidden = Path(entry.filename).name.startswith(".") or "__MACOSX" in entry.filename
+                name = base_name(entry.filename)
+                hidden = name.startswith(".") or "__MACOSX" in entry.filename
                 if entry.is_dir() or hidden or entry.filename.endswith(("Thumbs.db", ".ini")):
                     continue
                 with archive.open(entry) as file:
                     # One byte more than allowed tells that there is more, without unpacking it.
-                    yield (
-                        Path(entry.filename).name,
-                        file.read(most + 1),
-                    )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+                    yield name, file.read(most + 1)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ImageError(f"The archive {quoted(upload.name)} cannot be read: {error}.") from error
+
+
+def base_name(path: str) -> str:
+    """The last part of a path of any system, in characters that are safe in a file name on all of them."""
+    last = re.split(r"[/\\]", path)[-1]
+    return re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", last)[-150:] or "photo"

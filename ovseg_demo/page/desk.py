@@ -23,7 +23,7 @@ from ovseg_demo import __version__
 from ovseg_demo.errors import OvsegError, ResourceError
 from ovseg_demo.settings import Settings
 
-__all__ = ["Desk", "JsonLines", "Ticket"]
+__all__ = ["Desk", "JsonLines", "NotWantedError", "Ticket", "log_as_json_lines"]
 
 _log = logging.getLogger("ovseg_demo")
 
@@ -73,6 +73,15 @@ class Ticket:
     def tell(self, error: BaseException) -> str:
         """The sentence for whoever asked, with the id of the request; notes the outcome."""
         self.error = error
+        if isinstance(error, NotWantedError):
+            self.outcome = "stopped"
+            return "Stopped."
+        if not isinstance(error, OvsegError) and _is_out_of_memory(error):
+            self.outcome = "refused"
+            return (
+                "There is not enough memory for this just now; try a smaller photo or fewer words. "
+                f"(request {self.id})"
+            )
         if isinstance(error, OvsegError):
             self.outcome = "refused" if self.outcome == "done" else self.outcome
             return f"{error} (request {self.id})"
@@ -120,7 +129,7 @@ class Desk:
             ticket.outcome = "stopped"
             raise
         except BaseException as error:
-            ticket.error = error
+            ticket.error = ticket.error or error
             ticket.outcome = "failed" if ticket.outcome == "done" else ticket.outcome
             raise
         finally:
@@ -163,6 +172,12 @@ class Desk:
         return "\n".join(lines) + "\n"
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    from ovseg_demo.devices import is_out_of_memory  # which imports torch
+
+    return is_out_of_memory(error)
+
+
 def _write(ticket: Ticket) -> None:
     facts: dict[str, Any] = {
         "request": ticket.id,
@@ -200,3 +215,12 @@ class JsonLines(logging.Formatter):
             line["error"] = type(record.exc_info[1]).__name__
             line["where"] = places(record.exc_info[1])
         return json.dumps(line)
+
+
+def log_as_json_lines() -> None:
+    """Sends the log of this package to stderr, one JSON object a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    _log.handlers = [handler]
+    _log.setLevel(logging.INFO)
+    _log.propagate = False

@@ -6,17 +6,16 @@ Gradio's session state.
 
 from __future__ import annotations
 
-import logging
-import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ovseg_demo.errors import ImageError, OvsegError
+from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
+from ovseg_demo.page.desk import NotWantedError, Ticket
 from ovseg_demo.page.loading import arms_of, fetch_missing, what_loads
 from ovseg_demo.page.payload import photo_payload, result_payload
 from ovseg_demo.page.pool import ModelPool, Models
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from ovseg_demo.segmenter import ImageSource, MergeRule, Progress, Segmenter
 
 __all__ = ["Request", "Result", "Shown", "kept_of", "note", "run", "spent", "stream", "summary"]
-
-_log = logging.getLogger(__name__)
 
 Result = Segmentation | Comparison
 Payload = dict[str, Any]
@@ -80,19 +77,24 @@ def note(message: str, level: str) -> Payload:
     return {"kind": "note", "level": level, "message": message}
 
 
-def run(request: Request, pool: ModelPool) -> Iterator[Shown]:
-    """Answers a request step by step; never raises. Closing the iterator stops the work."""
-    try:
-        yield from _steps(request, pool)
-    except OvsegError as error:
-        yield Shown(note(str(error), "error"))
-    except Exception:
-        number = secrets.token_hex(4)
-        _log.exception("Request %s failed", number)
-        yield Shown(note(f"Something went wrong here (request {number}); please try again.", "error"))
+def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: True) -> Iterator[Shown]:
+    """Answers a request step by step; never raises. Closing the iterator stops the work.
+
+    Args:
+        request: what was asked for.
+        pool: the models.
+        wanted: whether somebody still waits for the answer; if not, the steps end.
+    """
+    with pool.desk.request("page", wanted) as ticket:
+        try:
+            yield from _steps(request, pool, ticket)
+        except NotWantedError:
+            ticket.outcome = "stopped"
+        except Exception as error:
+            yield Shown(note(ticket.tell(error), "error"))
 
 
-def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
+def _steps(request: Request, pool: ModelPool, ticket: Ticket) -> Iterator[Shown]:
     started = time.perf_counter()
     limits = pool.settings
     if not request.photo:
@@ -106,16 +108,18 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
     )
     yield Shown(_working("Starting", 0.0) | {"photo": photo_payload(image)})
     for sentence, share in fetch_missing(request.model, request.arms, request.proposer):
+        ticket.check()
         yield Shown(_working(sentence, share))
     if not pool.has(request.models):
         yield Shown(_working(f"Loading {what_loads(request.model, request.proposer)}, once", 0.0))
     segmenter = pool.get(request.models)
     # Weights that cannot be used are told before the photo is looked at.
     for arm in request.arms:
+        ticket.check()
         segmenter.classifier(arm)
     steps = stream(segmenter, image, vocabulary, request)
     with closing(steps):
-        result = yield from _with_progress(steps, limits.timeout_s)
+        result = yield from _with_progress(steps, ticket)
     payload = result_payload(result) | {
         "kind": "result",
         "message": summary(result),
@@ -125,19 +129,16 @@ def _steps(request: Request, pool: ModelPool) -> Iterator[Shown]:
 
 
 def _with_progress(
-    steps: Generator[Progress, None, Result], timeout_s: float
+    steps: Generator[Progress, None, Result], ticket: Ticket
 ) -> Generator[Shown, None, Result]:
     started = shown = time.perf_counter()
     while True:
+        ticket.check()
         try:
             progress = next(steps)
         except StopIteration as end:
             return cast(Result, end.value)
         now = time.perf_counter()
-        if now - started > timeout_s:
-            raise OvsegError(
-                f"This took more than {timeout_s:.0f} seconds and was stopped; try a smaller photo or model."
-            )
         if now - shown >= _SECONDS_BETWEEN_UPDATES:
             shown = now
             yield Shown(

@@ -52,17 +52,19 @@ class Shelf:
             self._make_room()
         return key
 
-    def get(self, key: str | None) -> Result | None:
-        """The result, or None if it is not kept (any more)."""
+    def get(self, key: str | Result | None) -> Result | None:
+        """The result; None if it is not kept (any more). One that needs no keeping stands for itself."""
+        if key is None or isinstance(key, Segmentation | Comparison):
+            return key
         with self._lock:
             self._make_room()
-            found = self._kept.get(key or "")
+            found = self._kept.get(key)
         return found.result if found else None
 
-    def drop(self, key: str | None) -> None:
+    def drop(self, key: str | Result | None) -> None:
         """Forgets a result."""
         with self._lock:
-            self._kept.pop(key or "", None)
+            self._kept.pop(key if isinstance(key, str) else "", None)
 
     @property
     def kept_bytes(self) -> int:

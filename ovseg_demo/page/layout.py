@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.api import add_endpoints
 from ovseg_demo.page.controls import controls, model_badge
+from ovseg_demo.page.desk import Desk, log_as_json_lines
+from ovseg_demo.page.door import Door
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.loading import arms_of
 from ovseg_demo.page.pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.shipped import shipped
 from ovseg_demo.page.takeaway import batch_panel, export_row
 from ovseg_demo.page.theme import PAGE_CSS, theme
+from ovseg_demo.page.uploads import Sweeper, own_folder
 from ovseg_demo.page.viewer import viewer
 from ovseg_demo.page.wiring import Runner, wire_run, wire_settings, wire_words
 from ovseg_demo.settings import Settings
@@ -39,36 +46,67 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
         with gr.Row(elem_id="top"):
             gr.Markdown(_HEADLINE, elem_id="headline")
             badge = gr.HTML(model_badge(settings.model, settings.proposer), elem_id="badge")
-        kept = gr.State(None, time_to_live=int(settings.state_lifetime_s))
+        kept = gr.State(None, time_to_live=int(settings.state_lifetime_s), delete_callback=pool.shelf.drop)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="inputs", scale=0):
                 left = controls(settings, examples)
             with gr.Column(elem_id="outputs", scale=1):
                 shown = viewer(first.payload if first else None)
-                export_row(kept)
+                export_row(kept, pool)
                 batch_panel(left, pool)
         runner = Runner(left, shown, kept, pool)
         wire_words(runner)
         wire_run(page, runner, examples)
         wire_settings(left, badge, page)
         add_endpoints(pool)
-    page.queue(max_size=settings.max_queue)
+    # Not open: whoever goes past the queue goes past its limits.
+    page.queue(max_size=settings.max_queue, api_open=False)
+    # Answers that nobody comes for; there are never more visitors in the line than it is long.
+    page._queue.pending_messages_per_session.max_size = settings.max_queue + settings.max_visitors
     built: gr.Blocks = page
     return built
 
 
-def served(page: gr.Blocks, settings: Settings, **where: Any) -> str:
-    """Serves a page with its theme and limits; returns its address.
+def served(
+    page: gr.Blocks,
+    settings: Settings,
+    *,
+    desk: Desk | None = None,
+    stored_bytes: Callable[[], int] = lambda: 0,
+    **where: Any,
+) -> str:
+    """Serves a page with its theme and limits behind its door; returns its address.
 
-    `where` are Gradio's own arguments for name, port and lifetime of the server.
+    Args:
+        page: from `build`.
+        settings: limits.
+        desk: the one of the page's pool; it answers `/healthz` and `/counters`.
+        stored_bytes: reads how full the folder of uploads is.
+        where: Gradio's own arguments for name, port and lifetime of the server.
     """
+    door = {
+        "settings": settings,
+        "desk": desk or Desk(settings),
+        "folder": Path(get_upload_folder()),
+        "stored_bytes": stored_bytes,
+        "mcp": bool(where.get("mcp_server")) or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
+    }
     _, address, _ = page.launch(
         theme=theme(),
         css=PAGE_CSS,
         max_file_size=settings.max_file_bytes,
-        show_error=True,
+        # Our own errors are shown as they are; of others only that there was one.
+        show_error=False,
         footer_links=["api"],
-        state_session_capacity=64,
+        state_session_capacity=settings.max_visitors,
+        enable_monitoring=False,
+        run_history=False,
+        app_kwargs={
+            "middleware": [(Door, (), door)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
         **where,
     )
     return str(address)
@@ -76,15 +114,25 @@ def served(page: gr.Blocks, settings: Settings, **where: Any) -> str:
 
 def launch(settings: Settings) -> None:
     """Serves the page until it is stopped, where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say."""
-    pool = ModelPool(settings)
-    page = build(settings, pool)
-    if ON_ZERO_GPU:
-        _warm_up(pool)  # before the GPU's processes are forked, so that each finds the models in place
-    served(page, settings, prevent_thread_lock=True)
-    if not ON_ZERO_GPU:
-        # Only now: what the models import would hold the page up.
-        threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()
-    page.block_thread()
+    log_as_json_lines()
+    with own_folder() as folder:
+        pool = ModelPool(settings)
+        page = build(settings, pool)
+        if ON_ZERO_GPU:
+            _warm_up(pool)  # before the GPU's processes are forked, so that each finds the models in place
+        sweeper = Sweeper(folder, settings)
+
+        def stored_bytes() -> int:
+            return sweeper.stored_bytes
+
+        sweeper.start()
+        pool.desk.gauge("stored_bytes", stored_bytes)
+        pool.desk.gauge("queue_length", lambda: len(page._queue))
+        served(page, settings, desk=pool.desk, stored_bytes=stored_bytes, prevent_thread_lock=True)
+        if not ON_ZERO_GPU:
+            # Only now: what the models import would hold the page up.
+            threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()
+        page.block_thread()
 
 
 def _warm_up(pool: ModelPool) -> None:

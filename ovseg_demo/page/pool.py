@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ovseg_demo.page.desk import Desk
+from ovseg_demo.page.kept import Shelf
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class ModelPool:
         self._kept = kept
         self._lock = threading.Lock()
         self._segmenters: dict[Models, Segmenter] = {}
+        self.desk = Desk(settings)
+        self.shelf = Shelf(settings)
+        self.desk.gauge("kept_bytes", lambda: self.shelf.kept_bytes)
 
     @property
     def default(self) -> Models:

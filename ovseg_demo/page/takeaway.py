@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg_demo.errors import ImageError, OvsegError
+from ovseg_demo.errors import ImageError
 from ovseg_demo.export import EXPORTS, export, zip_comparison, zipped
-from ovseg_demo.page.api import cached_file, spoken
+from ovseg_demo.page.answering import answering, spoken
+from ovseg_demo.page.api import cached_file
 from ovseg_demo.page.batch import run_batch
 from ovseg_demo.page.controls import Controls
 from ovseg_demo.page.handlers import Request, Result
@@ -20,7 +21,7 @@ from ovseg_demo.result import Comparison
 __all__ = ["batch_panel", "export_row"]
 
 
-def export_row(kept: gr.State) -> None:
+def export_row(kept: gr.State, pool: ModelPool) -> None:
     """One list of formats, one button; the file is made when it is asked for."""
     with gr.Row(elem_id="export"):
         choice = gr.Dropdown(
@@ -32,7 +33,8 @@ def export_row(kept: gr.State) -> None:
         make = gr.Button("Download", elem_id="make")
         ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
 
-    def prepare(result: Result | None, key: str) -> str:
+    def prepare(kept: str | Result | None, key: str) -> str:
+        result = pool.shelf.get(kept)
         if result is None:
             raise ImageError("There is no result to take away yet; run a photo first.")
         if isinstance(result, Comparison):
@@ -46,7 +48,11 @@ def export_row(kept: gr.State) -> None:
         return cached_file(zipped(files), f"{key}.zip")
 
     made = make.click(
-        spoken(prepare), inputs=[kept, choice], outputs=ready, concurrency_limit=4, api_visibility="private"
+        spoken(prepare, pool.desk, "export"),
+        inputs=[kept, choice],
+        outputs=ready,
+        concurrency_limit=2,
+        api_visibility="private",
     )
     made.success(None, js="() => document.querySelector('#ready')?.click()", api_visibility="private")
 
@@ -66,13 +72,15 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
         archive = gr.File(label="Results", interactive=False, visible=False, elem_id="batch-results")
 
     def all_of_them(paths: list[str] | None, *values: Any) -> Iterator[Any]:
-        try:
+        with answering(pool.desk, "batch", toast=True) as ticket:
             for step in run_batch(paths or [], Request(None, *values), pool):
+                if step.doing:
+                    # A batch has the time of one request for each of its photos.
+                    ticket.timeout_s = pool.settings.timeout_s * step.total
+                    ticket.check()
                 ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
                 shown = gr.File(value=ready, visible=ready is not None)
                 yield "\n".join([step.message, *step.failures]), shown
-        except OvsegError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
     running = start.click(
         all_of_them,

@@ -13,8 +13,14 @@ import numpy as np
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
+<<<<<<< HEAD
 from ovseg_demo.page.api import LANE, spoken
 from ovseg_demo.page.controls import SHARED, Controls, model_badge
+=======
+from ovseg_demo.page.answering import spoken, still_waiting
+from ovseg_demo.page.api import LANE
+from ovseg_demo.page.controls import MOST_STRICT, SHARED, Controls, model_badge
+>>>>>>> 1c56200 (The page behind its door: limits, ids, counters, results in bounded memory)
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, kept_of, note, run
 from ovseg_demo.page.pool import ModelPool
@@ -66,13 +72,14 @@ class Runner:
 
     def answer(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Shows each step of the answer to a request."""
-        for step in run(Request(*values), self.pool):
+        for step in run(Request(*values), self.pool, still_waiting()):
             running = step.payload["kind"] == "working"
-            result = gr.skip() if step.result is None else kept_of(step.result)
+            result = gr.skip() if step.result is None else self.pool.shelf.put(kept_of(step.result))
             yield step.payload, result, gr.Button(visible=not running), gr.Button(visible=running)
 
-    def again(self, result: Result | None, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def again(self, kept: str | Result | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same where the photo has a result already: other words cost next to nothing then."""
+        result = self.pool.shelf.get(kept)
         if result is None or not same_photo(values[0], result):
             yield tuple(gr.skip() for _ in range(4))
             return
@@ -156,7 +163,8 @@ def wire_words(runner: Runner) -> None:
         # While a slider moves, the last place it was seen in counts.
         runner.then_again(option.input(lambda: None, trigger_mode="always_last", **AT_ONCE))
 
-    def look(result: Result | None, *values: Any) -> gr.Dataset:
+    def look(kept: str | Result | None, *values: Any) -> gr.Dataset:
+        result = pool.shelf.get(kept)
         if result is None:
             raise ImageError("There is no result yet; run a photo first.")
         names = what_else(result, pool, Request(*values).models)
@@ -164,7 +172,7 @@ def wire_words(runner: Runner) -> None:
         return gr.Dataset(samples=[[name] for name in names], label=label, visible=True)
 
     left.look_around.click(
-        spoken(look),
+        spoken(look, pool.desk, "what-else"),
         inputs=[runner.kept, *left.asked],
         outputs=left.suggestions,
         show_progress="minimal",
