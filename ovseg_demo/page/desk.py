@@ -218,9 +218,17 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json_lines() -> None:
-    """Sends the log of this package to stderr, one JSON object a line."""
+    """Sends the log to stderr, one JSON object a line; for a program that does nothing but serve.
+
+    Gradio prints the errors it meets with all their values, among them what was typed. They go into the log
+    instead, as the class of the error and the places in the code.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    _log.handlers = [handler]
+    logging.getLogger().handlers = [handler]
     _log.setLevel(logging.INFO)
-    _log.propagate = False
+
+    def print_nothing(*args: object, **kwargs: object) -> None:
+        _log.error("gradio", exc_info=True)
+
+    traceback.print_exc = print_nothing

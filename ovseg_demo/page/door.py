@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,6 +23,8 @@ from ovseg_demo.page.desk import Desk
 from ovseg_demo.settings import Settings
 
 __all__ = ["Door"]
+
+_log = logging.getLogger("ovseg_demo")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -100,7 +103,7 @@ class Door:
         elif method == "POST":
             await self._with_body(scope, receive, send)
         else:
-            await self.app(scope, receive, _sealed(send))
+            await self._through(scope, receive, send)
 
     # --- bodies ------------------------------------------------------------------------------------------
 
@@ -125,17 +128,17 @@ class Door:
         elif _names_an_address(whole):
             await self._refuse(send, 400, "Files are not fetched from an address; upload them.")
         else:
-            await self.app(scope, body.again(whole), _sealed(_busy(send, self._refuse)))
+            await self._through(scope, body.again(whole), _busy(send, self._refuse))
 
     async def _passing_on(self, scope: MutableMapping[str, Any], body: _Body, send: Send) -> None:
         """Hands the body on as it comes; if it turns out too large or slow, the sender is told at once."""
-        answered = False
+        answered, sealed = False, _sealed(send)
 
         async def guarded(message: Message) -> None:
             nonlocal answered
             if body.fault is None:
                 answered = True
-                await _sealed(send)(message)
+                await sealed(message)
 
         try:
             await self.app(scope, body.receive, guarded)
@@ -145,6 +148,22 @@ class Door:
                 raise
         if body.fault is not None and not answered:
             await self._refuse(send, *body.fault)
+
+    async def _through(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Lets a request in; what goes wrong inside is a sentence outside, without values in the log."""
+        started, sealed = False, _sealed(send)
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await sealed(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            _log.error("inside", exc_info=True)
+            if not started:
+                await self._refuse(send, 500, "Something went wrong here; please try again.")
 
     # --- answers -----------------------------------------------------------------------------------------
 
@@ -180,6 +199,9 @@ class Door:
             return False
 
 
+_NOT_UNDERSTOOD = (
+    b'"error": "The request could not be understood; /gradio_api/info lists what each endpoint takes."'
+)
 _TOO_LARGE = (413, "This is more than is taken at once; send less.")
 _TOO_SLOW = (408, "This took too long to arrive; try again.")
 
@@ -274,13 +296,21 @@ def _busy(send: Send, refuse: Callable[[Send, int, str], Awaitable[None]]) -> Se
 
 
 def _sealed(send: Send) -> Send:
-    """`send` with the headers that keep a browser from doing more than it should."""
+    """`send` with headers that keep a browser from doing more than it should, and without empty errors."""
+    events = False
 
     async def sealed(message: Message) -> None:
+        nonlocal events
+        if events and message["type"] == "http.response.body":
+            # Gradio says nothing of errors that are not ours: arguments that are missing or of another kind.
+            told = message.get("body", b"").replace(b'"error": null', _NOT_UNDERSTOOD)
+            message = {**message, "body": told.replace(b'"error":null', _NOT_UNDERSTOOD)}
         if message["type"] == "http.response.start":
             headers = list(message.get("headers", []))
             headers += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-            if any(name.lower() == b"content-type" and b"text/html" in value for name, value in headers):
+            kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+            events = b"text/event-stream" in kind
+            if b"text/html" in kind:
                 headers.append((b"content-security-policy", _POLICY.encode()))
             message = {**message, "headers": headers}
         await send(message)

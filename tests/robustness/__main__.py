@@ -21,6 +21,9 @@ PARTS: dict[str, tuple[str, str]] = {
     "files": ("1 Files", "files"),
     "words": ("2 Text", "words"),
     "weights": ("3 Weights", "weights"),
+    "load": ("4 Load", "load"),
+    "exposure": ("1, 5, 6, 9 The running server: files, limits, exposure, log", "exposure"),
+    "failure": ("7 Failure", "failure"),
     "determinism": ("8 Determinism", "determinism"),
 }
 """By name on the command line: title, and the module whose `figures(plan)` measures."""

@@ -1,0 +1,173 @@
+"""Part 7: memory that runs out, a GPU that fails, homes that cannot be written, odd clocks and languages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ovseg_demo.clip.mini as mini
+import ovseg_demo.proposals.prompting as prompting
+from ovseg_demo.errors import OvsegError
+from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.settings import Settings
+from tests.robustness.hostile_files import EXAMPLES
+from tests.robustness.plan import Plan
+from tests.robustness.table import Figure, is_sentence
+
+__all__ = ["figures"]
+
+ROOT = Path(__file__).parents[2]
+PHOTO, WORDS = EXAMPLES / "coffee.jpg", "cup, table"
+
+
+def figures(plan: Plan) -> list[Figure]:
+    """Runs the part."""
+    segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")
+    good = segmenter(PHOTO, WORDS).label_map
+    return [*_memory(segmenter, good), *_gpu(good), *_surroundings()]
+
+
+@contextmanager
+def replaced(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    """An attribute in another form until the block ends."""
+    before = getattr(owner, name)
+    setattr(owner, name, make(before))
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _full_above(count: int, argument: int) -> Callable[[Any], Any]:
+    """A function that has memory for `count` rows of one of its arguments."""
+
+    def make(work: Any) -> Any:
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            if len(args[argument]) > count:
+                raise RuntimeError(
+                    "DefaultCPUAllocator: can't allocate memory: you tried to allocate too much."
+                )
+            return work(*args, **kwargs)
+
+        return limited
+
+    return make
+
+
+def _memory(segmenter: Segmenter, good: np.ndarray[Any, Any]) -> Iterator[Figure]:
+    stages = {
+        "finding regions": (prompting.PointProposer, "_prompt", 2),
+        "looking at regions": (mini.MiniImageTower, "forward", 1),
+    }
+    for stage, (owner, name, argument) in stages.items():
+        segmenter._photos.clear()
+        with replaced(owner, name, _full_above(3, argument)):
+            agreement = float(np.mean(segmenter(PHOTO, WORDS).label_map == good))
+        yield Figure(
+            f"{stage} with little memory: same pixels", f"{agreement:.2%}", ">= 99.9 %", agreement >= 0.999
+        )
+        segmenter._photos.clear()
+        with replaced(owner, name, _full_above(0, argument)):
+            told = _told(segmenter)
+        yield Figure(f"{stage} with none", told or "no error", "a sentence", is_sentence(told))
+        agreement = float(np.mean(segmenter(PHOTO, WORDS).label_map == good))
+        yield Figure("the request after that: same pixels", f"{agreement:.2%}", "100 %", agreement == 1)
+
+
+def _told(segmenter: Segmenter) -> str:
+    try:
+        segmenter(PHOTO, WORDS)
+    except OvsegError as error:
+        return str(error)
+    return ""
+
+
+def _gpu(good: np.ndarray[Any, Any]) -> Iterator[Figure]:
+    """A GPU that fails while it works: everything goes on on the CPU, and the result says so."""
+    # Without one: the models are where they can be, and the error is worded as torch words it.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device=device)
+    segmenter.device = "cuda"
+    failed: list[int] = []
+
+    def make(work: Any) -> Any:
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            if not failed:
+                failed.append(1)
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return work(*args, **kwargs)
+
+        return failing
+
+    with replaced(prompting.PointProposer, "_prompt", make):
+        result = segmenter(PHOTO, WORDS)
+    notice = str(result.settings.get("notice", ""))
+    agreement = float(np.mean(result.label_map == good))
+    yield Figure("a GPU fails midway: same pixels", f"{agreement:.2%}", ">= 99.9 %", agreement >= 0.999)
+    yield Figure("and the result says so", notice or "nothing", "a sentence", is_sentence(notice))
+
+
+_ONE_REQUEST = """
+import sys
+from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.settings import Settings
+result = Segmenter.from_pretrained(settings=Settings(max_side_px=128), device="cpu")(sys.argv[1], "cup")
+print(result.label_map.shape == result.image.shape[:2])
+"""
+_ODD_CLOCK = "import time; time.time = lambda: {}.0\n"
+
+
+def _surroundings() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as name:
+        read_only = Path(name) / "home"
+        read_only.mkdir(mode=0o555)
+        broken = Path(name) / "broken"
+        records = broken / ".cache" / "ovseg-demo" / "records"
+        records.mkdir(parents=True)
+        cases = {
+            "a home that is a file": ({"HOME": "/dev/null"}, ""),
+            "a home that is not there": ({"HOME": "/nonexistent"}, ""),
+            "a home that cannot be written": ({"HOME": str(read_only)}, ""),
+            "no home": ({}, ""),
+            "a clock in 1970": ({"HOME": name}, _ODD_CLOCK.format(0)),
+            "a clock in 2100": ({"HOME": name}, _ODD_CLOCK.format(4_102_444_800)),
+            "a Turkish C locale": ({"HOME": name, "LC_ALL": "tr_TR", "LANG": "tr_TR", "PYTHONUTF8": "0"}, ""),
+        }
+        first = True
+        for case, (environment, before) in cases.items():
+            works = _works(environment, before)
+            yield Figure(case, "works" if works else "fails", "works", works)
+            if first and not works:
+                return
+            first = False
+        assert _works({"HOME": str(broken)}, "")
+        for record in records.glob("*.json"):
+            record.write_text("{ damaged", encoding="utf-8")
+        works = _works({"HOME": str(broken)}, "")
+        rebuilt = all("damaged" not in record.read_text() for record in records.glob("*.json"))
+        count = len(list(records.glob("*.json")))
+        yield Figure(
+            "damaged entries of the cache", f"{count}, {'rebuilt' if rebuilt else 'kept'}", "rebuilt",
+            works and rebuilt and count > 0,
+        )  # fmt: skip
+
+
+def _works(environment: dict[str, str], before: str) -> bool:
+    keep = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS") if name in os.environ}
+    root = os.geteuid() == 0 and environment.get("HOME", "").endswith("/home")
+    # Root may write anywhere, so a home that cannot be written needs somebody else.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", before + _ONE_REQUEST, str(PHOTO)],
+        cwd=ROOT, env={**keep, **environment}, capture_output=True, text=True, timeout=900,
+        user=65534 if root else None, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() == "True"
