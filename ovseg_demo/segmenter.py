@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,12 +31,12 @@ from ovseg_demo.proposals import Proposals, Proposer, find_proposer, working_ima
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
+from ovseg_demo.steps import Clock, Recent, finish, recovering
 from ovseg_demo.vocabulary import Vocabulary
 
 MergeRule = Literal["default", "benchmark", "published-demo"]
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 Words = str | Iterable[str] | Vocabulary
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ class Segmenter:
         self.settings = settings or Settings()
         self._texts = TextCache(self.settings.cache_dir)
         self._arms: dict[Arm, Classifier] = {}
-        self._photos: dict[str, PhotoAnalysis] = {}
+        self._photos: Recent[PhotoAnalysis] = Recent(self.KEPT_PHOTOS)
+        self.notice = ""
+        """A sentence that belongs to every result from now on: that a GPU is missing or has failed."""
 
     @classmethod
     def from_pretrained(
@@ -152,7 +154,7 @@ class Segmenter:
             VocabularyError: the words cannot be used.
         """
         asked = _Asked(merge, templates, strictness, ensemble)
-        return _finish(self._stream_arms(image, names, (weights,), asked))[0]
+        return finish(self._stream_arms(image, names, (weights,), asked))[0]
 
     def stream(
         self,
@@ -182,7 +184,7 @@ class Segmenter:
     ) -> Comparison:
         """Both arms on the same proposals, words, templates and merge rule."""
         asked = _Asked(merge, templates, strictness, ensemble)
-        return compare(*_finish(self._stream_arms(image, names, ("vanilla", "adapted"), asked)))
+        return compare(*finish(self._stream_arms(image, names, ("vanilla", "adapted"), asked)))
 
     def stream_compare(
         self,
@@ -200,11 +202,13 @@ class Segmenter:
         return compare(vanilla, adapted)
 
     def _stream_arms(
-        self,
-        image: ImageSource,
-        names: Words,
-        arms: tuple[Arm, ...],
-        asked: _Asked,
+        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
+    ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
+        """Both arms or one; begun again on the CPU if a GPU fails."""
+        return (yield from recovering(lambda: self._attempt(image, names, arms, asked), self._leave_gpu))
+
+    def _attempt(
+        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
         started = time.perf_counter()
         limits = self.settings
@@ -227,20 +231,17 @@ class Segmenter:
 
     def _analyse(self, image: ImageSource, arms: tuple[Arm, ...]) -> Generator[Progress, None, PhotoAnalysis]:
         """Read and propose, or take what is kept of the same photo."""
-        clock = _Clock()
+        clock = Clock()
         limits = self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
         key = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         clock.lap("read")
-        if (kept := self._photos.pop(key, None)) is not None:
-            self._photos[key] = kept  # now the youngest
-            kept.timings = {"read": clock.laps["read"], "propose": 0.0}
-            return kept
+        if (kept := self._photos.get(key)) is not None:
+            # Its features stay shared with what is kept; the timings are this request's own.
+            return replace(kept, timings={"read": clock.laps["read"], "propose": 0.0})
         photo = yield from self.examine(pixels, arms)
         photo.timings |= clock.laps
-        self._photos[key] = photo
-        while len(self._photos) > self.KEPT_PHOTOS:
-            self._photos.pop(next(iter(self._photos)))
+        self._photos.put(key, photo)
         return photo
 
     def examine(
@@ -250,7 +251,7 @@ class Segmenter:
 
         Whoever works elsewhere may embed them for `arms` on the same occasion; here `embed` does it after.
         """
-        clock = _Clock()
+        clock = Clock()
         working = working_image(self.proposer, pixels, self.settings.max_side_px)
         steps = self.proposer.stream(working)
         try:
@@ -283,7 +284,7 @@ class Segmenter:
         Raises:
             ImageError: the photo cannot be used.
         """
-        photo = _finish(self._analyse(image, (arm,)))
+        photo = finish(self._analyse(image, (arm,)))
         if arm not in photo.features:
             photo.features[arm] = self.embed(photo, arm)
         classifier = self.classifier(arm)
@@ -295,7 +296,18 @@ class Segmenter:
         """The same arms behind another proposer or other limits; what photos cost is kept apart."""
         other = type(self)(self.model, proposer, device=self.device, settings=settings)
         other._arms = self._arms
+        other.notice = self.notice
         return other
+
+    def _leave_gpu(self) -> bool:
+        """Goes on on the CPU; False if that is where everything is."""
+        if self.device == "cpu":
+            return False
+        self.proposer = find_proposer(self.model, self.proposer.name, device="cpu", settings=self.settings)
+        self.device, self._arms = "cpu", {}
+        self._photos.clear()
+        self.notice = "The GPU failed, so this ran on the CPU, which takes longer."
+        return True
 
     def use(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
@@ -317,7 +329,7 @@ class Segmenter:
         asked: _Asked,
         timings: Mapping[str, float],
     ) -> Segmentation:
-        clock, classifier = _Clock(), self.classifier(arm)
+        clock, classifier = Clock(), self.classifier(arm)
         rule, templates = asked.merge or self.settings.merge, asked.templates or self.settings.templates
         numbers = classifier.merge_settings.stricter(asked.strictness)
         ensemble = self.settings.ensemble if asked.ensemble is None else asked.ensemble
@@ -364,29 +376,8 @@ class Segmenter:
                 "strictness": asked.strictness,
                 "ensemble": ensemble,
                 "merge_settings": asdict(numbers),
+                **({"notice": self.notice} if self.notice else {}),
             },
             arm=arm,
             masks=photo.proposals.masks,
         )
-
-
-class _Clock:
-    """Seconds since the last lap, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
-
-
-def _finish(steps: Generator[Progress, None, T]) -> T:
-    """Run a generator to its end and return its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast(T, end.value)

@@ -139,7 +139,7 @@ class Settings:
         _check_range("max_regions", self.max_regions, 1, _UINT16_MAX)
         _check_range("max_photos", self.max_photos, 1, None)
         _check_range("max_batch_bytes", self.max_batch_bytes, 1, None)
-        _check_range("max_request_bytes", self.max_request_bytes, 1000, None)
+        _check_range("max_request_bytes", self.max_request_bytes, 1, None)
         _check_range("timeout_s", self.timeout_s, 1, None)
         _check_range("max_queue", self.max_queue, 1, None)
         _check_range("state_lifetime_s", self.state_lifetime_s, 1, None)

@@ -33,7 +33,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ),
     ("imaging", "vocabulary", "hub"),
     ("palette", "models", "hidden_names", "rendering", "label_files", "cache", "weight_files"),
-    ("regions", "proposals", "export"),
+    ("regions", "proposals", "export", "steps"),
     ("clip", "merging"),
     ("classify", "reporting"),
     ("segmenter",),

@@ -122,7 +122,7 @@ def _steps(request: Request, pool: ModelPool, ticket: Ticket) -> Iterator[Shown]
         result = yield from _with_progress(steps, ticket)
     payload = result_payload(result) | {
         "kind": "result",
-        "message": summary(result),
+        "message": " ".join(part for part in (summary(result), segmenter.notice) if part),
         **spent(result, time.perf_counter() - started),
     }
     yield Shown(payload, result)

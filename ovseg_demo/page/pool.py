@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ovseg_demo.errors import SettingsError
 from ovseg_demo.page.desk import Desk
 from ovseg_demo.page.kept import Shelf
 from ovseg_demo.settings import Settings
@@ -78,13 +79,19 @@ class ModelPool:
         kind = _kind()
         from ovseg_demo.devices import choose_device
 
-        place = choose_device(self.settings.device)
+        place, notice = self.settings.device, ""
+        try:
+            place = choose_device(place)
+        except SettingsError:
+            place, notice = "cpu", f"There is no {place} on this machine, so this ran on the CPU."
         limits = replace(self.settings, max_side_px=models.max_side_px)
         proposer = self._proposer(models, place)
         for key, other in self._segmenters.items():
             if key.model == models.model:
                 return other.sibling(proposer, limits)
-        return kind(models.model, proposer, device=place, settings=limits)
+        made = kind(models.model, proposer, device=place, settings=limits)
+        made.notice = notice
+        return made
 
     def _proposer(self, models: Models, place: str) -> Proposer:
         from ovseg_demo.proposals import load_proposer

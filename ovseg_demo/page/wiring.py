@@ -13,14 +13,9 @@ import numpy as np
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
-<<<<<<< HEAD
-from ovseg_demo.page.api import LANE, spoken
-from ovseg_demo.page.controls import SHARED, Controls, model_badge
-=======
 from ovseg_demo.page.answering import spoken, still_waiting
 from ovseg_demo.page.api import LANE
-from ovseg_demo.page.controls import MOST_STRICT, SHARED, Controls, model_badge
->>>>>>> 1c56200 (The page behind its door: limits, ids, counters, results in bounded memory)
+from ovseg_demo.page.controls import SHARED, Controls, model_badge
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, kept_of, note, run
 from ovseg_demo.page.pool import ModelPool

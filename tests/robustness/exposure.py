@@ -176,8 +176,9 @@ def _reading(server: Server, client: httpx.Client) -> Iterator[Figure]:
     leaks += [f"{what} on the page" for what in (str(ROOT), "the-environment-is-private") if what in front]
     yield Figure.none_of(tried, "probes that read what is private", leaks)
     closed = (
-        "/monitoring", "/docs", "/openapi.json", "/login", f"{API}/process_recording", f"{API}/component_server",
-        f"{API}/vibe-edit", f"{API}/deep_link?session_hash=x", f"{API}/runs", f"{API}/stream/x",
+        "/monitoring", "/docs", "/openapi.json", "/login", f"{API}/process_recording",
+        f"{API}/component_server", f"{API}/vibe-edit", f"{API}/deep_link?session_hash=x", f"{API}/runs",
+        f"{API}/stream/x",
     )  # fmt: skip
     opened = [
         path for path in closed if client.get(path).status_code != 404 or client.post(path).status_code != 404

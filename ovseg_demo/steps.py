@@ -1,0 +1,104 @@
+"""Work in steps: run to its end, timed, kept for the next time, and gone on with where a device gives out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar, cast
+
+from ovseg_demo.devices import is_device_failure, is_out_of_memory
+from ovseg_demo.errors import ResourceError
+
+__all__ = ["Clock", "Recent", "finish", "recovering"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def finish(steps: Generator[S, None, T]) -> T:
+    """Runs a generator to its end and returns its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+
+def recovering(
+    attempt: Callable[[], Generator[S, None, T]], leave_device: Callable[[], bool]
+) -> Generator[S, None, T]:
+    """An attempt, and another one if a device fails for another reason than its memory.
+
+    Args:
+        attempt: begins anew each time.
+        leave_device: moves the work to the CPU; False if it is there already.
+
+    Raises:
+        ResourceError: there is not enough memory.
+    """
+    try:
+        return (yield from attempt())
+    except Exception as error:
+        if isinstance(error, ResourceError) or not (is_out_of_memory(error) or is_device_failure(error)):
+            raise
+        full = is_out_of_memory(error)
+        if not full and not leave_device():
+            raise
+    # Outside the except block, where the exception and all that its frames hold are gone.
+    if full:
+        raise ResourceError(
+            "There is not enough memory for this; try a smaller photo, fewer words or a smaller model."
+        )
+    return (yield from attempt())
+
+
+class Clock:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Ends the lap of this name."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+class Recent(Generic[T]):
+    """The values that were used last, by key; for any number of threads.
+
+    Args:
+        most: how many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._values: OrderedDict[str, T] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> T | None:
+        """The value, which is now the youngest; None if it is not kept."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: str, value: T) -> None:
+        """Keeps a value; the oldest makes room."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        with self._lock:
+            self._values.clear()
