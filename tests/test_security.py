@@ -37,10 +37,11 @@ def limits_table() -> str:
             assert isinstance(before.target, ast.Name) and isinstance(after.value, ast.Constant)
             told[before.target.id] = " ".join(str(after.value.value).split())
     defaults = Settings()
+    limits = {item.name: getattr(defaults, item.name) for item in fields(Settings)}
     rows = [
-        f"| `{ENVIRONMENT_PREFIX}{item.name.upper()}` | {getattr(defaults, item.name):,.0f} | {told[item.name]} |"
-        for item in fields(Settings)
-        if item.name not in NO_LIMITS
+        f"| `{ENVIRONMENT_PREFIX}{name.upper()}` | {value:,.0f} | {told[name]} |"
+        for name, value in limits.items()
+        if name not in NO_LIMITS
     ]
     return "\n".join(["| variable | default | what |", "|---|---|---|", *rows])
 

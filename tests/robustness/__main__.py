@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, str]] = {
 """By name on the command line: title, and the module whose `figures(plan)` measures."""
 
 
-def run(part: str, plan: Plan) -> list[Figure]:
+def figures_of(part: str, plan: Plan) -> list[Figure]:
     """The figures of one part."""
     module = importlib.import_module(f"tests.robustness.{PARTS[part][1]}")
     found: list[Figure] = module.figures(plan)
@@ -47,7 +47,7 @@ def main() -> int:
     everything: dict[str, list[Figure]] = {}
     for part in options.part or PARTS:
         started = time.monotonic()
-        everything[part] = run(part, plan)
+        everything[part] = figures_of(part, plan)
         title = f"{PARTS[part][0]} ({time.monotonic() - started:.0f} s)"
         print(printed(title, everything[part]), flush=True)
     if options.json:

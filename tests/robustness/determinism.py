@@ -32,7 +32,7 @@ def figures(plan: Plan) -> list[Figure]:
     again = [_once_more(segmenter) for _ in range(plan.runs - 1)]
     same = sum(np.array_equal(first.label_map, other.label_map) for other in again)
     facts = sum(_facts(first) == _facts(other) for other in again)
-    sizes = BATCHES if plan.runs >= len(BATCHES) else BATCHES[::2]
+    sizes = BATCHES if plan.thorough else BATCHES[:2]
     by_batch = [_with_batch(segmenter, size) for size in sizes]
     agreement = min(_agreement(first, other) for other in by_batch)
     identical = sum(np.array_equal(first.label_map, other.label_map) for other in by_batch)
@@ -77,12 +77,12 @@ def _once_more(segmenter: Segmenter) -> Segmentation:
 
 
 def _with_batch(segmenter: Segmenter, size: int) -> Segmentation:
-    before = clip_model.CROPS_AT_ONCE
-    clip_model.CROPS_AT_ONCE = size
+    before = clip_model.CROPS_AT_ONCE_ON_CPU
+    clip_model.CROPS_AT_ONCE_ON_CPU = size
     try:
         return _once_more(segmenter)
     finally:
-        clip_model.CROPS_AT_ONCE = before
+        clip_model.CROPS_AT_ONCE_ON_CPU = before
 
 
 def _facts(result: Segmentation) -> dict[str, object]:

@@ -33,7 +33,7 @@ def figures(plan: Plan) -> list[Figure]:
     """Runs the part."""
     segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")
     good = segmenter(PHOTO, WORDS).label_map
-    return [*_memory(segmenter, good), *_gpu(good), *_surroundings()]
+    return [*_memory(segmenter, good), *_gpu(good), *_surroundings(plan)]
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _full_above(count: int, argument: int) -> Callable[[Any], Any]:
 def _memory(segmenter: Segmenter, good: np.ndarray[Any, Any]) -> Iterator[Figure]:
     stages = {
         "finding regions": (prompting.PointProposer, "_prompt", 2),
-        "looking at regions": (mini.MiniImageTower, "forward", 1),
+        "looking at regions": (mini.MiniImageTower, "from_stem", 1),
     }
     for stage, (owner, name, argument) in stages.items():
         segmenter._photos.clear()
@@ -126,7 +126,7 @@ print(result.label_map.shape == result.image.shape[:2])
 _ODD_CLOCK = "import time; time.time = lambda: {}.0\n"
 
 
-def _surroundings() -> Iterator[Figure]:
+def _surroundings(plan: Plan) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         read_only = Path(name) / "home"
         read_only.mkdir(mode=0o555)
@@ -142,23 +142,17 @@ def _surroundings() -> Iterator[Figure]:
             "a clock in 2100": ({"HOME": name}, _ODD_CLOCK.format(4_102_444_800)),
             "a Turkish C locale": ({"HOME": name, "LC_ALL": "tr_TR", "LANG": "tr_TR", "PYTHONUTF8": "0"}, ""),
         }
-        first = True
-        for case, (environment, before) in cases.items():
+        for case, (environment, before) in list(cases.items())[:: 1 if plan.thorough else 4]:
             works = _works(environment, before)
             yield Figure(case, "works" if works else "fails", "works", works)
-            if first and not works:
-                return
-            first = False
-        assert _works({"HOME": str(broken)}, "")
-        for record in records.glob("*.json"):
-            record.write_text("{ damaged", encoding="utf-8")
+        assert _works({"HOME": str(broken)}, ""), "an ordinary request"
+        kept = [path for path in records.parent.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        for path in kept:
+            path.write_text("{ damaged", encoding="utf-8")
         works = _works({"HOME": str(broken)}, "")
-        rebuilt = all("damaged" not in record.read_text() for record in records.glob("*.json"))
-        count = len(list(records.glob("*.json")))
-        yield Figure(
-            "damaged entries of the cache", f"{count}, {'rebuilt' if rebuilt else 'kept'}", "rebuilt",
-            works and rebuilt and count > 0,
-        )  # fmt: skip
+        still = [path.name for path in kept if path.exists() and path.read_bytes().startswith(b"{ damaged")]
+        yield Figure.none_of(len(kept), "damaged files of the cache that are kept", still)
+        yield Figure("a request with a damaged cache", "works" if works else "fails", "works", works)
 
 
 def _works(environment: dict[str, str], before: str) -> bool:

@@ -47,7 +47,7 @@ def figures(plan: Plan) -> list[Figure]:
         Figure.at_most("most memory of the loader", _peak(everything), MEMORY_LIMIT_MB, "MB"),
         _mix(mutated),
     ]
-    if plan.largest_pictures:
+    if plan.thorough:
         largest = _largest()
         result += [
             Figure.none_of(len(largest), "largest allowed pictures: not read", _not_good(largest)),

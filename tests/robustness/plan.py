@@ -21,11 +21,9 @@ class Plan:
     load_s: float
     runs: int
     """Of the same request, for determinism."""
-    largest_pictures: bool
-    """Whether the largest allowed pictures are read, which takes a minute."""
-    browser: bool
-    jobs: int = 1
+    thorough: bool
+    """Whether what takes long by nature is done: the largest pictures, every odd surrounding."""
 
 
-FULL = Plan(20_000, 500, 10_000, 300, 32, 300.0, 20, largest_pictures=True, browser=True)
-SHORT = Plan(600, 6, 500, 5, 6, 12.0, 3, largest_pictures=False, browser=False)
+FULL = Plan(20_000, 500, 10_000, 300, 32, 300.0, 20, thorough=True)
+SHORT = Plan(600, 6, 500, 5, 6, 10.0, 2, thorough=False)
