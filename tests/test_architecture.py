@@ -211,7 +211,8 @@ def test_every_package_that_is_imported_is_required() -> None:
     providers = importlib.metadata.packages_distributions()
     files = [*MODULES, ROOT / "app.py", *sorted((ROOT / "train").rglob("*.py"))]
     tops = {name.split(".")[0] for path in files for name in imports(path)}
-    for top in tops - set(sys.stdlib_module_names) - {"ovseg_demo", "train"}:
+    # `spaces` is there on Hugging Face Spaces alone, and an import that fails is expected elsewhere.
+    for top in tops - set(sys.stdlib_module_names) - {"ovseg_demo", "train", "spaces"}:
         packages = {name.lower().replace("_", "-") for name in providers.get(top, [top])}
         assert packages & required, f"{top} is imported, but nothing that is required brings it"
 
