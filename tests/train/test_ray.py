@@ -31,7 +31,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3000,
     )
 
 
