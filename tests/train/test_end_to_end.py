@@ -75,9 +75,9 @@ def test_eight_scenes_from_captions_to_a_better_model(scenes: Path) -> None:
     assert sorted(pair.facts.noun for pair in pairs) == sorted([*THINGS] * 2)
 
     shared = {"pairs": (runs / "pairs",), "batch": 8, "average": 0.0, "distil": 0.0, "warmup": 2}
-    finetune(FinetuneSettings(out=runs / "ft", steps=25, rate=5e-4, **shared))  # type: ignore[arg-type]
+    finetune(FinetuneSettings(out=runs / "ft", steps=16, rate=5e-4, **shared))  # type: ignore[arg-type]
     prompt_tune(
-        PromptTuneSettings(out=runs / "mpt", start=runs / "ft", steps=12, depth=1, **shared)  # type: ignore[arg-type]
+        PromptTuneSettings(out=runs / "mpt", start=runs / "ft", steps=6, depth=1, **shared)  # type: ignore[arg-type]
     )
     losses = [row["loss"] for row in read_log(runs / "ft" / "log.jsonl")]
     assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
