@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from test_mat_labels import mat_file
 
+from ovseg_demo.vocabulary import Vocabulary
 from train.data.benchmarks import BENCHMARK_TABLE, BENCHMARKS, city_values, stuff_values
 from train.data.folders import NOTHING, read_folders
 from train.data.sources import DataError
 from train.data.truth import TruthSet
+from train.walk import class_vocabulary
 
 # pycocotools has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -132,6 +134,22 @@ def test_every_class_list_has_its_number_of_classes() -> None:
         classes = benchmark.classes()
         assert len(classes) == int(benchmark.name.rsplit("-", 1)[1])
         assert all(item.synonyms[0] == item.name for item in classes)
+
+
+def test_ade20k_150_is_scored_by_its_published_names(tmp_path: Path) -> None:
+    base = tmp_path / "ADEChallengeData2016"
+    save(base / "images" / "validation" / "1.jpg", PHOTO)
+    save(base / "annotations" / "validation" / "1.png", labels(1))
+    truth = BENCHMARKS["ade20k-150"](tmp_path)
+    assert (truth.classes[6], truth.classes[8]) == ("road, route", "window")
+    # Both lists have the same order: nearly every class shares a word.
+    preset = Vocabulary.preset("ade20k-150")
+    shared = [
+        set(name.split(", ")) & set(item.synonyms) for name, item in zip(truth.classes, preset, strict=True)
+    ]
+    assert sum(map(bool, shared)) > 140
+    for synonyms in (False, True):
+        assert len(class_vocabulary(truth, synonyms=synonyms)) == 150
 
 
 def test_own_ids_of_coco_stuff_and_cityscapes_cover_their_classes_once() -> None:

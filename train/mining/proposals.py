@@ -32,7 +32,8 @@ class ProposalSettings:
 
     def load(self, device: str) -> Proposer:
         """The proposer with its weights."""
-        return load_proposer(self.proposer, device=device, size=self.size, density=self.density)
+        size = self.size if self.proposer == "mobile-sam" else None  # the others have a size of their own
+        return load_proposer(self.proposer, device=device, size=size, density=self.density)
 
 
 @dataclass(frozen=True)
