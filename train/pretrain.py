@@ -317,7 +317,7 @@ def token_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
     model.requires_grad_(True)
     for part in (tower.trunk, tower.classifier):
         part.requires_grad_(False)
-    groups = parameter_groups(model, settings.weight_decay)
+    groups: list[dict[str, Any]] = parameter_groups(model, settings.weight_decay)
     known = {id(parameter) for parameter in slow}
     groups = [{**g, "params": [p for p in g["params"] if id(p) not in known]} for g in groups]
     groups.append({"params": slow, "weight_decay": 0.02, "share": settings.glance_share})

@@ -73,7 +73,7 @@ def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, b
     Written under a temporary name and renamed, so a shard that exists is complete.
     """
     dtype = fast_dtype(torch.device("cpu"))
-    teacher = Teacher().to(dtype=dtype, memory_format=torch.channels_last)
+    teacher = Teacher().to(memory_format=torch.channels_last).to(dtype)
     mean = torch.tensor(CROP_RECIPE.pixel_mean).view(3, 1, 1)
     std = torch.tensor(CROP_RECIPE.pixel_std).view(3, 1, 1)
 
