@@ -184,6 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--data", type=Path, default=Path("../shared"))
     add("--ours", nargs="*", default=list(OURS), metavar="SIZE:DENSITY[:STABILITY:OVERLAP]")
     add("--grids", nargs="*", type=int, default=[8, 16, 32], help="points per side of the standard generator")
+    add("--report", action="store_true", help="measure nothing, only report what was measured")
     add("--runs", type=Path, default=Path("runs/benchmarks"), help="where measurements are kept")
     add("--json", type=Path)
     add("--chart", type=Path, help="PNG: recall against seconds")
@@ -201,6 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
     for photo in evenly(TRUTH_SETS[options.set](options.data).photos, options.photos):
         key = f"{options.set}/{photo.path.stem}"
         missing = [name for name in makers if not _current(book.lines.get((key, name)))]
+        if options.report:
+            missing = []
         if missing:
             image = resize_to_side(photo.read(), WORKING_SIDE_PX)
             truth = true_segments(photo, options.set, image.shape[:2])
