@@ -326,15 +326,12 @@ def test_every_published_tensor_of_the_network_is_compared_below(full: FullCase)
     assert {rule_of(name) for name in full.expected if name.startswith("semseg_")} <= set(FULL_RULES)
 
 
-def test_the_default_number_of_attention_heads_is_right(full: FullCase) -> None:
-    weights = read_segmenter(full.checkpoint)
-    shape = MaskFormerShape.of(weights, full.checkpoint)
-    told = full.meta.get("config", {})
-    assert shape.decoder_heads == told.get("predictor", {}).get("heads", shape.decoder_heads)
-    backbone = told.get("backbone", {})
-    assert list(shape.depths) == backbone.get("depths", list(shape.depths))
-    assert list(shape.heads) == backbone.get("heads", list(shape.heads))
-    assert shape.window == backbone.get("window", shape.window)
+def test_the_architecture_is_the_published_one(full: FullCase) -> None:
+    shape = MaskFormerShape.of(read_segmenter(full.checkpoint), full.checkpoint)
+    told = full.meta.get("config", {}).get("backbone", {})
+    assert list(shape.depths) == told.get("depths", list(shape.depths))
+    assert list(shape.heads) == told.get("heads", list(shape.heads))
+    assert shape.window == told.get("window", shape.window)
 
 
 def test_feature_maps_agree(full: FullCase) -> None:
@@ -388,7 +385,7 @@ def test_the_same_queries_are_cropped_and_seen_alike(full: FullCase, mode: Mode)
     features = full.region_features(mode, "adapted")[order]
     assert_close(features, full.expected[f"clip_image_features_{mode}"], 2e-4)
     logits = 100 * features @ full.text_features(full.names).T
-    assert_close(logits, full.expected[f"clip_logits_{mode}"], 2e-2)
+    assert_close(logits, full.expected[f"clip_logits_{mode}"], 5e-3)
     if mode == "eval":
         for name in (n for n in full.expected if n.startswith("clip_regions_every")):
             step = int(name.removeprefix("clip_regions_every"))

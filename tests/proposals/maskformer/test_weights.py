@@ -60,6 +60,15 @@ def test_the_architecture_is_read_off_the_shapes(tmp_path: Path) -> None:
         assert no_object.norm().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(("hidden", "heads"), [(256, 8), (128, 8), (64, 4), (32, 2), (16, 1)])
+def test_attention_heads_are_guessed_as_published(hidden: int, heads: int, tmp_path: Path) -> None:
+    """No shape tells them: 8 at a width of 256, 4 in the published modules' tensors at 64."""
+    weights = segmenter_weights(other_shape(hidden=hidden, decoder_heads=heads))
+    shape = MaskFormerShape.of(weights, tmp_path / "full.pth")
+    assert shape.decoder_heads == heads
+    assert MaskFormerShape.of(weights, tmp_path / "full.pth", decoder_heads=4).decoder_heads == 4
+
+
 def test_equal_widths_need_a_projection_only_if_the_file_has_one(tmp_path: Path) -> None:
     shape = other_shape(hidden=64)  # as wide as the deepest features
     with_projection = segmenter_weights(shape)
