@@ -162,9 +162,10 @@ function fillChanges() {
 // What an arm calls a region and how sure it is; where it calls it nothing, what came closest.
 function says(arm, id) {
   const fact = arm.byId.get(id), c = fact.class_index && arm.classes[fact.class_index - 1];
-  const sure = (share) => make("span", { class: "ov-number ov-faint" }, ` ${Math.round(share * 100)} %`);
-  const called = c && make("span", { class: "ov-called" }, swatch(c), make("span", { class: "ov-name" }, c.name));
-  if (c) return make("td", {}, called, sure(fact.confidence));
+  if (c) {
+    const sure = make("span", { class: "ov-number ov-faint" }, `${Math.round(fact.confidence * 100)} %`);
+    return make("td", {}, make("span", { class: "ov-called" }, swatch(c), make("span", { class: "ov-name" }, c.name), sure));
+  }
   const [best] = fact.top;
   const closest = best ? make("span", { class: "ov-faint" }, ", closest: ", make("span", { class: "ov-name" }, best.name)) : "";
   return make("td", {}, "unassigned", closest);
