@@ -145,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.chart:
         chart(figures, options.chart)
     if options.readme:
-        write_section("pipeline", markdown(figures, "python -m tests.benchmarks.pipeline --photos 40"))
+        command = f"python -m tests.benchmarks.pipeline --photos {options.photos}"
+        write_section("pipeline", markdown(figures, command))
 
 
 if __name__ == "__main__":

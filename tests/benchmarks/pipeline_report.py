@@ -240,6 +240,14 @@ def markdown(figures: Mapping[str, Any], command: str) -> str:
         table(["ratio", "median", "range", "photos"], ratios),
         table(["mIoU", "set, merge rule", "ours", "theirs", "difference", "95 %", "photos"], accuracies),
     ]
+    for grid in GRIDS:
+        beside = figures["ratios"].get(f"first_run_vs_{grid}_in_one_run")
+        if beside is not None and beside < figures["seconds"][grid]["photos"]:
+            whole = figures["seconds"][grid]["photos"]
+            parts.append(
+                f"{grid}: {beside} of {whole} photos were measured right after ours; for the others ours was "
+                "measured again later, after a change of code or weights."
+            )
     if "memory" in figures:
         parts.append(
             f"Peak memory, 12-megapixel photo, both arms: {figures['memory']['bytes'] / 1e9:.2f} GB."
@@ -247,7 +255,8 @@ def markdown(figures: Mapping[str, Any], command: str) -> str:
     if "start" in figures:
         start = figures["start"]
         parts.append(
-            f"Page interactive {start['seconds']:.1f} s after `python app.py` (load {start['load']})."
+            f"Page interactive {start['seconds']:.1f} s after `python app.py` "
+            f"({start['cpu']:.1f} CPU seconds, load {start['load']})."
         )
     return "\n\n".join(parts)
 
