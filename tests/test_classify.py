@@ -54,8 +54,10 @@ def photo_with_proposals() -> tuple[np.ndarray, Proposals]:
 def test_the_second_arm_goes_on_from_what_the_first_has_seen(vanilla: MaskAdaptedCLIP) -> None:
     image, proposals = photo_with_proposals()
     adapted = arm()
-    with torch.no_grad():
-        adapted.image_tower.proj.neg_()  # type: ignore[union-attr]
+    tower: Any = adapted.image_tower
+    with torch.no_grad():  # so different that it says the opposite
+        for end in (tower.proj, tower.class_text, *tower.glance[-1].parameters()):
+            end.neg_()
     first = Classifier(vanilla).embed(image, proposals)
     alone = Classifier(adapted).embed(image, proposals)
     after = Classifier(adapted).embed(image, proposals, [first])
