@@ -14,7 +14,10 @@ from ovseg_demo.page.examples import Example
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS
 
-__all__ = ["MOST_STRICT", "SHARED", "Controls", "Options", "controls", "model_badge"]
+__all__ = ["MOST_STRICT", "NAMES_ITS_MASKS", "SHARED", "Controls", "Options", "controls", "model_badge"]
+
+NAMES_ITS_MASKS = "maskformer"
+"""The proposer that CLIP can share the naming with."""
 
 MOST_STRICT = 3.0
 """Ends of the strictness slider, in log-odds."""
@@ -208,8 +211,9 @@ def _options(settings: Settings) -> Options:
             1.0,
             value=settings.ensemble,
             step=0.05,
-            label="CLIP's share beside maskformer's own names",
-            info="With masks of maskformer and a published rule; 0.7 suits ADE20K. 0 = CLIP alone.",
+            label="CLIP's share",
+            info="Beside maskformer's own naming, with a published rule (ADE20K: 0.7). 0 = CLIP alone.",
+            visible=settings.proposer == NAMES_ITS_MASKS,
         )
     assert {value for _, value in templates.choices} == set(TEMPLATE_SETS)
     assert {value for _, value in merge.choices} == set(MERGE_RULES)

@@ -15,7 +15,7 @@ from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
 from ovseg_demo.page.answering import spoken, still_waiting
 from ovseg_demo.page.api import LANE
-from ovseg_demo.page.controls import SHARED, Controls, model_badge
+from ovseg_demo.page.controls import NAMES_ITS_MASKS, SHARED, Controls, model_badge
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, kept_of, note, run
 from ovseg_demo.page.pool import ModelPool
@@ -203,6 +203,9 @@ def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
     """The badge follows the model; a link brings words and settings back."""
     models = [left.options.model, left.options.proposer]
     gr.on([field.change for field in models], model_badge, inputs=models, outputs=badge, **AT_ONCE)
+    left.options.proposer.change(
+        share_of_clip, inputs=left.options.proposer, outputs=left.options.ensemble, **AT_ONCE
+    )
     left.options.model.input(
         own_proposer, inputs=left.options.model, outputs=left.options.proposer, **AT_ONCE
     )
@@ -214,6 +217,11 @@ def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
         return [restored(query[name], field) if name in query else gr.skip() for name, field in fields]
 
     page.load(restore, outputs=left.shareable, **AT_ONCE)
+
+
+def share_of_clip(proposer: str) -> Any:
+    """Only a proposer that names its masks leaves CLIP a share to set; with the others it is gone and 0."""
+    return gr.Slider(visible=True) if proposer == NAMES_ITS_MASKS else gr.Slider(visible=False, value=0.0)
 
 
 def own_proposer(model: str) -> Any:

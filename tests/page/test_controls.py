@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from ovseg_demo.page.controls import model_badge
-from ovseg_demo.page.wiring import own_proposer, restored
+from ovseg_demo.page.wiring import own_proposer, restored, share_of_clip
 
 
 def test_the_badge_stays_while_any_model_forbids_commercial_use() -> None:
@@ -40,3 +40,10 @@ def test_a_model_brings_the_proposer_it_was_published_with() -> None:
 def test_a_link_sets_what_is_offered_and_nothing_else(told: str, field: object, value: object) -> None:
     found = restored(told, field)
     assert found == value if value is not None else isinstance(found, dict)
+
+
+def test_clip_has_a_share_only_beside_a_proposer_that_names_its_masks() -> None:
+    with gr.Blocks():
+        with_maskformer, without = share_of_clip("maskformer"), share_of_clip("mobile-sam")
+    assert with_maskformer.visible and not without.visible
+    assert without.value == 0
