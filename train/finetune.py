@@ -63,7 +63,6 @@ class FinetuneSettings(AdaptSettings):
 def finetune(given: FinetuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
-    torch.manual_seed(settings.seed)
     with distributed.group() as device:
         if settings.start is None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
@@ -71,6 +70,7 @@ def finetune(given: FinetuneSettings) -> None:
             clip = load_clip(settings.start, weights="adapted", device=device)
         pairs, text, digest = open_pairs(settings, clip)
         if settings.prompt_depth:
+            torch.manual_seed(settings.seed)
             add_prompts(clip, settings.prompt_depth)
         model = Adaptation(clip, text, use_prompts=clip.has_prompts)
         train_image_tower(model, prompts=bool(settings.prompt_depth))

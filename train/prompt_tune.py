@@ -52,13 +52,14 @@ class PromptTuneSettings(AdaptSettings):
 def prompt_tune(given: PromptTuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
-    torch.manual_seed(settings.seed)
     with distributed.group() as device:
         if settings.start is None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
         else:
             clip = load_clip(settings.start, weights="adapted", device=device)
         pairs, text, digest = open_pairs(settings, clip)
+        # Anew: what was loaded before may have drawn more or fewer numbers.
+        torch.manual_seed(settings.seed)
         prompts = add_prompts(clip, settings.depth)
         model = Adaptation(clip, text, use_prompts=True)
         model.requires_grad_(False)

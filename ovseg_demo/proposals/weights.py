@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
@@ -44,7 +45,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"Cannot read the weights {path}: {error.strerror}.") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError):
         raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint; get the file again.") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no plain state dict, as the published SAM checkpoints do.")

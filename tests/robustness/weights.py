@@ -119,7 +119,7 @@ def _told_apart(folder: Path) -> Figure:
         return lambda: load_proposer("mobile-sam", weights=path)
 
     nan = {**good, "visual.proj": torch.full_like(good["visual.proj"], torch.nan)}
-    bent = {**good, "visual.ln_pre.weight": torch.ones(64)}
+    bent = {**good, "visual.ln_pre.weight": torch.ones(65)}
     cases: list[tuple[str, Callable[[], object], str]] = [
         ("CLIP cut short", clip("cut", good, 0.7), "cut short"),
         ("CLIP with NaN", clip("nan", nan), "NaN"),
