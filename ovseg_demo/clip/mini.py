@@ -223,6 +223,10 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     file = path / f"{weights}.safetensors" if path.is_dir() else path
     config = json.loads((file.parent / "config.json").read_text("utf-8"))
     tensors = {key: value.float() for key, value in read_checkpoint(file).items()}
+    lost = [field.name for field in fields(MiniShape) if field.name not in config]
+    if lost or file.stem not in config.get("score_scale", {}):
+        what = ", ".join(lost) or f"a score_scale of {file.stem}"
+        raise CheckpointError(f"{file.parent / 'config.json'} lacks {what}; export the model again.")
     shape = MiniShape(**{field.name: int(config[field.name]) for field in fields(MiniShape)})
     prompts = tensors.get("visual.prompts.mask_embedding")
     tower = MiniImageTower(shape, prompt_depth=0 if prompts is None else len(prompts))

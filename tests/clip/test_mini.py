@@ -125,6 +125,18 @@ def test_a_file_with_other_tensors_is_refused_by_name(folder: Path, problem: str
         load_clip(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [({"glance_width": None}, "glance_width"), ({"score_scale": {}}, "a score_scale of adapted")],
+)
+def test_a_config_of_another_version_is_told(folder: Path, change: dict[str, object], lost: str) -> None:
+    config = json.loads((folder / "config.json").read_text()) | change
+    kept = {name: value for name, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    with pytest.raises(CheckpointError, match=rf"config\.json lacks {lost}; export the model again"):
+        load_clip(folder)
+
+
 def test_sentences_of_one_meaning_lie_close() -> None:
     vectors = MiniTextTower().sentence_vectors(
         ["a photo of a dog.", "a picture of a puppy.", "a tall building."]
