@@ -63,6 +63,8 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
     page.queue(max_size=settings.max_queue, api_open=False)
     # Answers that nobody comes for; there are never more visitors in the line than it is long.
     page._queue.pending_messages_per_session.max_size = settings.max_queue + settings.max_visitors
+    # Gradio's own figures, which are shown nowhere, are worked out anew after every event.
+    page._queue.ANAYLTICS_CACHE_FREQUENCY, page._queue.ANALYTICS_MAX_EVENTS = 10**9, 1
     built: gr.Blocks = page
     return built
 
