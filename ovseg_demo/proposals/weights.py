@@ -6,7 +6,6 @@ import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
@@ -42,10 +41,11 @@ def fill(parts: nn.ModuleDict, path: Path, name: str) -> None:
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch would go by the ending of its name
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"Cannot read the weights {path}: {error.strerror}.") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError):
+    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError):
         raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint; get the file again.") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no plain state dict, as the published SAM checkpoints do.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,13 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         load_proposer("sam-vit-b", weights=tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="Cannot read"):
         load_proposer("sam-vit-b", weights=tmp_path / "missing.pth")
+
+
+def test_a_pickle_under_another_name_is_refused_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "sam.safetensors"
+    path.write_bytes(pickle.dumps({"weights": 1}, protocol=2))
+    with pytest.raises(CheckpointError, match="no plain state dict"):
+        load_proposer("mobile-sam", weights=path)
 
 
 def test_wrong_requests_say_what_there_is() -> None:

@@ -142,7 +142,7 @@ def _surroundings(plan: Plan) -> Iterator[Figure]:
             "a clock in 2100": ({"HOME": name}, _ODD_CLOCK.format(4_102_444_800)),
             "a Turkish C locale": ({"HOME": name, "LC_ALL": "tr_TR", "LANG": "tr_TR", "PYTHONUTF8": "0"}, ""),
         }
-        for case, (environment, before) in list(cases.items())[:: 1 if plan.thorough else 4]:
+        for case, (environment, before) in list(cases.items())[: None if plan.thorough else 1]:
             works = _works(environment, before)
             yield Figure(case, "works" if works else "fails", "works", works)
         assert _works({"HOME": str(broken)}, ""), "an ordinary request"
