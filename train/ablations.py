@@ -33,6 +33,7 @@ from train.pair_folder import PairFolder
 from train.prompt_tune import PromptTuneSettings, prompt_tune
 from train.true_regions import Named, RegionSet
 
+Folders = tuple[Path, ...]
 Name = Literal["depth", "order", "diet", "captions", "masking"]
 
 
@@ -43,12 +44,12 @@ class AblationSettings:
     name: Name
     """depth of the prompts; order of FT and MPT; diet: true masks or mined nouns; captions: one or five;
     masking of the crops for vanilla."""
-    pairs: Path = Path("runs/pairs")
-    """Folder of pairs mined with five captions a photo."""
-    one_caption: Path = Path("runs/pairs_1cap")
-    """Folder of pairs mined with one caption a photo."""
-    true_pairs: Path = Path("runs/true_pairs")
-    """Folder of pairs from true masks."""
+    pairs: tuple[Path, ...] = (Path("runs/pairs"),)
+    """Folders of pairs mined with five captions a photo."""
+    one_caption: tuple[Path, ...] = (Path("runs/pairs_1cap"),)
+    """Folders of pairs mined with one caption a photo."""
+    true_pairs: tuple[Path, ...] = (Path("runs/true_pairs"),)
+    """Folders of pairs from true masks."""
     least_score: float = 0.0
     """Mined pairs of a lower confidence are left out."""
     model: str = "ovseg-mini"
@@ -97,11 +98,11 @@ class Lab:
             RegionSet(name, settings.data, photos=settings.photos, keep=keep) for name in settings.sets
         ]
 
-    def shared(self, pairs: Path, seed: int) -> dict[str, Any]:
+    def shared(self, pairs: Folders, seed: int) -> dict[str, Any]:
         """What all runs have in common."""
         settings = self.settings
         return {
-            "pairs": (pairs,),
+            "pairs": pairs,
             "least_score": settings.least_score,
             "model": settings.model,
             "recipe": settings.recipe,
@@ -111,19 +112,19 @@ class Lab:
             "steps": self.equal_steps(pairs) if settings.same_pairs else 0,
         }
 
-    def equal_steps(self, pairs: Path) -> int:
+    def equal_steps(self, pairs: Folders) -> int:
         """Steps that show `same_pairs` pairs as often as --epochs says."""
-        batch = FinetuneSettings((pairs,), recipe=self.settings.recipe).filled().batch or 1
+        batch = FinetuneSettings(pairs, recipe=self.settings.recipe).filled().batch or 1
         return max(round(self.settings.epochs * self.settings.same_pairs / batch), 1)
 
-    def tuned(self, title: str, pairs: Path, seed: int, start: Path | None = None, depth: int = 3) -> Path:
+    def tuned(self, title: str, pairs: Folders, seed: int, start: Path | None = None, depth: int = 3) -> Path:
         """The folder of prompts tuned on these pairs."""
         out = self.folder(title, seed)
         prompt_tune(PromptTuneSettings(out=out, start=start, depth=depth, **self.shared(pairs, seed)))
         return out
 
     def finetuned(
-        self, title: str, pairs: Path, seed: int, start: Path | None = None, prompt_depth: int = 0
+        self, title: str, pairs: Folders, seed: int, start: Path | None = None, prompt_depth: int = 0
     ) -> Path:
         """The folder of a tower fine-tuned on these pairs."""
         out = self.folder(title, seed)
@@ -150,7 +151,7 @@ class Lab:
         make: Callable[[int], Path | None],
         *,
         masked: bool = True,
-        split: Path | None = None,
+        split: Folders | None = None,
     ) -> Row:
         """A row from the runs of all seeds; `split` parts the classes by whether these pairs have them."""
         asked = [self.ask(make(seed), masked=masked) for seed in range(self.settings.seeds)]
@@ -161,7 +162,7 @@ class Lab:
                 columns.setdefault(f"{one.name} top-1", []).append(named.top1())
                 columns.setdefault(f"{one.name} per class", []).append(named.per_class())
                 if split is not None:
-                    for group, classes in known_and_new(one.truth.classes, PairFolder(split).nouns).items():
+                    for group, classes in known_and_new(one.truth.classes, PairFolder(*split).nouns).items():
                         columns.setdefault(f"{one.name} {group}", []).append(named.top1(classes))
         return Row(title, {name: float(np.mean(values)) for name, values in columns.items()}, paper)
 

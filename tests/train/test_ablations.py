@@ -57,7 +57,7 @@ def test_kept_features_name_regions_as_the_model_does(
 
 
 def settings_for(drawn_set: Path, small_clip: Path, name: str) -> AblationSettings:
-    pairs = write_pairs(drawn_set / "pairs")
+    pairs = (write_pairs(drawn_set / "pairs"),)
     return AblationSettings(
         name=name,  # type: ignore[arg-type]
         pairs=pairs,
