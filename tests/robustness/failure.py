@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 import ovseg_demo.clip.mini as mini
 import ovseg_demo.proposals.prompting as prompting
 from ovseg_demo.errors import OvsegError
+from ovseg_demo.page.handlers import Request, run
+from ovseg_demo.page.pool import ModelPool
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.robustness.hostile_files import EXAMPLES
@@ -33,7 +37,7 @@ def figures(plan: Plan) -> list[Figure]:
     """Runs the part."""
     segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")
     good = segmenter(PHOTO, WORDS).label_map
-    return [*_memory(segmenter, good), *_gpu(good), *_surroundings(plan)]
+    return [*_memory(segmenter, good), *_time(), *_gpu(good), *_surroundings(plan)]
 
 
 @contextmanager
@@ -89,6 +93,30 @@ def _told(segmenter: Segmenter) -> str:
     except OvsegError as error:
         return str(error)
     return ""
+
+
+def _time() -> Iterator[Figure]:
+    """A request over its time ends with a sentence, and nothing of it stays."""
+    pool = ModelPool(Settings(max_side_px=256, timeout_s=1))
+    segmenter = pool.get(pool.default)
+    asked = Request(str(PHOTO), WORDS, True, pool.default.model, pool.default.proposer, "vild", "default")
+    asked = replace(asked, max_side_px=256)
+
+    def slowly(work: Any) -> Any:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            time.sleep(1.1)
+            return work(*args, **kwargs)
+
+        return slow
+
+    with replaced(prompting.PointProposer, "_prompt", slowly):
+        last = list(run(asked, pool))[-1].payload
+    told = str(last.get("message", ""))
+    yield Figure(
+        "a request over its time", told, "a sentence", "more than 1 seconds" in told and is_sentence(told)
+    )
+    left = pool.desk.running + len(segmenter._photos) + pool.shelf.kept_bytes
+    yield Figure("what stays of it", str(left), "0", left == 0)
 
 
 def _gpu(good: np.ndarray[Any, Any]) -> Iterator[Figure]:

@@ -46,6 +46,7 @@ def figures(plan: Plan) -> list[Figure]:
         ),
         Figure.at_most("most memory of the loader", _peak(everything), MEMORY_LIMIT_MB, "MB"),
         _mix(mutated),
+        _archives(),
     ]
     if plan.thorough:
         largest = _largest()
@@ -127,6 +128,35 @@ def write_largest(number: int) -> tuple[str, str]:
 
 
 # --- figures ----------------------------------------------------------------------------------------------
+
+
+def _archives() -> Figure:
+    """Uploads of a batch: what comes out is bounded, has names without folders, never came from the disk."""
+    from ovseg_demo.page.batch import _photos
+    from ovseg_demo.settings import Settings
+
+    refused = {"too many photos", "encrypted"}  # of the rest each file is told for itself
+    limits = Settings(max_file_bytes=3_000_000, max_batch_bytes=20_000_000)
+    wrong = []
+    with tempfile.TemporaryDirectory() as name:
+        for kind, content in hostile.hostile_archives().items():
+            path = Path(name) / "upload.zip"
+            path.write_bytes(content)
+            try:
+                photos = _photos([str(path)], limits)
+            except ImageError as error:
+                if kind not in refused or not is_sentence(str(error)):
+                    wrong.append(f"{kind}: {error}")
+                continue
+            names = [photo for photo, _ in photos]
+            if kind in refused or sum(len(content) for _, content in photos) > limits.max_batch_bytes:
+                wrong.append(f"{kind}: taken")
+            if any(c in photo for photo in names for c in '/\\:"<>|\n') or any(
+                b"root:" in c for _, c in photos
+            ):
+                wrong.append(f"{kind}: {names}")
+        wrong += [f"left {path}" for path in Path(name).iterdir() if path.name != "upload.zip"]
+    return Figure.none_of(len(hostile.hostile_archives()), "archives made to hurt: wrong answers", wrong)
 
 
 def _mutations(count: int) -> list[Outcome]:
