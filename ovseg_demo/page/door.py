@@ -38,6 +38,7 @@ _READ = re.compile(
     r"/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)?"
     r"|/(assets|static|svelte)/.+"
     rf"|{_API}/(info|openapi\.json|app_id|startup-events|theme\.css|upload_progress|queue/(data|status))/?"
+    rf"|{_API}/(login_check|user)/?"  # asked by the server that draws pages on Spaces
     rf"|{_API}/heartbeat/[^/]+"
     rf"|{_API}/call/(v2/)?[^/]+/[^/]+"
     rf"|{_API}/file=.+"

@@ -82,7 +82,8 @@ def knock(
 @pytest.mark.parametrize(
     "path",
     ["/", "/config", "/theme.css", "/assets/index.js", "/static/img/logo.svg", "/gradio_api/info",
-     "/gradio_api/queue/data", "/gradio_api/heartbeat/abc", "/gradio_api/call/segment/123"],
+     "/gradio_api/queue/data", "/gradio_api/heartbeat/abc", "/gradio_api/login_check",
+     "/gradio_api/call/segment/123"],
 )  # fmt: skip
 def test_what_the_page_reads_is_let_through(path: str) -> None:
     inside = Inside()

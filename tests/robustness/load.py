@@ -42,7 +42,13 @@ class Tally:
 def figures(plan: Plan) -> list[Figure]:
     """Runs the part."""
     with tempfile.TemporaryDirectory() as name:
-        settings = {"max_side_px": 256, "max_queue": max(4, plan.clients // 2)}
+        # As many visitors are remembered as are there, so that what is kept for them is full within the
+        # minute after which memory may not grow.
+        settings = {
+            "max_side_px": 256,
+            "max_queue": max(4, plan.clients // 2),
+            "max_visitors": plan.clients,
+        }
         with running_server(Path(name) / "home", **settings) as server:
             photos = PHOTOS if plan.clients > 8 else PHOTOS[:2]
             alone = _alone(server, photos)
