@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -75,12 +74,16 @@ def _work(pipe: Connection, check: Check, numbers: list[int]) -> None:
         except Exception as error:
             kind, remark = "crash", f"{type(error).__name__}: {error}"
         spent = time.process_time() - started
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        pipe.send(Outcome(number, kind, remark, spent, peak_mb))
+        # Not ru_maxrss: a process inherits that from the one that started it, however large that was.
+        pipe.send(Outcome(number, kind, remark, spent, _status_mb("self", "VmHWM")))
     pipe.close()
 
 
 def memory_now_mb(pid: int | str = "self") -> float:
     """Resident memory of a process."""
+    return _status_mb(pid, "VmRSS")
+
+
+def _status_mb(pid: int | str, field: str) -> float:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
