@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     )
     from ovseg_demo.imaging import load_image
     from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation
-    from ovseg_demo.segmenter import Progress, Segmenter
+    from ovseg_demo.segmenter import Segmenter
     from ovseg_demo.settings import Settings
+    from ovseg_demo.steps import Progress
     from ovseg_demo.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -66,7 +67,7 @@ _HOME = {
     "ModelError": "errors",
     "OutputError": "errors",
     "OvsegError": "errors",
-    "Progress": "segmenter",
+    "Progress": "steps",
     "ProposalError": "errors",
     "RegionResult": "result",
     "ResourceError": "errors",

@@ -27,27 +27,16 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge, probabilities
-from ovseg_demo.proposals import Proposals, Proposer, find_proposer, working_image
+from ovseg_demo.proposals import Found, Proposals, Proposer, find_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
-from ovseg_demo.steps import Clock, Recent, finish, recovering
+from ovseg_demo.steps import Clock, Progress, Recent, finish, looking_at, recovering
 from ovseg_demo.vocabulary import Vocabulary
 
 MergeRule = Literal["default", "benchmark", "published-demo"]
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 Words = str | Iterable[str] | Vocabulary
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a request is."""
-
-    stage: Literal["read", "propose", "embed", "text", "merge"]
-    fraction: float
-    """Of the whole request, 0..1."""
-    message: str
-    """One line for people."""
 
 
 @dataclass
@@ -220,7 +209,7 @@ class Segmenter:
             timings = dict(photo.timings)
             progress = 0.7 + 0.3 * number / len(arms)
             if arm not in photo.features:
-                yield Progress("embed", progress, f"Looking at {len(photo.proposals)} regions")
+                yield looking_at(photo.proposals.masks, progress)
                 photo.features[arm] = self.embed(photo, arm)
                 timings |= photo.features[arm].timings
             yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
@@ -257,11 +246,12 @@ class Segmenter:
         try:
             while True:
                 try:
-                    fraction = next(steps)
+                    step = next(steps)
                 except StopIteration as end:
                     proposals: Proposals = end.value
                     break
-                yield Progress("propose", 0.05 + 0.65 * fraction, "Finding regions")
+                found = step if isinstance(step, Found) else Found(step)
+                yield Progress("propose", 0.05 + 0.65 * found.fraction, "Finding regions", found.masks)
         finally:
             steps.close()
         clock.lap("propose")

@@ -1,4 +1,4 @@
-"""Work in steps: run to its end, timed, kept for the next time, and gone on with where a device gives out."""
+"""Work in steps: told, run to its end, timed, kept for the next time, and gone on with on another device."""
 
 from __future__ import annotations
 
@@ -6,15 +6,42 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
-from typing import Generic, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ovseg_demo.devices import is_device_failure, is_out_of_memory
 from ovseg_demo.errors import ResourceError
 
-__all__ = ["Clock", "Recent", "finish", "recovering"]
+__all__ = ["Clock", "Progress", "Recent", "finish", "looking_at", "recovering"]
+
+_SMALL_SIDE = 256
+"""Longer side at most, in pixels, of the masks that go with `looking_at`."""
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a request is."""
+
+    stage: Literal["read", "propose", "embed", "text", "merge"]
+    fraction: float
+    """Of the whole request, 0..1."""
+    message: str
+    """One line for people."""
+    masks: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    """Small (k, h, w) masks. While regions are found ("propose"): those new since the step before, raw, some
+    nearly the same. Before they are embedded ("embed"): all that are. None where there is nothing to tell."""
+
+
+def looking_at(masks: NDArray[np.bool_], fraction: float) -> Progress:
+    """The step before regions are embedded: all (K, H, W) masks go with it, thinned out and not copied."""
+    step = max(1, -(-max(masks.shape[1:]) // _SMALL_SIDE))
+    return Progress("embed", fraction, f"Looking at {len(masks)} regions", masks[:, ::step, ::step])
 
 
 def finish(steps: Generator[S, None, T]) -> T:

@@ -15,10 +15,11 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import ImageError, VocabularyError
-from ovseg_demo.proposals import Proposals
+from ovseg_demo.proposals import Found, Proposals
 from ovseg_demo.result import Segmentation
-from ovseg_demo.segmenter import Progress, Segmenter
+from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
+from ovseg_demo.steps import Progress, looking_at
 
 
 class Quarters:
@@ -115,6 +116,47 @@ def test_progress_only_moves_forward(segmenter: Segmenter, photo: NDArray[np.uin
     fractions = [p.fraction for p in told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+class Telling(Quarters):
+    """Tells of each quarter when it has found it."""
+
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float | Found, None, Proposals]:
+        yield 0.0
+        result = yield from super().stream(image)
+        for mask in result.masks:
+            yield Found(0.9, mask[None, ::2, ::2])
+        return result
+
+
+def test_regions_are_told_as_they_are_found_and_once_more_when_they_are_all(
+    segmenter: Segmenter, photo: NDArray[np.uint8]
+) -> None:
+    segmenter.proposer = Telling()
+    told: list[Progress] = list(segmenter.stream(photo, "dog, sky"))
+    found = [p.masks for p in told if p.stage == "propose" and p.masks is not None]
+    assert [masks.shape for masks in found] == [(1, 22, 32)] * 4  # half of the working size
+    (all_of_them,) = [p.masks for p in told if p.stage == "embed"]
+    assert all_of_them is not None and len(all_of_them) == 4
+
+
+def test_a_proposer_that_tells_numbers_has_its_regions_shown_when_they_are_all(
+    segmenter: Segmenter, photo: NDArray[np.uint8]
+) -> None:
+    told: list[Progress] = list(segmenter.stream(photo, "dog, sky"))
+    assert [p.stage for p in told if p.masks is not None] == ["embed"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (256, 256), (257, 100), (768, 1024)])
+def test_regions_on_the_way_are_small(size: tuple[int, int]) -> None:
+    masks = looking_at(np.ones((3, *size), dtype=bool), 0.7).masks
+    assert masks is not None and masks.all()
+    assert masks.shape[0] == 3 and 1 <= min(masks.shape[1:]) <= max(masks.shape[1:]) <= 256
+
+
+def test_progress_can_be_compared_and_printed_whatever_goes_with_it() -> None:
+    one = Progress("propose", 0.5, "Finding regions", np.zeros((1, 2, 2), dtype=bool))
+    assert one == Progress("propose", 0.5, "Finding regions") and "array" not in repr(one)
 
 
 @pytest.mark.parametrize(

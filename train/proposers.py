@@ -6,7 +6,7 @@ import ast
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ovseg_demo.proposals
-from ovseg_demo.proposals import Proposals, Proposer, SizedProposer
+from ovseg_demo.proposals import Proposals, Proposer, SizedProposer, Steps
 from ovseg_demo.proposals.queries import Queries
 from train.data.truth import Segment
 
@@ -44,7 +44,7 @@ class KeptProposals:
         if isinstance(proposer, SizedProposer):
             self.working_image = proposer.working_image
 
-    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+    def stream(self, image: NDArray[np.uint8]) -> Steps:
         """See Proposer.stream."""
         key = self._key(image)
         if self._last is None or self._last[0] != key:
@@ -133,7 +133,7 @@ class TrueMasks:
         self._proposals = Proposals.of(stack, np.ones(len(stack), dtype=np.float32))
         return [segments[i].class_index for i in order]
 
-    def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+    def stream(self, image: NDArray[np.uint8]) -> Steps:
         """See Proposer.stream; the image must have the size that was shown."""
         yield 1.0
         if image.shape[:2] != self._proposals.masks.shape[1:]:

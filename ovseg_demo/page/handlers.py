@@ -19,12 +19,14 @@ from ovseg_demo.page.desk import NotWantedError, Ticket
 from ovseg_demo.page.loading import arms_of, fetch_missing, what_loads
 from ovseg_demo.page.payload import photo_payload, result_payload
 from ovseg_demo.page.pool import ModelPool, Models
+from ovseg_demo.page.sketch import Sketch
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_demo.clip.text import Templates
-    from ovseg_demo.segmenter import ImageSource, MergeRule, Progress, Segmenter
+    from ovseg_demo.segmenter import ImageSource, MergeRule, Segmenter
+    from ovseg_demo.steps import Progress
 
 __all__ = ["Request", "Result", "Shown", "kept_of", "note", "run", "spent", "stream", "summary"]
 
@@ -132,18 +134,22 @@ def _with_progress(
     steps: Generator[Progress, None, Result], ticket: Ticket
 ) -> Generator[Shown, None, Result]:
     started = shown = time.perf_counter()
+    sketch = Sketch()
     while True:
         ticket.check()
         try:
             progress = next(steps)
         except StopIteration as end:
             return cast(Result, end.value)
+        sketch.take(progress)
         now = time.perf_counter()
-        if now - shown >= _SECONDS_BETWEEN_UPDATES:
+        # What follows a step with all regions takes long: it is not left out.
+        if now - shown >= _SECONDS_BETWEEN_UPDATES or (progress.stage == "embed" and sketch.pending):
             shown = now
-            yield Shown(
-                _working(progress.message + _left(progress.fraction, now - started), progress.fraction)
-            )
+            drawn = sketch.payload()
+            told = progress.message + (f": {len(sketch)} so far" if sketch.growing else "")
+            working = _working(told + _left(progress.fraction, now - started), progress.fraction)
+            yield Shown(working | ({"sketch": drawn} if drawn else {}))
 
 
 def _working(message: str, fraction: float) -> Payload:

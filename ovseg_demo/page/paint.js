@@ -84,6 +84,27 @@ function armLayers(result, arm, hidden) {
   };
 }
 
+// Regions while they are being found: thin lines, those of the last step with a breath of light inside.
+function drawSketch(context, sketch, width, height, scale) {
+  const size = new DOMMatrix([width / sketch.width, 0, 0, height / sketch.height, 0, 0]);
+  const all = new Path2D(), fresh = new Path2D();
+  sketch.paths.forEach((path, i) => {
+    const line = new Path2D(path);
+    all.addPath(line, size);
+    if (i >= sketch.paths.length - sketch.fresh) fresh.addPath(line, size);
+  });
+  context.fillStyle = "rgba(255, 255, 255, 0.3)";
+  context.fill(fresh, "evenodd");
+  context.lineJoin = "round";
+  // Thinner where the picture is small.
+  const unit = scale * Math.min(1, Math.max(0.65, width / scale / 700));
+  for (const [thick, colour] of [[3.2, "rgba(255, 255, 255, 0.8)"], [1.4, "rgba(16, 18, 22, 0.92)"]]) {
+    context.lineWidth = thick * unit;
+    context.strokeStyle = colour;
+    context.stroke(all);
+  }
+}
+
 const NAME_FONT = "system-ui, sans-serif";
 
 // Where there is room for them, largest area first, none upon another.

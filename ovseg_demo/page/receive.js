@@ -7,10 +7,13 @@ function shape(width, height) {
 
 // On a phone the picture is below the fields.
 function bringIntoView() {
-  if (window.innerWidth < 1000) stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (window.innerWidth >= 1000) return;
+  // With the line below the picture, which says how far it is.
+  find(".ov-left").scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
 }
 
-async function showWorking({ photo: sent, message, fraction }) {
+async function showWorking({ photo: sent, message, fraction, sketch: found }) {
   stage.dataset.state = "working";
   find(".ov-working").hidden = false;
   status.dataset.level = "";
@@ -19,14 +22,19 @@ async function showWorking({ photo: sent, message, fraction }) {
   const bar = find(".ov-progress");
   bar.setAttribute("aria-valuenow", String(Math.round(fraction * 100)));
   bar.firstElementChild.style.width = `${fraction * 100}%`;
-  if (!sent) return;
+  if (!sent) {
+    sketch = found || null;
+    if (!result) draw();
+    return;
+  }
   bringIntoView();
   const mine = request;
   const image = await loadPhoto(sent);
   // A result may have come while the photo was being decoded.
   if (mine !== request || stage.dataset.state !== "working") return;
+  const shown = result || before;
   forget();
-  photo = image;
+  [photo, before] = [image, shown];
   shape(sent.width, sent.height);
   find(".ov-empty").hidden = true;
   draw();
@@ -34,7 +42,7 @@ async function showWorking({ photo: sent, message, fraction }) {
 
 function forget() {
   Object.assign(view, { current: null, pinned: null, focus: 0, hidden: new Set() });
-  [result, layers] = [null, {}];
+  [result, before, layers] = [null, null, {}];
   view.allChanges = false;
   legend.hidden = missing.hidden = changes.hidden = card.hidden = tip.hidden = none.hidden = true;
 }
@@ -44,16 +52,21 @@ async function showResult(value) {
   const next = await decodeResult(value);
   if (mine !== request) return;
   if (mine > 1) bringIntoView();
-  forget();
-  result = next;
-  stage.dataset.state = "result";
-  find(".ov-empty").hidden = find(".ov-working").hidden = true;
-  shape(value.photo.width, value.photo.height);
-  for (const button of modes) button.disabled = !(result.arms[button.dataset.mode] || bothArms());
-  setMode(result.arms[view.mode] || bothArms() ? view.mode : Object.keys(result.arms)[0]);
-  fillChanges();
+  show(next);
   status.textContent = value.message;
   showTiming(value.timing, value.again);
+}
+
+// A decoded result, in the place of whatever is there.
+function show(next) {
+  forget();
+  [result, sketch] = [next, null];
+  stage.dataset.state = "result";
+  find(".ov-empty").hidden = find(".ov-working").hidden = true;
+  shape(next.photo.width, next.photo.height);
+  for (const button of modes) button.disabled = !(next.arms[button.dataset.mode] || bothArms());
+  setMode(next.arms[view.mode] || bothArms() ? view.mode : Object.keys(next.arms)[0]);
+  fillChanges();
 }
 
 // How long it took; "instant" where the photo was not looked at again.
@@ -65,6 +78,9 @@ function showTiming(text, again) {
 function showNote({ message, level }) {
   request++;
   find(".ov-working").hidden = true;
+  sketch = null;
+  if (before) show(before);
+  else if (!result) draw();
   stage.dataset.state = result ? "result" : photo ? "chosen" : level;
   status.dataset.level = level;
   status.textContent = message;
@@ -78,7 +94,7 @@ async function showChosen({ url }) {
   const image = await loadPhoto({ url }).catch(() => null);
   if (mine !== request) return;
   forget();
-  photo = image;
+  [photo, sketch] = [image, null];
   stage.dataset.state = "chosen";
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
   status.dataset.level = "";
@@ -92,7 +108,7 @@ async function showChosen({ url }) {
 function showEmpty() {
   request++;
   forget();
-  photo = null;
+  [photo, sketch] = [null, null];
   stage.dataset.state = "empty";
   canvas.width = canvas.height = 0;
   find(".ov-empty").hidden = false;

@@ -23,8 +23,9 @@ except ImportError:
 from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm
-from ovseg_demo.segmenter import PhotoAnalysis, Progress, Segmenter
+from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
 from ovseg_demo.settings import Settings
+from ovseg_demo.steps import Progress, looking_at
 
 __all__ = ["SECONDS", "ZeroGpuSegmenter", "on_gpu"]
 
@@ -89,7 +90,7 @@ class ZeroGpuSegmenter(Segmenter):
     ) -> Generator[Progress | Packed, None, None]:
         photo = yield from self.there.examine(pixels, arms)
         for arm in arms:
-            yield Progress("embed", 0.7, f"Looking at {len(photo.proposals)} regions")
+            yield looking_at(photo.proposals.masks, 0.7)
             photo.features[arm] = self.there.embed(photo, arm)
             photo.timings |= photo.features[arm].timings
         yield packed(photo)

@@ -9,15 +9,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovseg_demo.errors import SettingsError, UnknownModelError
-from ovseg_demo.proposals.base import Proposals, Proposer, SizedProposer, propose, working_image
+from ovseg_demo.proposals.base import (
+    Found,
+    Proposals,
+    Proposer,
+    SizedProposer,
+    Steps,
+    propose,
+    working_image,
+)
 from ovseg_demo.settings import Settings
 
 __all__ = [
     "DENSITIES",
     "PROPOSERS",
+    "Found",
     "Proposals",
     "Proposer",
     "SizedProposer",
+    "Steps",
     "find_proposer",
     "load_proposer",
     "propose",

@@ -1,7 +1,8 @@
 """What a mask proposer is: an image in, class-agnostic masks out.
 
-Every proposer is a generator: it yields how far it is between two pieces of work and returns its masks
-at the end. Whoever drives it can show progress, and stops it by closing it.
+Every proposer is a generator: between two pieces of work it yields how far it is, with what it has found on
+the way if it can tell, and at the end it returns its masks. Whoever drives it can show progress, and stops it
+by closing it.
 """
 
 from __future__ import annotations
@@ -39,10 +40,7 @@ class Proposals:
 
     def __post_init__(self) -> None:
         count = len(self.masks)
-        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
-            raise ProposalError(
-                f"Masks must be a (K, H, W) bool array, not {self.masks.dtype} of shape {self.masks.shape}."
-            )
+        _check_masks(self.masks)
         if self.quality.shape != (count,) or self.boxes.shape != (count, 4):
             raise ProposalError(
                 f"{count} masks need {count} qualities and boxes, "
@@ -106,6 +104,13 @@ class Proposals:
         )
 
 
+def _check_masks(masks: npt.NDArray[np.bool_]) -> None:
+    if masks.ndim != 3 or masks.dtype != np.bool_:
+        raise ProposalError(
+            f"Masks must be a (K, H, W) bool array, not {masks.dtype} of shape {masks.shape}."
+        )
+
+
 def pixel_counts(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Set pixels of each of (K, H, W) masks; one by one, which NumPy does many times faster."""
     return np.array([np.count_nonzero(mask) for mask in masks], dtype=np.int64)
@@ -118,6 +123,28 @@ def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.
     return first, last
 
 
+@dataclass(frozen=True)
+class Found:
+    """One step of a proposer that can tell what it has found on the way.
+
+    Attributes:
+        fraction: share of the work that is done, 0..1.
+        masks: (k, h, w) bool, found since the step before, of any size; None where there is nothing to tell.
+            They are raw: some will be dropped at the end, some are nearly the same.
+    """
+
+    fraction: float
+    masks: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.masks is not None:
+            _check_masks(self.masks)
+
+
+Steps = Generator["float | Found", None, Proposals]
+"""What `Proposer.stream` gives."""
+
+
 class Proposer(Protocol):
     """Anything that proposes masks: a network, a file of stored masks, a grid."""
 
@@ -126,11 +153,11 @@ class Proposer(Protocol):
         """What the user chose, for instance "mobile-sam"."""
         ...
 
-    def stream(self, image: npt.NDArray[np.uint8]) -> Generator[float, None, Proposals]:
+    def stream(self, image: npt.NDArray[np.uint8]) -> Steps:
         """Work on one RGB image, (H, W, 3) uint8.
 
-        Yields the fraction done, 0..1 and never falling, and returns the proposals at the image's own size.
-        Closing the generator stops the work.
+        Yields the fraction done, 0..1 and never falling, as a number or with the masks found since the step
+        before; returns the proposals at the image's own size. Closing the generator stops the work.
 
         Raises:
             ProposalError: the image has the wrong type or shape, or no pixel.

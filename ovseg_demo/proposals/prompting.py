@@ -7,7 +7,7 @@ at what the one before it has covered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg_demo.devices import in_batches
-from ovseg_demo.proposals.base import Proposals, check_image
+from ovseg_demo.proposals.base import Found, Proposals, Steps, check_image
 from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
 from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
@@ -95,8 +95,11 @@ class PointProposer:
         self.decoder = decoder
         self._device = device
 
-    def stream(self, image: npt.NDArray[np.uint8]) -> Generator[float, None, Proposals]:
-        """See Proposer.stream: one step after the encoder and one after each batch of prompts."""
+    def stream(self, image: npt.NDArray[np.uint8]) -> Steps:
+        """See Proposer.stream: one step after the encoder and one after each batch of prompts.
+
+        Masks on the way have the decoder's own size, a quarter of the encoder's input.
+        """
         check_image(image)
         height, width = image.shape[:2]
         total = _ENCODER_WORTH + self.plan.coarse + self.plan.refine
@@ -121,12 +124,13 @@ class PointProposer:
                 if len(now) == 0:
                     break
                 with torch.inference_mode():
-                    for candidates in self._prompt_all(tokens, now):
-                        covered |= (candidates.logits > 0).any(dim=0).cpu().numpy()
-                        found.append(candidates)
+                    new = self._prompt_all(tokens, now)
+                    masks = np.concatenate([(part.logits > 0).cpu().numpy() for part in new])
+                found += new
+                covered |= masks.any(axis=0)
                 count -= len(now)
                 done += len(now)
-                yield min(done / total, 0.99)
+                yield Found(min(done / total, 0.99), masks)
         with torch.inference_mode():
             return self._finish(found, covered, height, width)
 

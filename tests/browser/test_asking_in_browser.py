@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from visiting import EXAMPLES, PATIENCE_MS, Visit, visiting
@@ -77,6 +78,63 @@ def test_a_file_that_is_no_photo_is_told(visit: Visit, tmp_path: Path) -> None:
     visit.type("cow")
     visit.page.locator("#run").click()
     visit.waits_for("picture")
+
+
+@pytest.mark.parametrize("who", ["visit", "at_night", "phone"])
+def test_regions_are_outlined_on_the_photo_while_they_are_found(
+    who: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    one: Visit = request.getfixturevalue(who)
+    photo = tmp_path / f"{who}.png"  # no other test has looked at it
+    Image.open(EXAMPLES / "pagoda.jpg").rotate(len(who), expand=True).save(photo)
+    one.choose(photo)
+    one.type("pagoda, sky")
+    bare = one.picture()
+    asked: list[str] = []
+    one.page.on("request", lambda r: asked.append(r.url) if "/queue/data" not in r.url else None)
+    one.page.locator("#run").click()
+    one.waits_for("so far")
+    first = one.picture()
+    assert 0.001 < _changed(bare, first) < 0.5
+    # Nothing is fetched for it: one request, and its answer.
+    assert len([url for url in asked if not url.startswith(("data:", "blob:"))]) == 1, asked
+    one.waits_for("Looking at")
+    assert 0.001 < _changed(bare, one.picture()) < 0.5
+    assert _changed(first, one.picture()) > 0.001
+    one.wait_for_result()
+    assert _changed(bare, one.picture()) > 0.5
+    assert one.complaints == []
+
+
+def _changed(one: np.ndarray, other: np.ndarray) -> float:
+    """Share of the pixels that differ by more than a JPEG does."""
+    return float((np.abs(one - other).max(axis=2) > 40).mean())
+
+
+def test_stop_brings_back_what_was_there(visit: Visit, pool: ModelPool) -> None:
+    visit.run()
+    result, legend = visit.pixels(), visit.legend
+    pool.get(pool.default)._photos.clear()  # as if others had asked for photos meanwhile
+    visit.page.locator("#run").click()
+    visit.waits_for("so far")
+    assert visit.pixels() != result and not visit.page.locator(".ov-legend").is_visible()
+    visit.page.locator("#stop").click()
+    visit.waits_for("Stopped; what was there stays")
+    assert (visit.pixels(), visit.legend) == (result, legend)
+    visit.page.locator("#run").wait_for()
+
+
+def test_stop_leaves_a_new_photo_bare(visit: Visit, tmp_path: Path) -> None:
+    Image.open(EXAMPLES / "pagoda.jpg").transpose(Image.Transpose.ROTATE_90).save(tmp_path / "aside.png")
+    visit.choose(tmp_path / "aside.png")
+    bare = visit.picture()
+    visit.type("pagoda")
+    visit.page.locator("#run").click()
+    visit.waits_for("so far")
+    visit.page.locator("#stop").click()
+    visit.waits_for("Stopped")
+    assert _changed(bare, visit.picture()) < 0.001
+    assert visit.complaints == []
 
 
 def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path: Path) -> None:

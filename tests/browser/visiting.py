@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +11,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -79,8 +85,16 @@ class Visit:
 
     def pixels(self) -> str:
         """What the canvas shows, as a hash of every pixel."""
+        return sha256(self._canvas().encode()).hexdigest()
+
+    def picture(self) -> NDArray[np.int16]:
+        """What the canvas shows, (H, W, 3) in 0..255."""
+        content = base64.b64decode(self._canvas().partition(",")[2])
+        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=np.int16)
+
+    def _canvas(self) -> str:
         seen: str = self.page.evaluate("() => document.querySelector('.ov-canvas').toDataURL()")
-        return sha256(seen.encode()).hexdigest()
+        return seen
 
 
 def visiting(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_the_photo_is_shown_first_and_the_result_last(answer: list[Shown]) -> No
 def test_progress_never_goes_back(answer: list[Shown]) -> None:
     fractions = [step.payload["fraction"] for step in answer[:-1]]
     assert fractions == sorted(fractions)
+
+
+def test_regions_are_drawn_while_they_are_found_and_before_they_are_named(answer: list[Shown]) -> None:
+    drawn = [step.payload["sketch"] for step in answer if "sketch" in step.payload]
+    assert len(drawn) >= 3
+    counts = [len(sketch["paths"]) for sketch in drawn]
+    assert counts[0] > 0 and "so far" in answer[-1 - len(drawn)].payload["message"]
+    result = answer[-1].result
+    assert isinstance(result, Comparison)
+    # Specks and what is nearly the same are not drawn.
+    assert 0.8 * len(result.adapted.regions) <= counts[-1] <= len(result.adapted.regions)
+    assert drawn[-1]["fresh"] == 0 and abs(drawn[-1]["width"] / drawn[-1]["height"] - 4 / 3) < 0.02
+    assert max(len(json.dumps(sketch)) for sketch in drawn) < 60_000
+
+
+def test_nothing_is_drawn_where_only_words_change(pool: ModelPool, answer: list[Shown]) -> None:
+    assert not any("sketch" in step.payload for step in run(replace(ASKED, words="cow, hill"), pool))
 
 
 def test_the_result_has_both_arms_and_says_how_long_it_took(answer: list[Shown]) -> None:

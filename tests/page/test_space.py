@@ -215,7 +215,7 @@ class Elsewhere(types.ModuleType):
 
 def is_plain(value: Any) -> bool:
     """NumPy, numbers, text and containers of them: nothing that holds a GPU or a model."""
-    from ovseg_demo.segmenter import Progress
+    from ovseg_demo.steps import Progress
 
     if isinstance(value, dict):
         return all(is_plain(part) for part in value.values())
@@ -244,6 +244,7 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     from ovseg_demo.page.zero_gpu import SECONDS, ZeroGpuSegmenter
     from ovseg_demo.segmenter import Segmenter
     from ovseg_demo.settings import Settings
+    from ovseg_demo.steps import Progress
 
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
@@ -265,6 +266,8 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     assert spaces.durations == [SECONDS, SECONDS] and 0 < SECONDS <= 60
     crossings = len(spaces.crossed)
     assert crossings > 2 and all(is_plain(step) for step in spaces.crossed)
+    drawn = [step.masks for step in spaces.crossed if isinstance(step, Progress) and step.masks is not None]
+    assert [masks.shape for masks in drawn] == [(4, 48, 64)] * 2
 
     # Other words need no GPU: what it saw is kept here.
     far(photo, "cat, grass")

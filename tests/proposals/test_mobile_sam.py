@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.imaging import load_image, resize_to_side
-from ovseg_demo.proposals import Proposals, Proposer, load_proposer, propose
+from ovseg_demo.proposals import Found, Proposals, Proposer, load_proposer, propose
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -51,13 +52,32 @@ def test_the_same_photo_gives_the_same_masks(quick: Proposer, photo: np.ndarray,
 
 def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: np.ndarray) -> None:
     steps = quick.stream(photo)
-    fractions = [next(steps) for _ in range(4)]
+    told = [next(steps) for _ in range(4)]
+    fractions = [step.fraction if isinstance(step, Found) else step for step in told]
     assert fractions[0] == 0
     assert fractions == sorted(set(fractions))
     assert fractions[-1] < 1
     steps.close()
     with pytest.raises(StopIteration):
         next(steps)
+
+
+def test_masks_are_told_as_they_are_found(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
+    told = [step.masks for step in quick.stream(photo) if isinstance(step, Found)]
+    assert len(told) > 2
+    small = np.concatenate([masks for masks in told if masks is not None])
+    assert small.dtype == np.bool_ and max(small.shape[1:]) == 256 // 4
+    height, width = photo.shape[:2]
+    large = np.stack([resized(mask, width, height) for mask in small]).reshape(len(small), -1)
+    # All that remain at the end were among them, but for the leftovers.
+    for mask, quality in zip(found.masks, found.quality, strict=True):
+        if quality > 0.5:
+            both = (large & mask.ravel()).sum(axis=1) / (large | mask.ravel()).sum(axis=1)
+            assert both.max() > 0.7
+
+
+def resized(mask: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).resize((width, height)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (2, 3), (37, 501)])
