@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE_MS = 240_000
+PATIENCE_MS = 1000 * int(os.environ.get("OVSEG_PATIENCE_S", "240"))
+"""For what takes the models' work; a busy machine may need more."""
 
 
 def chromium() -> str | None:
@@ -100,7 +101,7 @@ class Visit:
 def visiting(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:
     """Opens the page in a fresh browser profile, and closes it afterwards."""
     visitor = browser.new_context(**context)
-    visitor.set_default_timeout(20_000)
+    visitor.set_default_timeout(PATIENCE_MS / 12)
     one = Visit(visitor.new_page())
     one.page.on("console", lambda m: one.complaints.append(m.text) if m.type == "error" else None)
     one.page.on("pageerror", lambda e: one.complaints.append(str(e)))
