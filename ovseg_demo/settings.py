@@ -5,6 +5,7 @@ Every number that a request is held to is a field here; page, API and command li
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -31,9 +32,12 @@ def default_cache_dir() -> Path:
     """The folder for downloaded weights and cached results: OVSEG_CACHE_DIR, or by the platform's custom.
 
     A machine without a home directory gets a folder among its temporary files.
+
+    Raises:
+        SettingsError: the variable begins with the home of somebody who has none.
     """
     if chosen := os.environ.get(f"{ENVIRONMENT_PREFIX}CACHE_DIR", "").strip():
-        return Path(chosen)
+        return _expanded(Path(chosen))
     try:
         if sys.platform == "win32":
             base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
@@ -127,10 +131,7 @@ class Settings:
     """Folder for downloaded weights and cached results."""
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "cache_dir", Path(self.cache_dir).expanduser())
-        except RuntimeError:
-            raise SettingsError(f"cache_dir is {quoted(self.cache_dir)}; there is no such home.") from None
+        object.__setattr__(self, "cache_dir", _expanded(Path(self.cache_dir)))
         _check_range("max_pixels", self.max_pixels, 1, _PILLOW_MAX_PIXELS)
         _check_range("max_file_bytes", self.max_file_bytes, 1, None)
         _check_range("max_side_px", self.max_side_px, 32, 8192)
@@ -189,11 +190,21 @@ def _parse(variable: str, text: str, kind: str) -> int | float | str | Path:
         raise SettingsError(f"{variable} is {quoted(text)}, but it must be {wanted}.") from None
 
 
+def _expanded(folder: Path) -> Path:
+    """With a home in the place of `~`."""
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"cache_dir is {quoted(folder)}; there is no such home.") from None
+
+
 def _check_range(name: str, value: float, low: float, high: float | None) -> None:
     if not value >= low:  # not "value < low", which NaN passes
         raise SettingsError(f"{name} is {value:,}, but it must be at least {low:,}.")
     if high is not None and value > high:
         raise SettingsError(f"{name} is {value:,}, but it must be at most {high:,}.")
+    if math.isinf(value):
+        raise SettingsError(f"{name} is {value:,}, but it must be finite: give a large number.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -61,6 +61,8 @@ def test_foreign_and_empty_variables_are_left_alone() -> None:
         ("max_regions", 100_000),
         ("timeout_s", 0.0),
         ("timeout_s", math.nan),
+        ("state_lifetime_s", math.inf),
+        ("cache_dir", Path("~nobody-of-this-name/x")),
         ("model", " "),
         ("device", "gpu"),
         ("device", "cuda:x"),
@@ -82,6 +84,8 @@ def test_text_where_a_number_belongs_is_refused_with_the_variable() -> None:
 def test_the_cache_folder_follows_the_variable_and_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVSEG_CACHE_DIR", "elsewhere")
     assert default_cache_dir() == Path("elsewhere")
+    monkeypatch.setenv("OVSEG_CACHE_DIR", "~/models")
+    assert default_cache_dir() == Settings().cache_dir == Path.home() / "models"
     monkeypatch.delenv("OVSEG_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "base")
     monkeypatch.setattr("sys.platform", "linux")
