@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.layout import launch
 from ovseg_demo.settings import Settings
 
 if __name__ == "__main__":
-    launch(Settings.from_environment(os.environ))
+    try:
+        launch(Settings.from_environment(os.environ))
+    except OvsegError as error:
+        sys.exit(str(error))
