@@ -90,20 +90,20 @@ class Segmenter:
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path = Settings.model,
+        model: str | Path | None = None,
         *,
         proposer: str | None = None,
-        device: str = Settings.device,
+        device: str | None = None,
         settings: Settings | None = None,
     ) -> Segmenter:
         """Load by names of the model table.
 
         Args:
-            model: a name, or the path of a checkpoint.
+            model: a name, or the path of a checkpoint; the settings' if None.
             proposer: a name, or the path of a complete OVSeg file; by default the one that the model was
                 published with, or else the settings'. "maskformer" with a model given by its path is the
                 segmenter in that file.
-            device: where both run.
+            device: where both run; the settings' if None.
             settings: limits and defaults.
 
         Raises:
@@ -111,7 +111,8 @@ class Segmenter:
             DownloadError: weights are not on this machine and cannot be fetched.
             CheckpointError: a weights file is damaged or of another kind.
         """
-        place, settings = choose_device(device), settings or Settings()
+        settings = settings or Settings()
+        model, place = model or settings.model, choose_device(device or settings.device)
         found = find_proposer(model, proposer, device=place, settings=settings)
         return cls(model, found, device=place, settings=settings)
 
@@ -306,7 +307,9 @@ class Segmenter:
     def classifier(self, arm: Arm) -> Classifier:
         """The classifier of an arm, loaded when it is first asked for."""
         if arm not in self._arms:
-            clip = load_clip(self.model, weights=arm, device=self.device)
+            clip = load_clip(
+                self.model, weights=arm, device=self.device, cache_dir=self.settings.cache_dir
+            )
             clip.compute_in(fast_dtype(torch.device(self.device)))
             self._arms[arm] = Classifier(clip, self._texts)
         return self._arms[arm]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
 from ovseg_demo.clip.minilm import MiniTextTower
-from ovseg_demo.errors import ImageError, VocabularyError
-from ovseg_demo.proposals import Found, Proposals
+from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
+from ovseg_demo.proposals import Found, Proposals, find_proposer
 from ovseg_demo.result import Segmentation
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from ovseg_demo.steps import Progress, looking_at
+from tests.hub_server import HubServer
 
 
 class Quarters:
@@ -100,6 +102,21 @@ def test_the_same_request_gives_the_same_label_map(segmenter: Segmenter, photo: 
     second = segmenter(photo, "dog, sky", merge="benchmark")
     assert (first.label_map == second.label_map).all()
     assert other.label_map.shape == first.label_map.shape
+
+
+def test_what_is_not_said_is_as_the_settings_say(tmp_path: Path, hub: HubServer) -> None:
+    hub.status = 404
+    settings = Settings(model="clip-vit-b-16", device="cpu", cache_dir=tmp_path)
+    segmenter = Segmenter.from_pretrained(settings=settings)
+    assert (segmenter.model, segmenter.device) == ("clip-vit-b-16", "cpu")
+    with pytest.raises(DownloadError) as no_model:
+        segmenter.classifier("vanilla")
+    with pytest.raises(DownloadError) as no_proposer:
+        find_proposer("ovseg-mini", "sam-vit-b", settings=settings)
+    for error in (no_model, no_proposer):
+        assert f"put it into {tmp_path / 'weights'}" in str(error.value)
+    with pytest.raises(SettingsError, match="cuda:7"):
+        Segmenter.from_pretrained(settings=Settings(device="cuda:7"))
 
 
 def test_closing_the_stream_stops_the_proposer(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:

@@ -221,7 +221,11 @@ class MaskAdaptedCLIP(nn.Module):
 
 
 def load_clip(
-    name_or_path: str | Path, *, weights: Weights = "adapted", device: str | torch.device = "cpu"
+    name_or_path: str | Path,
+    *,
+    weights: Weights = "adapted",
+    device: str | torch.device = "cpu",
+    cache_dir: Path | None = None,
 ) -> MaskAdaptedCLIP:
     """Load a model of the table by its name, or any known checkpoint file by its path.
 
@@ -232,6 +236,7 @@ def load_clip(
             mask prompts are left out, which is the vanilla arm if nothing but prompts was trained, and
             "no-prompts" means the same under its right name.
         device: where to put the model.
+        cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
 
     Returns:
         The model, ready for use (not for training).
@@ -246,7 +251,7 @@ def load_clip(
     arm = "adapted" if weights == "no-prompts" else weights
     # A name of the table means the table, even where a file or folder happens to be called the same.
     if str(name_or_path) in MODELS or not path.exists():
-        found = resolve(name_or_path, arm)
+        found = resolve(name_or_path, arm, cache_dir=cache_dir)
         path, sha256 = found.path, found.sha256
     elif arm == "mpt-only":
         raise ModelError(f"{path} is one set of weights and has no mpt-only arm; give that file itself.")

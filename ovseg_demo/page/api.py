@@ -10,6 +10,7 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import gradio as gr
@@ -20,7 +21,7 @@ from gradio.utils import get_upload_folder
 from ovseg_demo.export import export, zip_comparison
 from ovseg_demo.imaging import load_image
 from ovseg_demo.mask_formats import encode_rle
-from ovseg_demo.models import MODELS
+from ovseg_demo.models import MODELS, rows
 from ovseg_demo.page.answering import answering, finished
 from ovseg_demo.page.pool import ModelPool, Models
 from ovseg_demo.result import Arm
@@ -29,7 +30,7 @@ from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 if TYPE_CHECKING:
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["LANE", "add_endpoints", "cached_file", "photo_input"]
+__all__ = ["LANE", "add_endpoints", "cached_file", "names_of", "photo_input"]
 
 LANE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
@@ -65,14 +66,14 @@ def add_endpoints(pool: ModelPool) -> None:
         photo = photo_input("photo")
         words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
         weights = gr.Dropdown(list(get_args(Arm)), value="adapted", label="weights")
-        model = gr.Dropdown(_names("clip"), value=settings.model, label="model")
-        proposer = gr.Dropdown([OWN, *_names("proposer")], value=OWN, label="proposer")
+        model = gr.Dropdown(names_of("clip"), value=settings.model, label="model")
+        proposer = gr.Dropdown([OWN, *names_of("proposer")], value=OWN, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
         merge = gr.Dropdown(list(MERGE_RULES), value=settings.merge, label="merge")
         strictness = gr.Number(0.0, label="strictness", minimum=-10, maximum=10)
         density = gr.Dropdown(["low", "normal", "high"], value="normal", label="density")
         ensemble = gr.Number(0.0, label="ensemble", minimum=0, maximum=1)
-        facts, rows = gr.JSON(label="facts"), gr.JSON(label="models")
+        facts, table = gr.JSON(label="facts"), gr.JSON(label="models")
         overlay, label_map = gr.File(label="overlay.png"), gr.File(label="label_map.png")
         archive = gr.File(label="everything.zip")
         masks = gr.JSON(label="masks")
@@ -101,11 +102,11 @@ def add_endpoints(pool: ModelPool) -> None:
         api_name="proposals",
         **common,
     )
-    button.click(_models, outputs=[rows], api_name="models", queue=False)
+    button.click(models.listed, outputs=[table], api_name="models", queue=False)
 
 
 class _Endpoints:
-    """The endpoints that need a model."""
+    """What the endpoints do."""
 
     def __init__(self, pool: ModelPool) -> None:
         self.pool = pool
@@ -224,15 +225,11 @@ class _Endpoints:
                 ],
             }
 
-
-def _models() -> list[dict[str, Any]]:
-    """The models that can be asked for, their licences, and whether they are on this machine."""
-    from dataclasses import asdict
-
-    from ovseg_demo.models import rows
-
-    return [asdict(row) for row in rows()]
+    def listed(self) -> list[dict[str, Any]]:
+        """The models that can be asked for, their licences, and whether they are on this machine."""
+        return [asdict(row) for row in rows(cache_dir=self.pool.settings.cache_dir)]
 
 
-def _names(kind: str) -> list[str]:
+def names_of(kind: str) -> list[str]:
+    """The models of the table of a kind, "clip" or "proposer", in its order."""
     return [name for name, entry in MODELS.items() if entry.kind == kind]

@@ -72,7 +72,8 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
     photos = tuple(_photos(uploads, limits))
     if not photos:
         raise ImageError("There are no photos yet; drop some, or a zip of them.")
-    for sentence, _ in fetch_missing(request.model, request.arms, request.proposer):
+    missing = fetch_missing(request.model, request.arms, request.proposer, cache_dir=limits.cache_dir)
+    for sentence, _ in missing:
         yield BatchStep(0, len(photos), (), sentence)
     yield BatchStep(0, len(photos), (), "loading the models")
     segmenter = pool.get(request.models)

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg_demo.models import MODELS
-from ovseg_demo.page.api import photo_input
+from ovseg_demo.page.api import names_of, photo_input
 from ovseg_demo.page.examples import Example
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS
@@ -161,7 +161,7 @@ def _options(settings: Settings) -> Options:
         True, label="Compare with vanilla CLIP", info="Looks at each region twice, on the same masks."
     )
     model = gr.Dropdown(
-        _names("clip"), value=settings.model, label="CLIP", info="Larger ones know more and take longer."
+        names_of("clip"), value=settings.model, label="CLIP", info="Larger ones know more and take longer."
     )
     strictness = gr.Slider(
         -MOST_STRICT,
@@ -173,7 +173,7 @@ def _options(settings: Settings) -> Options:
     )
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         proposer = gr.Dropdown(
-            _names("proposer"),
+            names_of("proposer"),
             value=settings.proposer,
             label="Masks",
             info="What finds the regions. Larger ones cut finer and take longer.",
@@ -229,7 +229,3 @@ def model_badge(model: str, proposer: str) -> str:
     title = html.escape(" ".join(f"{e.name}: {e.title}. Licence: {e.licence}." for e in entries), quote=True)
     kind = ' class="restricted"' if restricted else ""
     return f'<p{kind} title="{title}"><b>{html.escape(names)}</b> {html.escape(use)}</p>'
-
-
-def _names(kind: str) -> list[str]:
-    return [name for name, entry in MODELS.items() if entry.kind == kind]

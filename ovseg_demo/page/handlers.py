@@ -109,11 +109,13 @@ def _steps(request: Request, pool: ModelPool, ticket: Ticket) -> Iterator[Shown]
         Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
     )
     yield Shown(_working("Starting", 0.0) | {"photo": photo_payload(image)})
-    for sentence, share in fetch_missing(request.model, request.arms, request.proposer):
+    missing = fetch_missing(request.model, request.arms, request.proposer, cache_dir=limits.cache_dir)
+    for sentence, share in missing:
         ticket.check()
         yield Shown(_working(sentence, share))
     if not pool.has(request.models):
-        yield Shown(_working(f"Loading {what_loads(request.model, request.proposer)}, once", 0.0))
+        what = what_loads(request.model, request.proposer, limits.cache_dir)
+        yield Shown(_working(f"Loading {what}, once", 0.0))
     segmenter = pool.get(request.models)
     # Weights that cannot be used are told before the photo is looked at.
     for arm in request.arms:

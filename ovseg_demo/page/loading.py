@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import cast
 
 from ovseg_demo.errors import OvsegError
@@ -28,16 +29,20 @@ def arms_of(model: str) -> tuple[Arm, ...]:
     return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
-def what_loads(model: str, proposer: str) -> str:
+def what_loads(model: str, proposer: str, cache_dir: Path | None = None) -> str:
     """The models and their sizes, for people: "ovseg-mini (70 MB) and mobile-sam (41 MB)"."""
-    sizes = {row.name: row.size_bytes for row in rows()}
+    sizes = {row.name: row.size_bytes for row in rows(cache_dir=cache_dir)}
     return " and ".join(
         f"{name} ({sizes[name] / 1e6:,.0f} MB)" if sizes.get(name) else name for name in (model, proposer)
     )
 
 
 def fetch_missing(
-    model: str, arms: tuple[Arm, ...], proposer: str, models: Mapping[str, ModelEntry] = MODELS
+    model: str,
+    arms: tuple[Arm, ...],
+    proposer: str,
+    models: Mapping[str, ModelEntry] = MODELS,
+    cache_dir: Path | None = None,
 ) -> Iterator[tuple[str, float]]:
     """Downloads the weights that are not on this machine; yields a sentence and the share done.
 
@@ -46,18 +51,20 @@ def fetch_missing(
     Raises:
         DownloadError: the weights cannot be had; says how to get them.
     """
-    here: dict[str, ModelRow] = {row.name: row for row in rows(models=models)}
+    here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
     wanted: list[tuple[str, FileArm, str]] = [(model, cast(FileArm, arm), arm) for arm in arms]
     wanted.append((proposer, "adapted", "weights"))
     for name, arm, part in wanted:
         entry = models.get(name)
         if entry and isinstance(entry.sources.get(part), HubFile) and part not in here[name].present:
-            for done, total in _download(name, arm, models):
+            for done, total in _download(name, arm, models, cache_dir):
                 share = done / total if total else 0.0
                 yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share
 
 
-def _download(name: str, arm: FileArm, models: Mapping[str, ModelEntry]) -> Iterator[tuple[int, int]]:
+def _download(
+    name: str, arm: FileArm, models: Mapping[str, ModelEntry], cache_dir: Path | None
+) -> Iterator[tuple[int, int]]:
     left = threading.Event()
     state = (0, 0)
 
@@ -68,7 +75,7 @@ def _download(name: str, arm: FileArm, models: Mapping[str, ModelEntry]) -> Iter
             raise _LeftError("The download was stopped.")
 
     with ThreadPoolExecutor(1) as thread:
-        work = thread.submit(resolve, name, arm, progress=told, models=models)
+        work = thread.submit(resolve, name, arm, cache_dir=cache_dir, progress=told, models=models)
         try:
             while not wait([work], timeout=_LOOKS_EVERY_S).done:
                 yield state

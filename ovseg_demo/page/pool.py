@@ -104,6 +104,7 @@ class ModelPool:
             device=place,
             density=models.density,
             mask_threshold=self.settings.mask_threshold,
+            cache_dir=self.settings.cache_dir,
         )
 
 

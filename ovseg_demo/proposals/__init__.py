@@ -50,6 +50,7 @@ def load_proposer(
     size: int | None = None,
     density: str = "normal",
     mask_threshold: float | None = None,
+    cache_dir: Path | None = None,
 ) -> Proposer:
     """A proposer with its weights on a device.
 
@@ -62,6 +63,7 @@ def load_proposer(
         density: one of DENSITIES, how many points a SAM is prompted with.
         mask_threshold: of "maskformer", whose masks are soft: a pixel belongs to a mask strictly above it. By
             default the published demo's 0.35.
+        cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
 
     Raises:
         UnknownModelError: no proposer has this name.
@@ -93,7 +95,7 @@ def load_proposer(
         raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")
     path, sha256 = weights, ""
     if path is None:
-        found = resolve(name)
+        found = resolve(name, cache_dir=cache_dir)
         path, sha256 = found.path, found.sha256
     proposer: Proposer
     if name == "maskformer":
@@ -123,7 +125,7 @@ def find_proposer(
         name: as for `load_proposer`; by default the one that the model was published with, or else the
             settings'. "maskformer" with a model given by its path is the segmenter in that file.
         device: see `load_proposer`.
-        settings: name the default and the mask threshold.
+        settings: name the default, the mask threshold and the folder for downloads.
 
     Raises:
         UnknownModelError, SettingsError, ModelError: see `load_proposer`.
@@ -133,4 +135,10 @@ def find_proposer(
     settings, entry = settings or Settings(), MODELS.get(str(model))
     chosen = name or (entry and entry.proposer) or settings.proposer
     own_file = Path(model) if chosen == "maskformer" and entry is None and Path(model).is_file() else None
-    return load_proposer(chosen, device=device, weights=own_file, mask_threshold=settings.mask_threshold)
+    return load_proposer(
+        chosen,
+        device=device,
+        weights=own_file,
+        mask_threshold=settings.mask_threshold,
+        cache_dir=settings.cache_dir,
+    )

@@ -40,6 +40,13 @@ def test_a_download_is_told_and_happens_once(hub: HubServer) -> None:
     assert len(hub.downloads()) == 1
 
 
+def test_the_cache_of_the_settings_is_the_one(hub: HubServer, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    list(fetch_missing("tiny", ("adapted",), "mobile-sam", TINY, other))
+    assert present() == ()
+    assert "adapted" in rows(cache_dir=other, models=TINY)[0].present
+
+
 def test_whoever_leaves_stops_the_download(hub: HubServer) -> None:
     hub.slowness_s = 0.3
     steps = fetched()
