@@ -45,6 +45,8 @@ def region_results(
         own = merged.probabilities[k]
         best = np.argsort(-own, kind="stable")[:5]
         left, top, right, bottom = (int(v) for v in np.round(box * scale))
+        # A region thinner than a pixel of the photo still has one, inside the photo.
+        left, top = min(left, full_width - 1), min(top, full_height - 1)
         results.append(
             RegionResult(
                 id=k + 1,
