@@ -26,6 +26,18 @@ from ovseg_demo.weight_files.torchscript import read_torchscript
 
 __all__ = ["check_finite", "entries_of", "named", "read_file", "some", "tensor_of"]
 
+# What readers raise when bytes are not what they expect.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+
 
 def read_file(path: Path) -> object:
     """What the file holds, as plain containers and tensors on the CPU.
@@ -56,7 +68,7 @@ def read_file(path: Path) -> object:
                 f"{named(path)} is refused: it holds more than tensors, and reading that could run code."
             ) from error
         raise CheckpointError(f"{named(path)} is cut short; fetch it again.") from error
-    except (zipfile.BadZipFile, SafetensorError, RuntimeError, EOFError, LookupError, ValueError) as error:
+    except _DAMAGES as error:
         raise CheckpointError(f"{named(path)} is cut short or damaged; fetch it again.") from error
     start = quoted(head.decode("latin-1"), 30)
     raise CheckpointError(f"{named(path)} is no file of PyTorch or safetensors: it begins with {start}.")

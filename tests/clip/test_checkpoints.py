@@ -223,6 +223,22 @@ def test_a_header_that_was_cut_short_says_so(weights, tmp_path):
     assert "cut short" in refusal(path)
 
 
+@pytest.mark.parametrize("header", [b'{"a": 1}', b'{"a": [1]}', b'{"a": {"data_offsets": "no"}}'])
+def test_a_header_that_makes_no_sense_says_so(tmp_path, header):
+    path = tmp_path / "clip.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "cut short or damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("root", [{"a": 1}, [1], 5])
+def test_an_archive_of_torchscript_without_a_module_says_so(tmp_path, root):
+    path = tmp_path / "clip.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("clip/constants.pkl", b"")
+        archive.writestr("clip/data.pkl", pickle.dumps(root))
+    assert "cut short or damaged" in refusal(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
