@@ -88,6 +88,28 @@ def test_a_damaged_archive_is_told(pool: ModelPool, tmp_path: Path) -> None:
         batch(pool, [damaged])
 
 
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_with_damaged_streams_is_told(pool: ModelPool, tmp_path: Path, kind: int) -> None:
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(damaged, "w", kind) as archive:
+        archive.writestr("cow.jpg", bytes(range(256)) * 200)
+    content = bytearray(damaged.read_bytes())
+    start = content.index(b"cow.jpg") + len(b"cow.jpg")
+    content[start + 9 : start + 60] = b"\xa5" * 51
+    damaged.write_bytes(content)
+    with pytest.raises(ImageError, match=r"'damaged\.zip' cannot be read"):
+        batch(pool, [damaged])
+
+
+def test_an_archive_whose_names_are_no_text_is_told(pool: ModelPool, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("kü.jpg", b"no photo")  # stored as UTF-8, and said to be
+    damaged.write_bytes(damaged.read_bytes().replace("ü".encode(), b"\xff\xff"))
+    with pytest.raises(ImageError, match=r"'damaged\.zip' cannot be read"):
+        batch(pool, [damaged])
+
+
 def test_nothing_to_do_is_told(pool: ModelPool) -> None:
     with pytest.raises(ImageError, match="no photos yet"):
         batch(pool, [])
