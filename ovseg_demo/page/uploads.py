@@ -39,20 +39,19 @@ def own_folder() -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(parent)
     home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    # The operating system lets go of the lock when the process ends, however it ends.
-    lock = FileLock(home / _LOCK)
-    with lock:
-        files = home / "files"
-        files.mkdir()
-        os.environ[_GRADIOS_VARIABLE] = str(files.resolve())
-        try:
+    files = home / "files"
+    files.mkdir()
+    try:
+        # The operating system lets go of the lock when the process ends, however it ends.
+        with FileLock(home / _LOCK):
+            os.environ[_GRADIOS_VARIABLE] = str(files.resolve())
             yield files.resolve()
-        finally:
-            if before is None:
-                os.environ.pop(_GRADIOS_VARIABLE, None)
-            else:
-                os.environ[_GRADIOS_VARIABLE] = before
-    shutil.rmtree(home, ignore_errors=True)
+    finally:
+        if before is None:
+            os.environ.pop(_GRADIOS_VARIABLE, None)
+        else:
+            os.environ[_GRADIOS_VARIABLE] = before
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _remove_leftovers(parent: Path) -> None:

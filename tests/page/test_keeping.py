@@ -78,6 +78,9 @@ def test_a_server_has_a_folder_of_its_own_that_goes_with_it(
         assert one.parent.stat().st_mode & 0o077 == 0
     assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="no port"), own_folder():
+        raise OSError("no port is free")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(
