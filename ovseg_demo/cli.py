@@ -175,13 +175,22 @@ def _one_photo(
 
 def _photos_in(given: Path) -> Iterator[Path]:
     """The path itself, or the pictures in it, by name, if it is a folder."""
-    if not given.is_dir():
-        yield given
-        return
-    inside = sorted(path for path in given.iterdir() if path.suffix.lower() in _PHOTO_ENDINGS)
+    try:
+        if not given.is_dir():
+            yield given
+            return
+        inside = sorted(path for path in given.iterdir() if _is_photo(path))
+    except OSError as error:
+        raise ImageError(f"{quoted(given, 200)} cannot be read ({error.strerror}); check the path.") from None
     if not inside:
         raise ImageError(f"The folder {quoted(given, 200)} has no photos in it; give another one.")
     yield from inside
+
+
+def _is_photo(path: Path) -> bool:
+    """By its name; hidden files are litter of systems and programs, whatever their ending."""
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in _PHOTO_ENDINGS and not hidden and not path.is_dir()
 
 
 def _folders(photos: Sequence[Path], out: Path) -> Iterator[Path]:

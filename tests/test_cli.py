@@ -80,6 +80,20 @@ def test_a_folder_without_photos_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "no photos" in complaint(capsys)
 
 
+def test_hidden_files_of_a_folder_are_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "._cow.jpg").write_bytes(b"what macOS leaves on foreign disks")
+    (tmp_path / "album.jpg").mkdir()
+    assert run("segment", tmp_path, "--vocabulary", "cup", "--out", tmp_path / "x") == 2
+    assert "no photos" in complaint(capsys)
+
+
+@pytest.mark.parametrize("option", ["PHOTO", "--model"])
+def test_a_path_that_no_system_takes_is_told(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photo, model = ("x" * 5000, "ovseg-mini") if option == "PHOTO" else (COFFEE, "x" * 5000)
+    assert run("segment", photo, "--vocabulary", "cup", "--out", "x", "--model", model) == 2
+    assert "xxx" in complaint(capsys)
+
+
 def test_words_in_a_file_that_is_not_text_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("segment", COFFEE, "--vocabulary", f"@{COFFEE}", "--out", "x") == 2
     assert "not UTF-8 text" in complaint(capsys)

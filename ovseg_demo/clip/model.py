@@ -20,7 +20,7 @@ from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import CheckpointError, ModelError, quoted
-from ovseg_demo.models import MODELS, resolve
+from ovseg_demo.models import MODELS, exists, resolve
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.result import Arm
 from ovseg_demo.workers import shares, side_by_side, workers
@@ -250,7 +250,7 @@ def load_clip(
     path, sha256 = Path(name_or_path), ""
     arm = "adapted" if weights == "no-prompts" else weights
     # A name of the table means the table, even where a file or folder happens to be called the same.
-    if str(name_or_path) in MODELS or not path.exists():
+    if str(name_or_path) in MODELS or not exists(path):
         found = resolve(name_or_path, arm, cache_dir=cache_dir)
         path, sha256 = found.path, found.sha256
     elif arm == "mpt-only":

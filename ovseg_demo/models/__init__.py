@@ -36,6 +36,8 @@ __all__ = [
     "ModelRow",
     "PackagedFile",
     "describe",
+    "exists",
+    "is_file",
     "resolve",
     "rows",
 ]
@@ -79,7 +81,7 @@ def resolve(
     folder = default_cache_dir() if cache_dir is None else cache_dir
     entry = models.get(str(name))
     if entry is None:
-        if not Path(name).is_file():
+        if not is_file(Path(name)):
             raise UnknownModelError(_unknown(str(name), models))
         return LocalWeights(Path(name), hash_of_file(Path(name), folder), None)
     source = entry.sources.get(weights if entry.kind == "clip" else "weights")
@@ -174,6 +176,19 @@ def _present(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | None:
             return None
         path = Path(str(distribution.locate_file(source.path)))
     return path if path.is_file() else None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; not so for a name that no system takes, or one out of reach."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """The same for a file alone."""
+    return exists(path) and path.is_file()
 
 
 def _absent(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ovseg_demo.errors import SettingsError, UnknownModelError
+from ovseg_demo.errors import SettingsError, UnknownModelError, quoted
 from ovseg_demo.proposals.base import (
     Found,
     Proposals,
@@ -73,16 +73,18 @@ def load_proposer(
     import torch
 
     from ovseg_demo.devices import choose_device
-    from ovseg_demo.models import resolve
+    from ovseg_demo.models import is_file, resolve
     from ovseg_demo.proposals.mobile_sam import load_mobile_sam
     from ovseg_demo.proposals.prompting import PLANS
     from ovseg_demo.proposals.sam import load_sam
 
     if name not in PROPOSERS:
-        if weights is None and Path(name).is_file():
+        if weights is None and is_file(Path(name)):
             name, weights = "maskformer", Path(name)
         else:
-            raise UnknownModelError(f"There is no proposer {name!r}; choose one of {', '.join(PROPOSERS)}.")
+            raise UnknownModelError(
+                f"There is no proposer {quoted(name, 200)}; choose one of {', '.join(PROPOSERS)}."
+            )
     if density not in PLANS:
         raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
     default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
@@ -130,11 +132,11 @@ def find_proposer(
     Raises:
         UnknownModelError, SettingsError, ModelError: see `load_proposer`.
     """
-    from ovseg_demo.models import MODELS
+    from ovseg_demo.models import MODELS, is_file
 
     settings, entry = settings or Settings(), MODELS.get(str(model))
     chosen = name or (entry and entry.proposer) or settings.proposer
-    own_file = Path(model) if chosen == "maskformer" and entry is None and Path(model).is_file() else None
+    own_file = Path(model) if chosen == "maskformer" and entry is None and is_file(Path(model)) else None
     return load_proposer(
         chosen,
         device=device,
