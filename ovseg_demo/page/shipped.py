@@ -10,10 +10,12 @@ makes them anew with the default models and settings.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import gzip
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ovseg_demo.export import write_files
 from ovseg_demo.imaging import load_image
 from ovseg_demo.page.examples import Example, load_examples
 from ovseg_demo.page.handlers import summary
@@ -105,16 +108,20 @@ def content_of(result: Comparison, words: str) -> bytes:
     return gzip.compress(json.dumps(kept, ensure_ascii=False).encode(), mtime=0)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the files."""
     from ovseg_demo.segmenter import Segmenter
 
+    parser = argparse.ArgumentParser(
+        prog="python -m ovseg_demo.page.shipped", description="Compute the examples' results anew."
+    )
+    parser.parse_args(arguments)
     settings = Settings()
     segmenter = Segmenter.from_pretrained(settings.model, proposer=settings.proposer)
     for example in load_examples():
         result = segmenter.compare(example.photo, example.words)
         path = file_of(example)
-        path.write_bytes(content_of(result, example.words))
+        write_files({path.name: content_of(result, example.words)}, path.parent)
         print(f"{path.name}: {path.stat().st_size:,} bytes. {result.verdict}")
 
 
