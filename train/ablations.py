@@ -25,9 +25,9 @@ import numpy as np
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
+from train.files import write_whole
 from train.finetune import FinetuneSettings, finetune
 from train.mining.synonyms import coco_category
-from train.mining.work import write_whole
 from train.options import DEFAULT_DATA, run_command
 from train.pair_folder import PairFolder
 from train.prompt_tune import PromptTuneSettings, prompt_tune

@@ -28,7 +28,8 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
 from ovseg_demo.settings import Settings
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluate import read_data_set, write_text
+from train.evaluate import read_data_set
+from train.files import write_text
 from train.metrics import Counts, draw_photos, interval, percent_of
 from train.options import DEFAULT_DATA, run_command
 from train.walk import WalkSettings, arm_sources, make_segmenters, spread

@@ -36,7 +36,8 @@ from ovseg_demo.vocabulary import Vocabulary
 from train.absent_words import GOALS, AbsentWordsSettings, Question, ask
 from train.data.truth import TruthPhoto, TruthSet
 from train.evaluate import read_data_set
-from train.export import read_config, write_text
+from train.export import read_config
+from train.files import write_text
 from train.options import DEFAULT_DATA, run_command
 from train.proposers import KeptProposals
 from train.walk import spread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ovseg_demo.errors import OutputError
 from ovseg_demo.lettering import TextLine, shorten
+from train.files import write_whole
 
 Colour = tuple[int, int, int]
 
@@ -70,11 +71,9 @@ def chart_of_report(report: Mapping[str, Any], path: Path) -> None:
         f"model {chosen['model']}{left_out}"
     )
     picture = draw_chart(f"{report['data_set']}: {title} per class, percent", subtitle, tuple(arms), shown)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())
 
 
 def _bar(figures: Mapping[str, Any], figure: str) -> Bar | None:

@@ -5,6 +5,7 @@ python -m train.curves --runs runs/finetune runs/prompt_tune --out curves.png
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ovseg_demo.errors import OutputError
 from ovseg_demo.lettering import TextLine
 from train.data.sources import DataError
+from train.files import write_whole
 from train.options import run_command
 
 Log = list[dict[str, float]]
@@ -83,13 +84,9 @@ def draw_curves(logs: Mapping[str, Log], path: Path) -> None:
     for number, (key, title) in enumerate(PANELS):
         top = _MARGIN + _TEXT + number * (_HEIGHT + 2 * _MARGIN) + _MARGIN
         _draw_panel(draw, logs, key, title, (_LEFT, top, _WIDTH - _MARGIN, top + _HEIGHT))
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())
 
 
 def _draw_panel(draw: ImageDraw.ImageDraw, logs: Mapping[str, Log], key: str, title: str, box: Box) -> None:

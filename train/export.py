@@ -49,6 +49,7 @@ from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.card import CardFacts, model_card, read_reports
+from train.files import write_text
 from train.full_checkpoint import put_clip
 from train.options import run_command
 from train.run_record import RECORD, chain, read_record
@@ -86,13 +87,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` of a folder holds, nothing if there is none yet."""
     path = folder / "config.json"
     return cast(dict[str, Any], json.loads(path.read_text("utf-8"))) if path.exists() else {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
 
 
 def write_hashes(folder: Path) -> None:

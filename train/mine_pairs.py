@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from train.contact_sheet import write_contact_sheet
 from train.data.sources import Photo
+from train.files import write_whole
 from train.mining.precision import PrecisionSettings, precision
 from train.mining.settings import MineSettings
 from train.mining.steps import (
@@ -27,7 +28,6 @@ from train.mining.steps import (
     shard_paths,
     shard_range,
 )
-from train.mining.work import write_whole
 from train.options import run_command
 from train.shards import write_manifest
 

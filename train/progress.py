@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from train import distributed
 from train.curves import LOG, draw_curves, read_log
-from train.mining.work import write_whole
+from train.files import write_whole
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import ovseg_demo.proposals
 from ovseg_demo.proposals import Proposals, Proposer, SizedProposer, Steps
 from ovseg_demo.proposals.queries import Queries
 from train.data.truth import Segment
+from train.files import write_whole
 
 # Attributes of proposers that their masks depend on.
 _NUMBERS = ("side", "plan", "mask_threshold", "short_side", "fingerprint")
@@ -79,14 +81,12 @@ class KeptProposals:
     def _write(self, key: str, found: Proposals) -> None:
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         count, height, width = found.masks.shape
         bits = np.packbits(found.masks.reshape(count, height * width), axis=1)
-        temporary = self._folder / f"{key}.part"
-        with temporary.open("wb") as file:
-            arrays: dict[str, Any] = found.queries.to_arrays() if found.queries else {}
-            np.savez_compressed(file, masks=bits, quality=found.quality, boxes=found.boxes, **arrays)
-        temporary.replace(self._folder / f"{key}.npz")
+        arrays: dict[str, Any] = found.queries.to_arrays() if found.queries else {}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, masks=bits, quality=found.quality, boxes=found.boxes, **arrays)
+        write_whole(self._folder / f"{key}.npz", buffer.getvalue())
 
 
 @lru_cache(maxsize=1)

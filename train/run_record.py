@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_demo import __version__
-from train.mining.work import write_whole
+from train.files import write_whole
 from train.options import command_line
 from train.recipe import AdaptSettings
 from train.shards import read_manifest

@@ -23,7 +23,7 @@ from PIL import Image
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
 from train.data.sources import DataError
-from train.mining.work import write_whole
+from train.files import write_whole
 
 ImageFormat = Literal["webp", "png", "jpeg"]
 MANIFEST = "manifest.json"

@@ -24,8 +24,9 @@ from ovseg_demo.imaging import resize_to_side
 from train.contact_sheet import write_contact_sheet
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
+from train.files import write_whole
 from train.mining.features import RegionFilter
-from train.mining.work import claim, write_whole
+from train.mining.work import claim
 from train.options import DEFAULT_DATA, run_command
 from train.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
 

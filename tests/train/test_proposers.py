@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,23 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
         assert proposer.asked == 1
     assert file.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_two_runs_may_keep_the_same_photo_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = np.savez_compressed
+
+    def save_after_another_has(*args: Any, **arrays: Any) -> None:
+        monkeypatch.setattr(np, "savez_compressed", save)
+        propose(KeptProposals(Halves(), tmp_path), IMAGE)
+        save(*args, **arrays)
+
+    monkeypatch.setattr(np, "savez_compressed", save_after_another_has)
+    first = propose(KeptProposals(Halves(), tmp_path), IMAGE)
+    again = Halves()
+    assert_equal(propose(KeptProposals(again, tmp_path), IMAGE), first)
+    assert again.asked == 0 and len(list(tmp_path.iterdir())) == 1
 
 
 def test_closing_the_stream_stops_the_work(tmp_path: Path) -> None:

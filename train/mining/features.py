@@ -17,9 +17,9 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.errors import ImageError
 from ovseg_demo.regions import crop_regions
 from train.data.sources import Photo
+from train.files import write_whole
 from train.mining.photos import photo_id
 from train.mining.proposals import PhotoProposals, read_photo
-from train.mining.work import write_whole
 
 Features = NDArray[np.float32]
 

@@ -16,8 +16,8 @@ from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import resize_to_side
 from ovseg_demo.proposals import Proposals, Proposer, load_proposer, propose
 from train.data.sources import Photo
+from train.files import write_whole
 from train.mining.photos import photo_id
-from train.mining.work import write_whole
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import choose_device, fast_dtype
 from train.data.sources import DataError, Photo
+from train.files import write_whole
 from train.mining.engine import Step, run_steps
 from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
 from train.mining.pairing import (
@@ -30,7 +31,7 @@ from train.mining.pairing import (
 from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
-from train.mining.work import chunk_path, claim, write_whole
+from train.mining.work import chunk_path, claim
 from train.shards import Pair, cut_pair, file_digest, shard_bytes
 
 

@@ -7,29 +7,12 @@ killed run loses the chunks it was at, and nothing is done twice.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ovseg_demo.errors import OutputError
 from train.checkpointing import ResumeError
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename; a kill or a full disk leaves no half of a file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written ({error.strerror}); free some space.") from error
+from train.files import write_whole
 
 
 def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:

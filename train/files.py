@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ovseg_demo.errors import OutputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename; a kill or a full disk leaves no half of a file.
+
+    The folder is made if it is not there. Several processes may write the same file: the last one's stays.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}); free some space or choose another place."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same with text, as UTF-8."""
+    write_whole(path, text.encode("utf-8"))
