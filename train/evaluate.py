@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ovseg_demo.errors import OutputError, SettingsError, quoted
+from ovseg_demo.errors import SettingsError
 from ovseg_demo.models import MODELS
 from ovseg_demo.settings import Settings
 from train.data.benchmarks import BENCHMARKS
 from train.data.folders import read_folders
 from train.data.sources import DataError
-from train.data.truth import TRUTH_SETS, TruthSet
+from train.data.truth import TRUTH_SETS, TruthSet, read_one_of
+from train.files import write_text
 from train.options import DEFAULT_DATA, run_command
 from train.report import make_report, print_report
 from train.walk import Walker, WalkSettings, arm_sources, class_vocabulary, spread
@@ -133,9 +134,7 @@ def read_data_set(name: str, root: Path) -> TruthSet:
     Raises:
         DataError: there is none of that name, or a part of it is missing.
     """
-    if name not in DATA_SETS:
-        raise DataError(f"There is no data set {quoted(name)}; choose one of {', '.join(DATA_SETS)}.")
-    return DATA_SETS[name](root)
+    return read_one_of(DATA_SETS, name, root)
 
 
 def chosen_data_set(settings: EvaluateSettings) -> TruthSet:
@@ -179,21 +178,6 @@ def evaluate(settings: EvaluateSettings) -> None:
         from train.charts import chart_of_report
 
         chart_of_report(report, settings.chart)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 if __name__ == "__main__":

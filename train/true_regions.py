@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
-from train.data.truth import TRUTH_SETS, TruthSet
+from train.data.truth import TRUTH_SETS, read_one_of
 from train.zeroshot import true_regions
-
-Group = Literal["all", "known", "new"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,13 @@ class RegionSet:
         data: folder that holds the data folders.
         photos: only the first so many; 0 = all.
         keep: folder for what is computed once.
+
+    Raises:
+        DataError: there is no such set, or a part of it is missing.
     """
 
     def __init__(self, name: str, data: Path, *, photos: int, keep: Path) -> None:
-        self.truth: TruthSet = TRUTH_SETS[name](data)
+        self.truth = read_one_of(TRUTH_SETS, name, data)
         self.name, self.photos, self.keep = name, photos, keep
 
     @torch.inference_mode()

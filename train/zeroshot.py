@@ -24,7 +24,8 @@ from ovseg_demo.devices import fast_dtype
 from ovseg_demo.regions import Regions, crop_regions
 from ovseg_demo.result import Arm
 from train.data.sources import flickr8k
-from train.data.truth import TRUTH_SETS, TruthSet
+from train.data.truth import TRUTH_SETS, TruthSet, read_one_of
+from train.files import write_text
 from train.options import DEFAULT_DATA, run_command
 
 LEAST_SIDE = 30
@@ -129,12 +130,12 @@ def caption_retrieval(model: MaskAdaptedCLIP, settings: ZeroshotSettings) -> dic
 def zeroshot(settings: ZeroshotSettings) -> None:
     """Print the table and write it as JSON."""
     arms: tuple[Arm, ...] = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
+    truths = {name: read_one_of(TRUTH_SETS, name, settings.data) for name in settings.sets}
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for arm in arms:
         model = load_clip(settings.model, weights=arm).compute_in(fast_dtype(torch.device("cpu")))
         rows = figures[arm] = {}
-        for name in settings.sets:
-            truth = TRUTH_SETS[name](settings.data)
+        for name, truth in truths.items():
             for masked in (True, False):
                 key = f"{name} {'masked' if masked else 'unmasked'}"
                 rows[key] = region_accuracy(model, truth, settings, masked=masked)
@@ -144,7 +145,7 @@ def zeroshot(settings: ZeroshotSettings) -> None:
         for key, row in rows.items():
             print(f"{title:8} {key:22} " + "  ".join(f"{name} {value:.1f}" for name, value in row.items()))
     if settings.json:
-        settings.json.write_text(json.dumps({"model": settings.model, "arms": figures}, indent=2) + "\n")
+        write_text(settings.json, json.dumps({"model": settings.model, "arms": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

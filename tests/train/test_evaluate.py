@@ -20,10 +20,12 @@ from train.absent_words import AbsentWordsSettings, absent_words, ask
 from train.data.folders import NOTHING, read_folders
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthSet
-from train.evaluate import EvaluateSettings, chosen_data_set, evaluate
+from train.evaluate import EvaluateSettings, chosen_data_set, evaluate, read_data_set
 from train.options import parse_options
 from train.report import make_report
+from train.true_regions import RegionSet
 from train.walk import Counted, Walker, WalkSettings, arm_sources, class_vocabulary, spread
+from train.zeroshot import ZeroshotSettings, zeroshot
 
 # pycocotools has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -251,6 +253,16 @@ def test_a_part_of_the_photos_is_spread_over_all() -> None:
 def test_arms_that_mean_nothing_are_refused(arms: tuple[str, ...], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         arm_sources(arms, "ovseg-mini")
+
+
+def test_every_command_tells_of_a_data_set_that_does_not_exist(tmp_path: Path) -> None:
+    for ask_for in (
+        lambda name: read_data_set(name, tmp_path),
+        lambda name: RegionSet(name, tmp_path, photos=0, keep=tmp_path),
+        lambda name: zeroshot(ZeroshotSettings(sets=(name,), data=tmp_path)),
+    ):
+        with pytest.raises(DataError, match="no data set 'cocoa'; choose one of msrc21, "):
+            ask_for("cocoa")
 
 
 def test_settings_that_cannot_be_met_are_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ovseg_demo.errors import quoted
 from ovseg_demo.imaging import load_image
 from train.data.sources import DataError
 
@@ -154,6 +155,17 @@ def _paint(read: Callable[[], list[Segment]], size: tuple[int, int]) -> NDArray[
     for segment in sorted(read(), key=lambda s: -int(s.mask.sum())):
         labels[segment.mask] = segment.class_index
     return labels
+
+
+def read_one_of(sets: Mapping[str, Callable[[Path], TruthSet]], name: str, root: Path) -> TruthSet:
+    """The data set of this name, below the folder that holds the data folders.
+
+    Raises:
+        DataError: there is none of that name, or a part of it is missing.
+    """
+    if name not in sets:
+        raise DataError(f"There is no data set {quoted(name)}; choose one of {', '.join(sets)}.")
+    return sets[name](root)
 
 
 COCO_TRAIN = ("train2017", "train2017_coco128")
