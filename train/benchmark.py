@@ -12,7 +12,7 @@ its data sheet, if that is given.
 from __future__ import annotations
 
 import json
-import resource
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -29,8 +29,8 @@ from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.adapt import Adaptation, Pairs, run
+from train.files import write_whole
 from train.finetune import FinetuneSettings, train_image_tower
-from train.mining.work import write_whole
 from train.options import run_command
 from train.pair_batch import PairBatch
 from train.pair_folder import PairFolder
@@ -139,6 +139,18 @@ def matrix_rate(device: str, size: int | None = None) -> float:
     return best
 
 
+def peak_memory_bytes(device: str) -> int | None:
+    """Most memory that was taken, of a GPU or by this process; None where the system does not tell."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux kilobytes
+
+
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -170,11 +182,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     seconds = _timed(model, pairs, settings, device)
     rate = settings.batch / float(np.median(seconds))
     done = rate * operations_per_image(shape, settings.method)
-    memory = (
-        torch.cuda.max_memory_allocated(device)
-        if device.startswith("cuda")
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    memory = peak_memory_bytes(device)
     name = (
         torch.cuda.get_device_name(device)
         if device.startswith("cuda")
@@ -191,7 +199,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
         "reads_crops": bool(settings.pairs),
         "images_per_s": round(rate, 2),
         "seconds_per_step": round(float(np.median(seconds)), 5),
-        "memory_gib": round(memory / 2**30, 2),
+        "memory_gib": None if memory is None else round(memory / 2**30, 2),
         "tflops": round(done / 1e12, 4),
         "matrix_tflops": round(peak / 1e12, 4),
         "share_of_matrix_rate": round(done / peak, 4),

@@ -13,7 +13,7 @@ class PairBatch:
     """Pairs of one step, or of a part of it, on one process.
 
     Attributes:
-        inputs: what the image tower's `forward_inputs` takes: crops (B, 3, S, S), or kept stem features.
+        inputs: crops (B, 3, S, S), or for a tower with a stem what that made of them, (B, C, h, w).
         token_mask: (B, N) of 0 and 1.
         nouns: (B,) int64 rows of the noun bank.
         targets: (B, M) float32, vanilla's distribution over the bank for the same box unmasked, or None.

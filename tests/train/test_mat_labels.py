@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from train.data.folders import plain, read_labels
 from train.data.mat_labels import read_mat_labels
 from train.data.sources import DataError
 
@@ -54,6 +55,12 @@ def test_labels_come_back(tmp_path: Path, deflated: bool, order: str, kind: str)
     read = read_mat_labels(path)
     assert read.dtype.kind in "ui"
     np.testing.assert_array_equal(read, LABELS)
+
+
+def test_a_file_is_told_by_its_ending_in_any_case(tmp_path: Path) -> None:
+    path = tmp_path / "PHOTO.MAT"
+    path.write_bytes(mat_file(LABELS))
+    np.testing.assert_array_equal(read_labels(path, plain(460, ignore=65535)), LABELS)
 
 
 def test_a_map_of_four_bytes_shares_a_word_with_its_tag(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def read_labels(path: Path, values: ValueMap) -> NDArray[np.uint16]:
     Raises:
         DataError: the file is no label map, or holds a value that means nothing.
     """
-    raw = read_mat_labels(path) if path.suffix == ".mat" else _read_picture(path)
+    raw = read_mat_labels(path) if path.suffix.lower() == ".mat" else _read_picture(path)
     used = np.unique(raw)
     unknown = [int(value) for value in used if int(value) not in values]
     if unknown:

@@ -1,4 +1,4 @@
-"""The photos that may be trained on, each source one reader (what may be used: the data notes' table).
+"""The photos that may be trained on, each source one reader.
 
 Evaluation data has readers of its own and never passes through here.
 """
