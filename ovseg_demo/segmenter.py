@@ -307,9 +307,7 @@ class Segmenter:
     def classifier(self, arm: Arm) -> Classifier:
         """The classifier of an arm, loaded when it is first asked for."""
         if arm not in self._arms:
-            clip = load_clip(
-                self.model, weights=arm, device=self.device, cache_dir=self.settings.cache_dir
-            )
+            clip = load_clip(self.model, weights=arm, device=self.device, cache_dir=self.settings.cache_dir)
             clip.compute_in(fast_dtype(torch.device(self.device)))
             self._arms[arm] = Classifier(clip, self._texts)
         return self._arms[arm]

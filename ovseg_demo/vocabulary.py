@@ -21,8 +21,7 @@ __all__ = ["PRESETS", "Preset", "Vocabulary", "VocabularyClass", "fold"]
 # Line breaks of every script and system, and the commas of the scripts that have their own: full-width,
 # ideographic and their small and half-width forms, Arabic, N'Ko, Ethiopic, Mongolian, reversed.
 _SEPARATORS = re.compile(
-    "[\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-    ",\uff0c\u3001\ufe50\ufe51\uff64\u060c\u07f8\u1363\u1802\u2e41]"
+    "[\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029,\uff0c\u3001\ufe50\ufe51\uff64\u060c\u07f8\u1363\u1802\u2e41]"
 )
 _SYNONYM_BAR = re.compile("[|\uff5c]")
 

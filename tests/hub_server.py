@@ -35,7 +35,6 @@ def table(source: HubFile) -> dict[str, ModelEntry]:
     return {"tiny": ModelEntry("tiny", "clip", "Tiny", "MIT", {"vanilla": source, "adapted": source})}
 
 
-
 @dataclass
 class HubServer:
     """Files by address, and what to do wrong with them.

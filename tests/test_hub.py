@@ -38,9 +38,7 @@ def refusal(cache: Path, source: HubFile = PINNED) -> str:
 def files_of(cache: Path) -> list[str]:
     """Weights and parts of them in the cache; links count as what they show."""
     return sorted(
-        path.name
-        for path in (cache / "hub").rglob("*")
-        if path.is_file() and path.stat().st_size > 1000
+        path.name for path in (cache / "hub").rglob("*") if path.is_file() and path.stat().st_size > 1000
     )
 
 

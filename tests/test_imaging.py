@@ -388,8 +388,7 @@ def test_file_names_cannot_break_the_sentence(tmp_path: Path) -> None:
 
 
 SEEDS = [
-    encoded(Image.fromarray(CORNERS), kind)
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+    encoded(Image.fromarray(CORNERS), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ]
 
 
