@@ -120,6 +120,9 @@ function showEmpty() {
 function update() {
   const value = props.value;
   if (!value || !value.kind) return;
+  // What was on its way when Stop was pressed comes too late; the next request begins with one of these.
+  stopped = value.kind === "working" ? stopped && !value.begins && !value.photo : value.level === "stopped";
+  if (stopped && value.kind === "working") return;
   status.dataset.level = "";
   if (value.kind === "working") showWorking(value);
   else if (value.kind === "result") showResult(value);

@@ -14,7 +14,7 @@ const view = {
 };
 let result = null, photo = null, layers = {}, request = 0;
 // While an answer is worked on: the outlines found so far, and the result that comes back if there is none.
-let sketch = null, before = null;
+let sketch = null, before = null, stopped = false;
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);

@@ -33,18 +33,31 @@ _SHOW_PHOTO = "(photo) => photo ? { kind: 'photo', url: photo.url } : { kind: 'e
 
 
 # Told at once, whatever stands in the queue; Stop is there from the first moment.
-_WAIT = """() => [
-  { kind: "working", message: "Waiting for a free place …", fraction: 0 },
-  { visible: false, __type__: "update" },
-  { visible: true, __type__: "update" },
-]"""
+_WAIT = """() => {
+  globalThis.ovsegStopped = false;
+  return [
+    { kind: "working", message: "Waiting for a free place …", fraction: 0, begins: true },
+    { visible: false, __type__: "update" },
+    { visible: true, __type__: "update" },
+  ];
+}"""
 
+# Told at once, too: the server may be in the middle of a step. When that has ended, Gradio says that the
+# request has failed: it is remembered that this is no news.
+_STOP = """() => {
+  globalThis.ovsegStopped = true;
+  return [
+    { kind: "note", level: "stopped", message: "Stopped; what was there stays." },
+    { visible: true, __type__: "update" },
+    { visible: false, __type__: "update" },
+  ];
+}"""
 
 _REFUSED = """() => [
-  {
+  globalThis.ovsegStopped ? undefined : {
     kind: "note", level: "error",
-    message: "The demo could not take this request: its waiting line is full, or the connection was lost. " +
-      "Please try again in a minute.",
+    message: "The demo could not take this request: its waiting line is full, or the connection was " +
+      "lost. Please try again in a minute.",
   },
   { visible: true, __type__: "update" },
   { visible: false, __type__: "update" },
@@ -120,11 +133,8 @@ def wire_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> 
         if ready := shipped(examples[0]):
             page.load(lambda: ready.result, outputs=kept, **AT_ONCE)
 
-    def stopped() -> tuple[Any, ...]:
-        told = note("Stopped; what was there stays.", "stopped")
-        return told, gr.Button(visible=True), gr.Button(visible=False)
-
-    left.stop.click(stopped, outputs=[shown, left.start, left.stop], cancels=runner.events, **AT_ONCE)
+    places = [shown, left.start, left.stop]
+    left.stop.click(None, outputs=places, js=_STOP, cancels=runner.events, api_visibility="private")
 
 
 def _named_thumbnails(examples: tuple[Example, ...]) -> str:

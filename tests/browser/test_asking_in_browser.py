@@ -145,8 +145,12 @@ def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path
     stopped, ended = watched.stopped, watched.ended
     visit.page.locator("#run").click()
     visit.waits_for("Finding regions")
-    visit.page.locator("#stop").click(timeout=PATIENCE_MS)
-    visit.waits_for("Stopped")
+    with visit.page.expect_response(lambda r: r.url.endswith("/cancel"), timeout=PATIENCE_MS):
+        visit.page.locator("#stop").click(timeout=PATIENCE_MS)
+        visit.waits_for("Stopped")
+    # Nothing that the server says of it afterwards takes its place.
+    visit.page.wait_for_timeout(1000)
+    assert visit.status == "Stopped; what was there stays." and visit.page.locator("#run").is_visible()
     for _ in range(100):
         if watched.stopped > stopped:
             break
