@@ -21,7 +21,7 @@ from ovseg_demo.proposals import Proposals
 def arm(text_key: str = "text") -> MaskAdaptedCLIP:
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=1), prompt_depth=1)
-    clip = MaskAdaptedCLIP(tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE).eval()
+    clip = MaskAdaptedCLIP(tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE).eval()
     clip.text_key = text_key
     return clip
 
@@ -70,8 +70,8 @@ def test_the_second_arm_goes_on_from_what_the_first_has_seen(vanilla: MaskAdapte
 def test_no_proposals_are_no_error(vanilla: MaskAdaptedCLIP) -> None:
     image, _ = photo_with_proposals()
     features = Classifier(vanilla).embed(image, Proposals.empty(40, 60))
-    assert features.regions.shape == (0, 384)
-    assert features.photo.shape == (384,)
+    assert features.regions.shape == (0, 768)
+    assert features.photo.shape == (768,)
 
 
 def test_names_are_embedded_once_and_then_read_from_disk(

@@ -52,7 +52,7 @@ def clip() -> MaskAdaptedCLIP:
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
     made = MaskAdaptedCLIP(
-        tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
+        tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
     ).eval()
     made.text_key = "tiny"
     return made

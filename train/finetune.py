@@ -38,12 +38,12 @@ class FinetuneSettings(AdaptSettings):
         "vit-b-16": {"rate": 5e-6, "batch": 1024, "epochs": 5.0, "weight_decay": 0.2, "warmup": 100},
         # The compact tower starts from far fewer photos and moves faster.
         "mini": {
-            "rate": 2e-4,
+            "rate": 3e-4,
             "batch": 128,
-            "epochs": 6.0,
+            "epochs": 7.0,
             "weight_decay": 0.1,
-            "warmup": 50,
-            "distil": 1.0,
+            "warmup": 20,
+            "distil": 2.0,
         },
     }
 
@@ -54,8 +54,14 @@ class FinetuneSettings(AdaptSettings):
     prompt_rate: float = 1e-2
     """Highest learning rate of those prompts."""
 
+    blend: float = 1.0
+    """How far the saved weights stand from the start (0) to what was trained (1); in between they keep more
+    of what the start can do (WiSE-FT, Wortsman et al., 2022)."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.blend <= 1:
+            raise SettingsError(f"--blend must lie in 0..1, not {self.blend}.")
         if self.prompt_depth < 0:
             raise SettingsError(f"--prompt-depth must not be negative, but is {self.prompt_depth}.")
 
@@ -76,7 +82,9 @@ def finetune(given: FinetuneSettings) -> None:
         train_image_tower(model, prompts=bool(settings.prompt_depth))
         loop = settings.loop(pairs.noun_of, device)
         groups = _groups(model, loop.weight_decay, settings.prompt_rate / max(loop.rate, 1e-12))
+        start = {name: value.detach().clone() for name, value in model.state_dict().items()}
         run(model, groups, pairs, loop, settings.out, settings.record(digest))
+        model.load_state_dict({k: start[k].lerp(v, settings.blend) for k, v in model.state_dict().items()})
         if distributed.first():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.finetune", sha256=clip.weights_sha256)

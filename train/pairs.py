@@ -1,13 +1,13 @@
 """Mined pairs as a training step wants them.
 
 Large towers read crops from the shards at every step. The mini tower's stem is never trained, so what it
-makes of each crop is computed once and kept; a step then starts behind it.
+makes of a few looks at each crop is computed once and kept; a step then starts behind it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ class StemPairs:
         distil: also keep what it thinks of each region.
         text: (M, D) the noun bank under vanilla.
         work: where the features are kept.
+        looks: how many looks at each pair are kept: the crop as it is, then jittered ones, some mirrored.
+        jitter: largest share cut off a crop's sides in those.
     """
 
     def __init__(
@@ -98,53 +100,87 @@ class StemPairs:
         work: Path,
         *,
         distil: bool,
+        looks: int,
+        jitter: float,
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
         with distributed.first_goes_first():
-            found = [_stem_features(part, vanilla, work, distil=distil) for part in parts]
-        kept = {name: torch.cat([one[name] for one in found]) for name in found[0]}
-        self.stems, self.masks = kept["stems"], kept["masks"]
-        self.opinion = _both_looks(vanilla, self.stems, kept["whole"]) if distil else None
+            each = [
+                [_stem_features(part, vanilla, work, look, jitter) for look in range(looks)] for part in parts
+            ]
+            whole = [_boxes_unmasked(part, vanilla, work) for part in parts] if distil else []
+        self.stems = [torch.cat([part[look]["stems"] for part in each]) for look in range(looks)]
+        self.masks = [torch.cat([part[look]["masks"] for part in each]) for look in range(looks)]
+        self.opinion = _both_looks(vanilla, self.stems[0], torch.cat(whole)) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
-        """The kept features of the pairs of one step."""
-        index = torch.from_numpy(np.asarray(rows))
+        """The kept features of the pairs of one step; a pair's looks take turns."""
+        index, nouns = torch.from_numpy(np.asarray(rows)), torch.from_numpy(self.noun_of[rows])
         targets = None
         if self.opinion is not None:
             targets = (self.scale * self.opinion[index] @ self.text.T).softmax(-1)
-        nouns = torch.from_numpy(self.noun_of[rows])
-        return PairBatch(self.stems[index].float(), self.masks[index].float(), nouns, targets)
+        look = [(row + step) % len(self.stems) for row in rows.tolist()]
+        stems, masks = (
+            torch.stack([kept[at][row] for at, row in zip(look, index, strict=True)]).float()
+            for kept in (self.stems, self.masks)
+        )
+        return PairBatch(stems, masks, nouns, targets)
+
+
+def _stem_features(
+    folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, look: int, jitter: float
+) -> dict[str, Tensor]:
+    """Stem features and token masks of one look at every masked crop; computed once."""
+    tower: Any = clip.image_tower
+
+    def compute(rows: range) -> dict[str, Tensor]:
+        pairs = [folder.crop(row) for row in rows]
+        if look:
+            pairs = [_another_look(*pair, jitter, [look, row]) for pair, row in zip(pairs, rows, strict=True)]
+        cut = [crop_regions(image, mask[None], clip.crop_recipe) for image, mask in pairs]
+        crops = torch.cat([region.crops for region in cut]).to(clip.dtype)
+        kept = token_mask(torch.cat([region.masks for region in cut]), tower.patch)
+        return {"stems": tower.stem(crops).half(), "masks": kept.half()}
+
+    who = f"{folder.digest}/{_stem_digest(clip)}/{look}/{jitter if look else 0}"
+    return _kept(work, "stems", who, len(folder), compute)
+
+
+def _boxes_unmasked(folder: PairFolder, vanilla: MaskAdaptedCLIP, work: Path) -> Tensor:
+    """(P, D) vanilla's features of the boxes as they are; computed once."""
+
+    def compute(rows: range) -> dict[str, Tensor]:
+        return {"whole": _unmasked(vanilla, [folder.crop(row) for row in rows]).half()}
+
+    return _kept(work, "whole", f"{folder.digest}/{vanilla.weights_sha256}", len(folder), compute)["whole"]
+
+
+def _another_look(
+    image: np.ndarray, mask: np.ndarray, jitter: float, seed: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A jittered crop, mirrored half the time."""
+    dice = np.random.default_rng(seed)
+    image, mask = _jittered(image, mask, jitter, dice)
+    return (image[:, ::-1].copy(), mask[:, ::-1].copy()) if dice.random() < 0.5 else (image, mask)
 
 
 @torch.inference_mode()
-def _stem_features(
-    folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, *, distil: bool
+def _kept(
+    work: Path, what: str, who: str, count: int, compute: Callable[[range], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Stem features of every masked crop, and the model's features of the boxes unmasked; computed once."""
-    who = f"{folder.digest}/{_stem_digest(clip)}/{clip.weights_sha256 if distil else ''}"
-    path = work / f"stems_{hashlib.sha256(who.encode()).hexdigest()[:16]}.safetensors"
+    """What `compute` makes of all rows, from its file if it was computed before."""
+    path = work / f"{what}_{hashlib.sha256(who.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         return load_file(path)
-    stems, masks, whole = [], [], []
-    tower: Any = clip.image_tower
-    for start in tqdm(range(0, len(folder), CROPS_AT_ONCE), desc="stem features"):
-        pairs = [folder.crop(row) for row in range(start, min(start + CROPS_AT_ONCE, len(folder)))]
-        cut = [crop_regions(image, mask[None], clip.crop_recipe) for image, mask in pairs]
-        crops = torch.cat([region.crops for region in cut]).to(clip.dtype)
-        pixels = crops.contiguous(memory_format=torch.channels_last)
-        stems.append(tower.trunk.stem(pixels).half().contiguous())
-        masks.append(token_mask(torch.cat([region.masks for region in cut]), tower.patch).half())
-        if distil:
-            whole.append(_unmasked(clip, pairs).half())
+    starts = range(0, count, CROPS_AT_ONCE)
+    found = [compute(range(at, min(at + CROPS_AT_ONCE, count))) for at in tqdm(starts, desc=what)]
     work.mkdir(parents=True, exist_ok=True)
-    kept = {"stems": torch.cat(stems), "masks": torch.cat(masks)}
-    if whole:
-        kept["whole"] = torch.cat(whole)
-    save_file(kept, path.with_suffix(".part"))
+    whole = {name: torch.cat([one[name] for one in found]).contiguous() for name in found[0]}
+    save_file(whole, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
-    return kept
+    return whole
 
 
 @torch.inference_mode()
@@ -194,5 +230,14 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
     vanilla = load_clip(settings.model, weights="vanilla").compute_in(fast_dtype(torch.device("cpu")))
     parts = [PairFolder(path, least_score=settings.least_score) for path in settings.pairs]
     work = settings.keep or settings.out
-    stems = StemPairs(folder, parts, vanilla, text, work, distil=bool(settings.distil))
+    stems = StemPairs(
+        folder,
+        parts,
+        vanilla,
+        text,
+        work,
+        distil=bool(settings.distil),
+        looks=settings.looks,
+        jitter=settings.jitter,
+    )
     return stems, text, folder.digest

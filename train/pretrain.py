@@ -4,8 +4,9 @@
 
 What it learns from: captions (contrastive), the nouns in them and the labels of labelled photos (softmax over
 every name at once), and on pieces of photos the trunk's own ImageNet classifier, whose 1,000 classes are also
-known by their everyday names (distillation). First the glance learns alone, from mean patches (cheap);
-then the transformer joins. Resumable: run the same command again. Same settings, same weights.
+known by their everyday names (distillation). The glance learns from mean patches (cheap), the transformer
+from the patches, each alone in its half of the space: together they would lean on each other's captions.
+Resumable: run the same command again. Same settings, same weights.
 """
 
 from __future__ import annotations
@@ -58,17 +59,19 @@ class PretrainSettings:
     """Its highest learning rate."""
     glance_decay: float = 0.3
     """Its weight decay: captions are few and soon known by heart."""
-    steps: int = 260
-    """Steps in which the transformer learns and the glance goes on."""
+    steps: int = 900
+    """Steps in which the transformer learns."""
     batch: int = 128
-    """Views per such step; half of them wide."""
-    rate: float = 1e-3
+    """Views per such step."""
+    wide_share: float = 0.625
+    """How many of them are wide."""
+    rate: float = 8e-4
     """The transformer's highest learning rate."""
-    glance_share: float = 0.2
-    """The glance's rate as a share of the transformer's."""
+    token_trust: float = 0.5
+    """How much the transformer's half counts beside the glance's; chosen on COCO train2017's regions."""
     negatives: int = 1024
     """Captions of other photos that each view is also told apart from."""
-    weight_decay: float = 0.1
+    weight_decay: float = 0.2
     """AdamW's weight decay on the transformer's matrices."""
     prior: float = 0.5
     """How much of a name's frequency is taken off what the tower must say: 0 = frequent names, like
@@ -87,20 +90,42 @@ class PretrainSettings:
     """Seed of everything random."""
 
 
-class Pretraining(nn.Module):
-    """The tower, the map on the text side and the two temperatures: all that is trained."""
+class Half(nn.Module):
+    """The text side of one half of the space: its map and its two temperatures."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tower = MiniImageTower(MiniShape())
-        self.projection = nn.Linear(TEXT_WIDTH, MiniShape().embed_dim, bias=False)
+        self.projection = nn.Linear(TEXT_WIDTH, TEXT_WIDTH, bias=False)
         nn.init.eye_(self.projection.weight)
-        nn.init.zeros_(self.tower.proj)  # the transformer begins by saying nothing
         self.log_scales = nn.Parameter(torch.full((2,), math.log(20.0)))  # captions, names
 
     def words(self, vectors: Tensor) -> Tensor:
         """MiniLM vectors -> unit vectors (n, D)."""
         return functional.normalize(self.projection(vectors), dim=-1)
+
+
+class Pretraining(nn.Module):
+    """The tower and the text side of its halves: all that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = MiniImageTower(MiniShape())
+        self.tokens, self.glance = Half(), Half()
+
+    @torch.no_grad()
+    def joined(self, token_trust: float) -> tuple[MiniImageTower, Tensor, float]:
+        """The tower with both halves, the text map, and the temperature.
+
+        A cosine times the temperature is the mean of the halves' cosines, weighted by trust, times the mean
+        of their temperatures.
+        """
+        trust = torch.tensor([token_trust, 1.0])
+        self.tower.trust.copy_(trust)
+        halves = (self.tokens, self.glance)
+        scales = torch.stack([half.log_scales[1].exp() for half in halves])
+        lengths = 2**0.5 * trust.norm()  # of a text's vector and a crop's
+        scale = lengths / trust.sum() * (trust * scales).sum() / trust.sum()
+        return self.tower, torch.cat([half.projection.weight for half in halves]), float(scale)
 
 
 @dataclass(frozen=True)
@@ -141,7 +166,7 @@ def name_priors(bank: TextBank, shards: list[dict[str, Tensor]], strength: float
 
 
 def training_loss(
-    model: Pretraining,
+    half: Half,
     bank: TextBank,
     image: Tensor,
     logits: Tensor,
@@ -152,7 +177,7 @@ def training_loss(
     """The sum of the losses of one batch and each of them by name.
 
     Args:
-        model: for the words and the temperatures.
+        half: for the words and the temperatures.
         bank: captions and names.
         image: (B, D) unit vectors of the views.
         logits: (B, 1000) what the trunk's classifier says of them.
@@ -161,17 +186,17 @@ def training_loss(
         settings: the weights of the losses.
     """
     wide = image[: batch.wide]
-    caption_scale, name_scale = model.log_scales.exp().clamp(max=100)
+    caption_scale, name_scale = half.log_scales.exp().clamp(max=100)
 
     with_caption = torch.tensor([row for row, c in enumerate(batch.captions) if c >= 0])
     rows = torch.tensor([c for c in batch.captions if c >= 0] + batch.other_captions)
-    to_text = caption_scale * wide[with_caption] @ model.words(bank.captions[rows]).T
+    to_text = caption_scale * wide[with_caption] @ half.words(bank.captions[rows]).T
     count = len(with_caption)
     target = torch.arange(count)
     caption_loss = functional.cross_entropy(to_text, target)
     caption_loss = (caption_loss + functional.cross_entropy(to_text[:, :count].T, target)) / 2
 
-    names = model.words(bank.name_vectors[batch.wording])
+    names = half.words(bank.name_vectors[batch.wording])
     says = name_scale * image @ names.T
     has_name = batch.name_targets.sum(1) > 0
     of_photo = (says[: batch.wide][has_name] + priors.worded).log_softmax(-1)
@@ -189,11 +214,16 @@ def training_loss(
 
 
 def draw_batch(
-    photos: list[Photo], bank: TextBank, size: int, dice: np.random.Generator, settings: PretrainSettings
+    photos: list[Photo],
+    bank: TextBank,
+    size: int,
+    wide_share: float,
+    dice: np.random.Generator,
+    settings: PretrainSettings,
 ) -> Batch:
-    """Half wide views of photos that have words, half narrow ones of any photo."""
+    """Wide views of photos that have words, the rest narrow ones of any photo."""
     worded = np.array([i for i, photo in enumerate(photos) if photo.captions or photo.names])
-    count = size // 2
+    count = round(size * wide_share)
     wide, narrow = dice.choice(worded, count, replace=False), dice.choice(len(photos), size - count)
     views = [2 * int(v) for v in dice.integers((settings.shards + 1) // 2, size=count)]
     views += [1 + 2 * int(v) for v in dice.integers(settings.shards // 2, size=size - count)]
@@ -232,11 +262,14 @@ class Stage:
     name: str
     steps: int
     batch: int
+    wide_share: float
     rate: float
     kept: str
     """What it reads of the views: "pooled" or "features"."""
     embed: Callable[[Tensor], Tensor]
     """From what it reads to (B, D), not normalised."""
+    half: Half
+    """Whose words it learns to say."""
     groups: list[dict[str, Any]]
     decay: float
     """Of the moving average of the weights."""
@@ -263,13 +296,17 @@ def run_stage(
         while step < stage.steps:
             cosine_rate(optimiser, step, stage.steps, settings.warmup, stage.rate)
             dice = np.random.default_rng([settings.seed, len(stage.name), step])
-            batch = draw_batch(photos, bank, stage.batch, dice, settings)
+            batch = draw_batch(photos, bank, stage.batch, stage.wide_share, dice, settings)
             where = list(zip(batch.views, batch.photos, strict=True))
+            read = torch.stack([shards[v][stage.kept][i] for v, i in where]).float()
+            if read.ndim == 4:  # patches of a view and of its mirror image are each other's mirror images
+                turned = torch.from_numpy(dice.random(len(read)) < 0.5)
+                read[turned] = read[turned].flip(3)
             with autocast:
-                image = stage.embed(torch.stack([shards[v][stage.kept][i] for v, i in where]).float())
+                image = stage.embed(read)
             logits = torch.stack([shards[v]["logits"][i] for v, i in where]).float()
             unit = functional.normalize(image.float(), dim=-1)
-            loss, parts = training_loss(model, bank, unit, logits, batch, priors, settings)
+            loss, parts = training_loss(stage.half, bank, unit, logits, batch, priors, settings)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(trained, 1.0)
@@ -290,39 +327,51 @@ def run_stage(
 
 
 def glance_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
-    """The glance, the classes' vectors and the text side learn from mean patches."""
+    """The glance and the classes' vectors learn from mean patches."""
     tower = model.tower
     model.requires_grad_(False)
-    for part in (tower.glance, model.projection):
+    for part in (tower.glance, model.glance):
         part.requires_grad_(True)
-    for parameter in (tower.class_text, model.log_scales):
-        parameter.requires_grad_(True)
-    groups = parameter_groups(model, settings.glance_decay)
+    tower.class_text.requires_grad_(True)
     return Stage(
         "glance",
         settings.glance_steps,
         settings.glance_batch,
+        0.5,
         settings.glance_rate,
         "pooled",
         tower.from_mean,
-        groups,
+        model.glance,
+        parameter_groups(model, settings.glance_decay),
         0.995,
     )
 
 
 def token_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
-    """The transformer learns from stem features, the rest goes on more slowly; the trunk stays."""
+    """The transformer learns from stem features, mirrored half the time; the trunk stays."""
     tower = model.tower
-    slow = [*tower.glance.parameters(), tower.class_text, *model.projection.parameters(), model.log_scales]
-    model.requires_grad_(True)
-    for part in (tower.trunk, tower.classifier):
-        part.requires_grad_(False)
-    groups: list[dict[str, Any]] = parameter_groups(model, settings.weight_decay)
-    known = {id(parameter) for parameter in slow}
-    groups = [{**g, "params": [p for p in g["params"] if id(p) not in known]} for g in groups]
-    groups.append({"params": slow, "weight_decay": 0.02, "share": settings.glance_share})
+    model.requires_grad_(False)
+    for part in (tower.patch_embedding, tower.ln_pre, tower.blocks, tower.ln_post, model.tokens):
+        part.requires_grad_(True)
+    for parameter in (tower.class_embedding, tower.positional_embedding, tower.proj):
+        parameter.requires_grad_(True)
+
+    def embed(features: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = tower.trunk.top(features.contiguous(memory_format=torch.channels_last))
+        return tower.from_patches(seen)
+
     return Stage(
-        "tokens", settings.steps, settings.batch, settings.rate, "features", tower.from_stem, groups, 0.99
+        "tokens",
+        settings.steps,
+        settings.batch,
+        settings.wide_share,
+        settings.rate,
+        "features",
+        embed,
+        model.tokens,
+        parameter_groups(model, settings.weight_decay),
+        0.99,
     )
 
 
@@ -340,13 +389,8 @@ def pretrain(settings: PretrainSettings) -> None:
     model.tower.class_text.data.copy_(class_text / 2)
     for make in (glance_stage, token_stage):
         model = run_stage(make(model, settings), model, photos, bank, settings)
-    save_mini(
-        settings.out,
-        model.tower,
-        model.projection.weight,
-        "vanilla",
-        score_scale=model.log_scales[1].exp().item(),
-    )
+    tower, projection, scale = model.joined(settings.token_trust)
+    save_mini(settings.out, tower, projection, "vanilla", score_scale=scale)
     save_known_names(settings.out, load_clip(settings.out, weights="vanilla"))
 
 

@@ -80,7 +80,9 @@ class AdaptSettings:
     average: float = 0.99
     """Decay of the moving average of what is trained; 0 = off."""
     jitter: float = 0.1
-    """Largest share cut off a crop's sides (towers that read crops)."""
+    """Largest share cut off a crop's sides."""
+    looks: int = 4
+    """Looks at each pair that are kept and take turns: the crop as it is, then jittered ones (mini only)."""
     workers: int = 0
     """Processes that read and cut crops ahead of the steps; 0 = just in time (towers that read crops)."""
     save_every: int = 100
@@ -91,7 +93,7 @@ class AdaptSettings:
     """Seed of everything random."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm"):
+        for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm", "looks"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
         for name in ("rate", "weight_decay", "warmup", "distil", "workers", "steps"):

@@ -11,7 +11,7 @@ names that it holds get better, the rest is forgotten.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from train.mining.features import RegionFilter
 from train.mining.work import claim
 from train.options import DEFAULT_DATA, run_command
 from train.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
+from train.walk import spread
 
 TRAINABLE = ("coco-train", "coco-train-official")
 """The sets with truth that may be trained on; the others are for evaluation alone."""
@@ -48,6 +49,9 @@ class TruePairSettings:
     """Your own truth instead of --data-set: instances in COCO's JSON format."""
     images: Path | None = None
     """Folder of the photos of --instances."""
+    hold_out: int = 0
+    """So many photos, spread evenly, are left out: those that `train.calibrate --photos` of the same number
+    then looks at."""
     max_side_px: int = 640
     """Larger photos are made smaller first."""
     least_area: float = 0.0
@@ -121,13 +125,15 @@ def main(settings: TruePairSettings) -> None:
     skipped: list[dict[str, str]] = []
     nouns: Counter[str] = Counter()
     shards = []
-    for number, pairs in enumerate(_shards(truth, settings, skipped)):
+    held = {photo.path for photo in spread(truth.photos, settings.hold_out)} if settings.hold_out else set()
+    photos = [photo for photo in truth.photos if photo.path not in held]
+    for number, pairs in enumerate(_shards(photos, truth, settings, skipped)):
         path = settings.out / f"pairs_{number:06d}.tar"
         write_whole(path, shard_bytes(pairs, name=path.stem, image_format=settings.image_format))
         shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_digest(path)})
         nouns.update(pair.facts.noun for pair in pairs)
     counts = {
-        "photos": len(truth.photos),
+        "photos": len(photos),
         "unreadable": len(skipped),
         "pairs": nouns.total(),
         "different_nouns": len(nouns),
@@ -136,7 +142,7 @@ def main(settings: TruePairSettings) -> None:
         settings.out,
         {
             "settings": {name: str(value) for name, value in asdict(settings).items() if name != "data"},
-            "sources": {truth.name: len(truth.photos)},
+            "sources": {truth.name: len(photos)},
             "counts": counts,
             "skipped": skipped,
             "shards": shards,
@@ -150,11 +156,14 @@ def main(settings: TruePairSettings) -> None:
 
 
 def _shards(
-    truth: TruthSet, settings: TruePairSettings, skipped: list[dict[str, str]]
+    photos: Sequence[TruthPhoto],
+    truth: TruthSet,
+    settings: TruePairSettings,
+    skipped: list[dict[str, str]],
 ) -> Iterator[list[Pair]]:
     """The pairs of all photos in portions; a photo is never split."""
     pairs: list[Pair] = []
-    for photo in tqdm(truth.photos, desc=truth.name, disable=None):
+    for photo in tqdm(photos, desc=truth.name, disable=None):
         try:
             pairs += photo_pairs(photo, truth, settings)
         except ImageError as error:

@@ -2,11 +2,12 @@
 
 Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
 a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
-is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). One thing is added,
-so that the transformer need not learn anew what the trunk knows: a glance at the patches' mean, which joins
-the result. It holds the trunk's own guess among the 1,000 ImageNet classes, as the mean of their names'
-vectors, and what a small perceptron makes of the rest. Patches that mask prompts replace are not in the mean.
-Text tower: all-MiniLM-L6-v2 from its own package, and one linear map (minilm.py).
+is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). Beside it stands a
+glance at the patches' mean, so that the transformer need not learn anew what the trunk knows: the trunk's own
+guess among the 1,000 ImageNet classes, as the mean of their names' vectors, and what a small perceptron makes
+of the rest. Patches that mask prompts replace are not in the mean. Transformer and glance learned apart and
+err apart; each has a half of the shared space, so that a cosine is the mean of what both say.
+Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each half (minilm.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
@@ -54,8 +56,8 @@ class MiniShape:
     """Transformer blocks."""
     glance_width: int = 768
     """Hidden width of the perceptron behind the mean patch."""
-    embed_dim: int = TEXT_WIDTH
-    """Width of the space that image and text share."""
+    embed_dim: int = 2 * TEXT_WIDTH
+    """Width of the space that image and text share: one half the transformer's, one the glance's."""
 
 
 class PatchTrunk(nn.Module):
@@ -142,7 +144,7 @@ class MiniImageTower(nn.Module):
         self.shape = shape = shape or MiniShape()
         self.image_size, self.patch = CROP_RECIPE.size, PATCH
         self.grid = self.image_size // self.patch
-        width = shape.width
+        width, half = shape.width, shape.embed_dim // 2
         self.trunk = PatchTrunk().fold_batch_norms()
         self.patch_embedding = nn.Conv2d(HEAD_CHANNELS, width, kernel_size=1, bias=False)
         self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
@@ -150,16 +152,17 @@ class MiniImageTower(nn.Module):
         self.ln_pre = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, width // 64) for _ in range(shape.layers))
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, shape.embed_dim))
+        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, half))
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
-        self.class_text = nn.Parameter(torch.zeros(CLASSES, shape.embed_dim))
+        self.class_text = nn.Parameter(torch.zeros(CLASSES, half))
         self.glance = nn.Sequential(
             nn.Dropout(0.2),
             nn.Linear(HEAD_CHANNELS, shape.glance_width),
             nn.GELU(),
             nn.Dropout(0.2),
-            nn.Linear(shape.glance_width, shape.embed_dim),
+            nn.Linear(shape.glance_width, half),
         )
+        self.trust = nn.Parameter(torch.ones(2))  # how much each half counts
         self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
 
     def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -170,7 +173,7 @@ class MiniImageTower(nn.Module):
             token_mask: (B, 49) 1 where a patch shows some of the region; None leaves mask prompts out.
 
         Returns:
-            (B, embed_dim), not normalised.
+            (B, embed_dim); its halves have the lengths `trust`.
         """
         return self.from_stem(self.stem(crops), token_mask)
 
@@ -185,18 +188,24 @@ class MiniImageTower(nn.Module):
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
         seen = self.trunk.top(features)
+        read = torch.ones_like(seen[:, 0]).flatten(1)  # the patches that the glance takes in
+        if self.prompts is not None and token_mask is not None:
+            read = token_mask.to(seen.dtype)  # what a prompt replaces is not read either
+        halves = torch.stack([self.from_patches(seen, token_mask), self.from_mean(mean_patch(seen, read))], 1)
+        return (functional.normalize(halves, dim=-1) * self.trust[:, None]).flatten(1)
+
+    def from_patches(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """The transformer's half: the trunk's patches (B, 1280, 7, 7) -> (B, embed_dim / 2)."""
         tokens = self.patch_embedding(seen).flatten(2).transpose(1, 2)
-        read = torch.ones_like(tokens[:, :, 0])  # the patches that the glance takes in
         if self.prompts is not None and token_mask is not None:
             tokens = self.prompts.at(0, tokens, token_mask)
-            read = token_mask.to(tokens.dtype)  # what a prompt replaces is not read either
         class_token = self.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
         x = torch.cat([class_token, tokens], dim=1) + self.positional_embedding.to(tokens.dtype)
         x = run_blocks(self.blocks, self.ln_pre(x), self.prompts, token_mask)
-        return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj + self.from_mean(mean_patch(seen, read)))
+        return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj)
 
     def from_mean(self, patch: Tensor) -> Tensor:
-        """The glance: the mean patch (B, 1280) -> (B, embed_dim)."""
+        """The glance's half: the mean patch (B, 1280) -> (B, embed_dim / 2)."""
         belief = self.classifier(patch).softmax(dim=-1)
         return cast(Tensor, belief @ self.class_text + self.glance(patch))
 

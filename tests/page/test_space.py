@@ -249,7 +249,7 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
     clip = MaskAdaptedCLIP(
-        tower, MiniTextTower(), embed_dim=384, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
+        tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
     ).eval()
     settings = Settings(max_side_px=64, templates="single")
     plain = Segmenter("tiny", Quarters(), settings=settings)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ovseg_demo.clip.mini import MiniImageTower, MiniShape
+from ovseg_demo.clip.minilm import TEXT_WIDTH
 from tests.train.drawn_pairs import write_pairs, write_vit
 from train.export import save_mini
 from train.finetune import FinetuneSettings
@@ -53,7 +54,7 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     shape = MiniShape(width=64, layers=1, glance_width=64)
     tower = MiniImageTower(shape)
-    save_mini(folder, tower, torch.eye(shape.embed_dim), "vanilla", score_scale=30.0)
+    save_mini(folder, tower, torch.eye(TEXT_WIDTH).repeat(2, 1), "vanilla", score_scale=30.0)
     return folder
 
 

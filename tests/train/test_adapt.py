@@ -71,6 +71,20 @@ def test_tower_and_prompts_may_be_trained_together(ft_settings: FinetuneSettings
     assert not torch.equal(weights_of(vit)["image_tower.visual.proj"], after["image_tower.visual.proj"])
 
 
+def test_blended_weights_stand_between_the_start_and_what_was_trained(
+    ft_settings: FinetuneSettings, vit: Path
+) -> None:
+    finetune(ft_settings)
+    half = replace(ft_settings, blend=0.5, out=ft_settings.out.with_name("half"))
+    finetune(half)
+    start, trained, between = map(
+        weights_of, (vit, *(o / "adapted.safetensors" for o in (ft_settings.out, half.out)))
+    )
+    name = "image_tower.visual.proj"
+    assert not torch.equal(start[name], trained[name])
+    assert torch.allclose(between[name].float(), (start[name] + trained[name]).float() / 2, atol=1e-3)
+
+
 def test_a_frozen_part_that_moved_is_told() -> None:
     module = torch.nn.Linear(2, 2)
     module.bias.requires_grad_(False)
@@ -186,6 +200,7 @@ def test_the_running_mean_keeps_means_and_ends() -> None:
         ({"batch": 0}, "--batch must be above 0, not 0"),
         ({"rate": -1.0}, "--rate must not be negative"),
         ({"average": 1.0}, "--average must be at least 0 and below 1"),
+        ({"blend": 1.5}, r"--blend must lie in 0\.\.1, not 1\.5"),
         ({"prompt_depth": -1}, "--prompt-depth must not be negative"),
     ],
 )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
+from ovseg_demo.clip.minilm import MiniTextTower
 from train import texts
 from train.data.sources import DataError, Photo
 from train.pretrain import (
     Batch,
+    Half,
     Pretraining,
     PretrainSettings,
     Priors,
@@ -61,7 +65,7 @@ def test_everyday_names_of_other_classes_are_refused() -> None:
 
 
 def test_a_batch_depends_on_the_dice_alone_and_its_wide_half_has_words() -> None:
-    one, two = (draw_batch(photos(), bank(), 4, np.random.default_rng(7), SETTINGS) for _ in range(2))
+    one, two = (draw_batch(photos(), bank(), 4, 0.5, np.random.default_rng(7), SETTINGS) for _ in range(2))
     assert (one.photos, one.views, one.captions) == (two.photos, two.views, two.captions)
     assert set(one.photos[: one.wide]) == {0, 1} and set(one.views[: one.wide]) == {0}
     assert set(one.views[one.wide :]) == {1}
@@ -78,12 +82,12 @@ def test_frequent_names_have_the_higher_prior() -> None:
 
 def test_the_loss_is_lower_where_the_view_says_its_name() -> None:
     torch.manual_seed(0)
-    model, words = Pretraining(), bank()
+    half, words = Half(), bank()
     batch = Batch([0, 1], [0, 0], 2, [0, 2], [], torch.eye(4)[[2, 3]], 0)
     none = Priors(torch.zeros(4), torch.zeros(4))
 
     def loss(image: torch.Tensor) -> dict[str, float]:
-        return training_loss(model, words, image, torch.zeros(2, 1000), batch, none, SETTINGS)[1]
+        return training_loss(half, words, image, torch.zeros(2, 1000), batch, none, SETTINGS)[1]
 
     right, wrong = words.name_vectors[0][[2, 3]], words.name_vectors[0][[3, 2]]
     assert loss(right)["name"] < 0.1 < loss(wrong)["name"]
@@ -97,8 +101,35 @@ def test_the_stages_never_train_the_trunk() -> None:
         moving = {id(p) for group in stage.groups for p in group["params"]}
         tower = model.tower
         assert not moving & {id(p) for p in (*tower.trunk.parameters(), *tower.classifier.parameters())}
-        assert {id(p) for p in tower.glance.parameters()} <= moving
+        assert ({id(p) for p in tower.glance.parameters()} <= moving) == (stage.name == "glance")
         assert (id(tower.proj) in moving) == (stage.name == "tokens")
+        assert {id(p) for p in stage.half.parameters()} <= moving
+
+
+@torch.inference_mode()
+def test_a_joined_cosine_is_the_mean_of_what_the_halves_say() -> None:
+    torch.manual_seed(0)
+    model = Pretraining().eval()
+    nn.init.normal_(model.tower.class_text, std=0.1)
+    model.tokens.log_scales.fill_(math.log(30.0))
+    model.glance.log_scales.fill_(math.log(20.0))
+    tower, projection, scale = model.joined(0.5)
+    patches, vectors = torch.randn(3, 1280, 7, 7), torch.randn(5, 384)
+    tower.trunk.top, kept = nn.Identity(), tower.trunk.top
+    image = functional.normalize(tower.from_stem(patches), dim=-1)
+    tower.trunk.top = kept
+    text = MiniTextTower()
+    text.projection.weight.copy_(projection)
+    joined = scale * image @ functional.normalize(text.project(vectors), dim=-1).T
+    said = (
+        functional.normalize(tower.from_patches(patches), dim=-1),
+        functional.normalize(tower.from_mean(patches.mean((2, 3))), dim=-1),
+    )
+    tokens, glance = (
+        one @ half.words(vectors).T for half, one in zip((model.tokens, model.glance), said, strict=True)
+    )
+    temperature = (0.5 * 30 + 20) / 1.5
+    assert torch.allclose(joined, temperature * (0.5 * tokens + glance) / 1.5, atol=1e-4)
 
 
 def test_sentences_are_embedded_once(tmp_path: Path) -> None:

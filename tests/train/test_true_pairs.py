@@ -16,6 +16,7 @@ from train.mining.precision import PrecisionSettings, precision
 from train.pair_folder import PairFolder
 from train.shards import read_manifest, read_pairs
 from train.true_pairs import TruePairSettings, main
+from train.walk import spread
 
 # pycocotools and numpy 2: a matter between the two.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -54,6 +55,15 @@ def truth(tmp_path: Path) -> tuple[Path, Path]:
 
 def settings(truth: tuple[Path, Path], out: Path, **others: object) -> TruePairSettings:
     return TruePairSettings(out=out, instances=truth[0], images=truth[1], image_format="png", **others)
+
+
+def test_photos_held_out_are_the_ones_that_a_spread_takes(truth: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    main(settings(truth, out, hold_out=1))
+    held = spread(settings(truth, out).truth().photos, 1)[0].path.stem
+    seen = {pair.facts.photo.split("/")[1] for pair in read_pairs(out)}
+    assert held in {"1", "2"}  # the third does not decode
+    assert seen == {"1", "2"} - {held}
 
 
 def test_every_instance_becomes_a_pair_with_its_class_name(truth: tuple[Path, Path], tmp_path: Path) -> None:
