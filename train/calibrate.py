@@ -5,7 +5,7 @@
 1. Presence. Each photo of COCO train2017 is asked for names it shows and names it does not, as in
    train/absent_words.py. A logistic regression on two numbers per name, the log-odds of its best region and
    of the whole photo against the hidden names, says whether it is there; its bias is set where both goals
-   (85 % of present names found, 80 % of absent ones not) are passed by the same margin.
+   (85 % of present names found, and OPTIMISM more, 80 % of absent ones not) are passed by the same margin.
 2. Claims. Among a few values the one with the best mIoU over the names that are there, pixels without an
    instance counting as background; the mean of the arms decides, so that what differs between them on the
    page is what CLIP says and not the rule.
@@ -47,6 +47,11 @@ CLAIM_BIASES = (0.5, 1.5, 2.5)
 SPECIFICITIES = (0.15, 0.35)
 # Higher ones let a strong word swallow the stuff around it, which this calibration set does not hold.
 PRESENCE_WEIGHTS = (0.0, 0.25)
+
+
+OPTIMISM = 5.0
+"""Points of present names that are found on these photos and would not be on new ones: the tower has seen the
+photos, some with their captions, if never with their masks."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def fit_presence(asked: list[Example], start: MergeSettings) -> MergeSettings:
     facts = np.stack([np.concatenate(best), np.concatenate(photo), np.ones(len(there))], axis=1)
     weights = logistic_regression(facts, there.astype(float))
     evidence = facts @ weights
-    goals = GOALS["present_found"] / 100, GOALS["absent_not_found"] / 100
+    goals = (GOALS["present_found"] + OPTIMISM) / 100, GOALS["absent_not_found"] / 100
 
     def margin(threshold: float) -> float:
         found = evidence > threshold
