@@ -12,7 +12,6 @@ from typing import Generic, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.devices import is_device_failure, is_out_of_memory
 from ovseg_demo.errors import ResourceError
 
 __all__ = ["Clock", "Progress", "Recent", "finish", "looking_at", "recovering"]
@@ -68,6 +67,9 @@ def recovering(
     try:
         return (yield from attempt())
     except Exception as error:
+        # Here and not above: it loads torch, and the page, which tells of steps, is built without.
+        from ovseg_demo.devices import is_device_failure, is_out_of_memory
+
         if isinstance(error, ResourceError) or not (is_out_of_memory(error) or is_device_failure(error)):
             raise
         full = is_out_of_memory(error)
