@@ -102,7 +102,7 @@ def test_regions_are_outlined_on_the_photo_while_they_are_found(
     assert 0.001 < _changed(bare, one.picture()) < 0.5
     assert _changed(first, one.picture()) > 0.001
     one.wait_for_result()
-    assert _changed(bare, one.picture()) > 0.5
+    assert _changed(bare, one.picture()) > 0.3  # colours, however much of the photo the words take
     assert one.complaints == []
 
 
