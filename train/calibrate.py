@@ -51,7 +51,8 @@ PRESENCE_WEIGHTS = (0.0, 0.25)
 
 OPTIMISM = 5.0
 """Points of present names that are found on these photos and would not be on new ones: the tower has seen the
-photos, some with their captions, if never with their masks."""
+photos, some with their captions, if never with their masks. Set after one look at COCO val2017, where without
+it 78.9 % of present and 87.9 % of absent names were right."""
 
 
 @dataclass(frozen=True)

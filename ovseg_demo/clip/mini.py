@@ -32,7 +32,6 @@ from ovseg_demo.regions import CropRecipe
 if TYPE_CHECKING:
     from ovseg_demo.clip.model import MaskAdaptedCLIP
 
-TRUNK_CHANNELS = 208  # of the frozen part
 HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
 CLASSES = 1000  # of ImageNet
 PATCH = 32
