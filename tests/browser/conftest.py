@@ -93,3 +93,10 @@ def phone(browser: Browser, url: str) -> Iterator[Visit]:
 def at_night(browser: Browser, url: str) -> Iterator[Visit]:
     """A visitor whose system is set to dark."""
     yield from visiting(browser, url, viewport={"width": 1400, "height": 950}, color_scheme="dark")
+
+
+@pytest.fixture
+def new_to_all(pool: ModelPool) -> ModelPool:
+    """The pool, with no photo in its memory, whatever other tests have shown it."""
+    pool.get(pool.default)._photos.clear()
+    return pool

@@ -82,12 +82,10 @@ def test_a_file_that_is_no_photo_is_told(visit: Visit, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("who", ["visit", "at_night", "phone"])
 def test_regions_are_outlined_on_the_photo_while_they_are_found(
-    who: str, request: pytest.FixtureRequest, tmp_path: Path
+    who: str, request: pytest.FixtureRequest, new_to_all: ModelPool
 ) -> None:
     one: Visit = request.getfixturevalue(who)
-    photo = tmp_path / f"{who}.png"  # no other test has looked at it
-    Image.open(EXAMPLES / "pagoda.jpg").rotate(len(who), expand=True).save(photo)
-    one.choose(photo)
+    one.choose(EXAMPLES / "pagoda.jpg")
     one.type("pagoda, sky")
     bare = one.picture()
     asked: list[str] = []

@@ -17,11 +17,13 @@ from visiting import PATIENCE_MS, Visit
 if TYPE_CHECKING:
     from conftest import Watched
 
+    from ovseg_demo.page.pool import ModelPool
+
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_way_through(visit: Visit, tmp_path: Path) -> None:
+def test_the_way_through(visit: Visit, new_to_all: ModelPool, tmp_path: Path) -> None:
     """Upload, run, hover, pin, hide a class, compare, edit words, take it away."""
     page = visit.page
     visit.run()
