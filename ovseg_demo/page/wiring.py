@@ -34,7 +34,7 @@ _SHOW_PHOTO = "(photo) => photo ? { kind: 'photo', url: photo.url } : { kind: 'e
 
 # Told at once, whatever stands in the queue; Stop is there from the first moment.
 _WAIT = """() => {
-  globalThis.ovsegStopped = false;
+  globalThis.ovsegQuietUntil = globalThis.ovsegQuietUntil === Infinity ? Date.now() + 5000 : 0;
   return [
     { kind: "working", message: "Waiting for a free place …", fraction: 0, begins: true },
     { visible: false, __type__: "update" },
@@ -43,9 +43,9 @@ _WAIT = """() => {
 }"""
 
 # Told at once, too: the server may be in the middle of a step. When that has ended, Gradio says that the
-# request has failed: it is remembered that this is no news.
+# request has failed, which is no news, even if that comes when Run has just been pressed again.
 _STOP = """() => {
-  globalThis.ovsegStopped = true;
+  globalThis.ovsegQuietUntil = Infinity;
   return [
     { kind: "note", level: "stopped", message: "Stopped; what was there stays." },
     { visible: true, __type__: "update" },
@@ -53,15 +53,20 @@ _STOP = """() => {
   ];
 }"""
 
-_REFUSED = """() => [
-  globalThis.ovsegStopped ? undefined : {
+_REFUSED = """() => {
+  const stopped = globalThis.ovsegQuietUntil === Infinity;
+  if (!stopped && Date.now() < globalThis.ovsegQuietUntil) return [];
+  const refused = {
     kind: "note", level: "error",
     message: "The demo could not take this request: its waiting line is full, or the connection was " +
       "lost. Please try again in a minute.",
-  },
-  { visible: true, __type__: "update" },
-  { visible: false, __type__: "update" },
-]"""
+  };
+  return [
+    stopped ? undefined : refused,
+    { visible: true, __type__: "update" },
+    { visible: false, __type__: "update" },
+  ];
+}"""
 
 
 class Runner:
@@ -112,7 +117,8 @@ def wire_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> 
     left, shown, kept = runner.left, runner.shown, runner.kept
     asking = [left.start.click, left.words.submit]
     gr.on(asking, None, outputs=[shown, left.start, left.stop], js=_WAIT, api_visibility="private")
-    asked = gr.on(asking, runner.answer, inputs=left.asked, **runner.lane)
+    # "multiple": Run may be pressed before Gradio has noticed a Stop; at other times Stop has Run's place.
+    asked = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.lane)
     runner.events.append(asked)
     # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
     asked.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")

@@ -135,6 +135,18 @@ def test_stop_leaves_a_new_photo_bare(visit: Visit, tmp_path: Path) -> None:
     assert visit.complaints == []
 
 
+def test_run_pressed_right_after_stop_runs(visit: Visit, new_to_all: ModelPool) -> None:
+    visit.choose(EXAMPLES / "pagoda.jpg")
+    visit.type("pagoda, sky")
+    visit.page.locator("#run").click()
+    visit.waits_for("so far")
+    visit.page.locator("#stop").click()
+    visit.page.locator("#run").click()  # the server has not noticed the Stop yet
+    visit.wait_for_result()
+    assert "pagoda" in visit.legend
+    assert visit.complaints == []
+
+
 def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path: Path) -> None:
     mirrored = tmp_path / "street.png"  # no other test has looked at it
     Image.open(EXAMPLES / "street.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
