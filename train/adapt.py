@@ -83,14 +83,15 @@ class Adaptation(nn.Module):
         with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=amp):
             features = forward(batch.inputs, batch.token_mask if self.use_prompts else None)
         image = functional.normalize(features.float(), dim=-1)
+        pairs = len(batch.nouns)
         # Contrast needs the whole global batch; gradients flow through the local part.
-        everyone, nouns = distributed.gather(image), distributed.gather(batch.nouns)
+        everyone, nouns = distributed.gather(image[:pairs]), distributed.gather(batch.nouns)
         loss = pair_loss(everyone, self.text, nouns, self.log_scale)
         extra = loss.new_zeros(())
         logits = self.log_scale.exp() * image @ self.text.T
         if batch.targets is not None and distil:
-            extra = functional.kl_div(logits.log_softmax(-1), batch.targets, reduction="batchmean")
-        right = (logits.argmax(1) == batch.nouns).float().mean()
+            extra = functional.kl_div(logits.log_softmax(-1), batch.targets, reduction="sum") / pairs
+        right = (logits[:pairs].argmax(1) == batch.nouns).float().mean()
         return loss + distil * extra, extra.detach(), right.detach()
 
 

@@ -44,6 +44,7 @@ class FinetuneSettings(AdaptSettings):
             "weight_decay": 0.1,
             "warmup": 20,
             "distil": 2.0,
+            "unnamed": 1.0,
         },
     }
 

@@ -27,6 +27,7 @@ from train.mining.steps import (
     proposed,
     shard_paths,
     shard_range,
+    unnamed_path,
 )
 from train.options import run_command
 from train.shards import write_manifest
@@ -67,7 +68,7 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
     """Write the manifest; returns what it says in a few lines."""
     totals: Counter[str] = Counter()
     nouns: Counter[str] = Counter()
-    shards, skipped = [], []
+    shards, unnamed, skipped = [], [], []
     number = 0
     while len(shard_range(settings, number, count)):
         record = json.loads(shard_paths(settings, number)[1].read_text("utf-8"))
@@ -75,6 +76,9 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
         nouns.update(record["nouns"])
         skipped += record["skipped"]
         shards.append({name: record[name] for name in ("name", "photos", "pairs", "sha256")})
+        if settings.unnamed:
+            name = unnamed_path(settings, number).name
+            unnamed.append({"name": name, "regions": record["unnamed"], "sha256": record["unnamed_sha256"]})
         number += 1
     write_manifest(
         settings.out,
@@ -86,12 +90,14 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
             "counts": {**totals, "different_nouns": len(nouns)},
             "skipped": skipped,
             "shards": shards,
+            **({"unnamed": unnamed} if unnamed else {}),
             "nouns": dict(nouns.most_common()),
         },
     )
     lines = [
         f"{totals['pairs']} pairs of {len(nouns)} nouns from {totals['photos']} photos"
         f" in {len(shards)} shards ({totals['offered']} nouns offered).",
+        *([f"{sum(one['regions'] for one in unnamed)} regions without a noun."] if unnamed else []),
         *(f"skipped {one['photo']}: {one['error']}" for one in skipped[:10]),
     ]
     if len(skipped) > 10:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs of one step, or of a part of it, on one process.
+    """B pairs of one step, or of a part of it, on one process; U regions without a noun may follow them.
 
     Attributes:
-        inputs: crops (B, 3, S, S), or for a tower with a stem what that made of them, (B, C, h, w).
-        token_mask: (B, N) of 0 and 1.
+        inputs: crops (B + U, 3, S, S), or for a tower with a stem what that made of them, (B + U, C, h, w).
+        token_mask: (B + U, N) of 0 and 1.
         nouns: (B,) int64 rows of the noun bank.
-        targets: (B, M) float32, vanilla's distribution over the bank for the same box unmasked, or None.
+        targets: (B + U, M) float32, distributions over the bank: vanilla's opinion of each pair's region, and
+            the labels of the regions without a noun. Or None, and then U is 0.
     """
 
     inputs: Tensor

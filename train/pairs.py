@@ -27,6 +27,7 @@ from train import distributed
 from train.pair_batch import PairBatch
 from train.pair_folder import PairFolder
 from train.recipe import AdaptSettings
+from train.unnamed import allowed, labels_within
 
 CROPS_AT_ONCE = 32
 
@@ -89,6 +90,9 @@ class StemPairs:
         work: where the features are kept.
         looks: how many looks at each pair are kept: the crop as it is, then jittered ones, some mirrored.
         jitter: largest share cut off a crop's sides in those.
+        unnamed: regions without a noun per pair, 0 to 1; more than 0 only with `distil`.
+        bank: the M names of `text`.
+        seed: of the draw of regions without a noun.
     """
 
     def __init__(
@@ -102,6 +106,9 @@ class StemPairs:
         distil: bool,
         looks: int,
         jitter: float,
+        unnamed: float,
+        bank: Sequence[str],
+        seed: int,
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
         with distributed.first_goes_first():
@@ -109,11 +116,20 @@ class StemPairs:
                 [_stem_features(part, vanilla, work, look, jitter) for look in range(looks)] for part in parts
             ]
             whole = [_boxes_unmasked(part, vanilla, work) for part in parts] if distil else []
+            rest = [_unnamed_stems(part, vanilla, work) for part in parts if part.may_be] if unnamed else []
         self.stems = [torch.cat([part[look]["stems"] for part in each]) for look in range(looks)]
         self.masks = [torch.cat([part[look]["masks"] for part in each]) for look in range(looks)]
         self.opinion = _both_looks(vanilla, self.stems[0], torch.cat(whole)) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
+        self.unnamed, self.seed = unnamed if rest else 0.0, seed
+        if rest:
+            self.rest_stems, self.rest_masks = (
+                torch.cat([one[what] for one in rest]) for what in ("stems", "masks")
+            )
+            may, mentioned = allowed(bank, self.text, folder.may_be)
+            seen = _masked_looks(vanilla, self.rest_stems)
+            self.rest_labels = labels_within(seen, self.scale, self.text, may, mentioned)
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The kept features of the pairs of one step; a pair's looks take turns."""
@@ -126,23 +142,51 @@ class StemPairs:
             torch.stack([kept[at][row] for at, row in zip(look, index, strict=True)]).float()
             for kept in (self.stems, self.masks)
         )
+        if self.unnamed and targets is not None:
+            rest = self._rest(rows, step)
+            stems = torch.cat([stems, self.rest_stems[rest].float()])
+            masks = torch.cat([masks, self.rest_masks[rest].float()])
+            targets = torch.cat([targets, self.rest_labels[rest].float()])
         return PairBatch(stems, masks, nouns, targets)
+
+    def _rest(self, rows: np.ndarray, step: int) -> list[int]:
+        """The regions without a noun that these pairs bring along, whichever process they are on."""
+        found = []
+        for row in rows.tolist():
+            dice = np.random.default_rng([self.seed, step, row])
+            if dice.random() < self.unnamed:
+                found.append(int(dice.integers(len(self.rest_stems))))
+        return found
+
+
+def _unnamed_stems(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path) -> dict[str, Tensor]:
+    """Stem features and token masks of the regions without a noun; computed once."""
+
+    def compute(rows: range) -> dict[str, Tensor]:
+        return _stems_of(clip, [folder.unnamed_crop(row) for row in rows])
+
+    who = f"{folder.unnamed_digest}/{_stem_digest(clip)}"
+    return _kept(work, "unnamed", who, len(folder.may_be), compute)
+
+
+def _stems_of(clip: MaskAdaptedCLIP, crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
+    tower: Any = clip.image_tower
+    cut = [crop_regions(image, mask[None], clip.crop_recipe) for image, mask in crops]
+    stems = tower.stem(torch.cat([region.crops for region in cut]).to(clip.dtype))
+    kept = token_mask(torch.cat([region.masks for region in cut]), tower.patch)
+    return {"stems": stems.half(), "masks": kept.half()}
 
 
 def _stem_features(
     folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, look: int, jitter: float
 ) -> dict[str, Tensor]:
     """Stem features and token masks of one look at every masked crop; computed once."""
-    tower: Any = clip.image_tower
 
     def compute(rows: range) -> dict[str, Tensor]:
         pairs = [folder.crop(row) for row in rows]
         if look:
             pairs = [_another_look(*pair, jitter, [look, row]) for pair, row in zip(pairs, rows, strict=True)]
-        cut = [crop_regions(image, mask[None], clip.crop_recipe) for image, mask in pairs]
-        crops = torch.cat([region.crops for region in cut]).to(clip.dtype)
-        kept = token_mask(torch.cat([region.masks for region in cut]), tower.patch)
-        return {"stems": tower.stem(crops).half(), "masks": kept.half()}
+        return _stems_of(clip, pairs)
 
     who = f"{folder.digest}/{_stem_digest(clip)}/{look}/{jitter if look else 0}"
     return _kept(work, "stems", who, len(folder), compute)
@@ -186,9 +230,15 @@ def _kept(
 @torch.inference_mode()
 def _both_looks(vanilla: MaskAdaptedCLIP, stems: Tensor, whole: Tensor) -> Tensor:
     """(P, D) unit vectors from the stems of the masked crops and the features of the boxes unmasked."""
+    return functional.normalize(_masked_looks(vanilla, stems) + whole.float(), dim=-1)
+
+
+@torch.inference_mode()
+def _masked_looks(vanilla: MaskAdaptedCLIP, stems: Tensor) -> Tensor:
+    """(P, D) unit vectors from the stems of masked crops."""
     tower: Any = vanilla.image_tower
     masked = [tower.from_stem(some.to(vanilla.dtype)).float() for some in stems.split(CROPS_AT_ONCE)]
-    return functional.normalize(functional.normalize(torch.cat(masked), dim=-1) + whole.float(), dim=-1)
+    return functional.normalize(torch.cat(masked), dim=-1)
 
 
 def _unmasked(vanilla: MaskAdaptedCLIP, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
@@ -222,7 +272,8 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
     folder = PairFolder(*settings.pairs, least_score=settings.least_score)
     # What vanilla thinks of a region is told in more names than the pairs have, lest those be forgotten.
     more = [name for name in hidden_names() if name not in folder.nouns] if settings.distil else []
-    text = noun_text(clip, [*folder.nouns, *more])
+    bank = [*folder.nouns, *more]
+    text = noun_text(clip, bank)
     tower = clip.image_tower
     if not hasattr(tower, "from_stem"):
         crops = CropPairs(folder, clip.crop_recipe, tower.patch, jitter=settings.jitter, seed=settings.seed)
@@ -239,5 +290,8 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
         distil=bool(settings.distil),
         looks=settings.looks,
         jitter=settings.jitter,
+        unnamed=(settings.unnamed or 0.0) if settings.distil else 0.0,
+        bank=bank,
+        seed=settings.seed,
     )
-    return stems, text, folder.digest
+    return stems, text, folder.digest + folder.unnamed_digest * bool(stems.unnamed)

@@ -35,7 +35,14 @@ class PromptTuneSettings(AdaptSettings):
         # The paper's: rate 2e-2, no weight decay, batch 256 (1024 for B/16), 5 epochs (scripts: 5e-2, 128).
         "vit-l-14": {"rate": 2e-2, "batch": 256, "epochs": 5.0, "warmup": 100},
         "vit-b-16": {"rate": 2e-2, "batch": 1024, "epochs": 5.0, "warmup": 100},
-        "mini": {"rate": 1e-2, "batch": 128, "epochs": 2.5, "warmup": 20, "distil": 2.0},
+        "mini": {
+            "rate": 1e-2,
+            "batch": 128,
+            "epochs": 2.5,
+            "warmup": 20,
+            "distil": 2.0,
+            "unnamed": 1.0,
+        },
     }
 
     out: Path = Path("runs/prompt_tune")

@@ -70,7 +70,9 @@ class AdaptSettings:
     warmup: int | None = None
     """Steps until the highest rate."""
     distil: float | None = None
-    """Weight of vanilla's opinion of the same box unmasked (mini only)."""
+    """Weight of vanilla's opinion of each region, and of the labels of those without a noun (mini only)."""
+    unnamed: float | None = None
+    """Regions without a noun per pair, 0 to 1, if the folders have any (mini only, with --distil)."""
     accumulate: int = 1
     """Parts that a batch is computed in."""
     clip_norm: float = 1.0
@@ -99,13 +101,16 @@ class AdaptSettings:
         for name in ("rate", "weight_decay", "warmup", "distil", "workers", "steps"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must not be negative, but is {value}.")
+        if self.unnamed is not None and not 0 <= self.unnamed <= 1:
+            raise SettingsError(f"--unnamed must lie in 0 to 1, not {self.unnamed}.")
         for name in ("average", "jitter"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"--{name} must be at least 0 and below 1, not {getattr(self, name)}.")
 
     def filled(self: S) -> S:
         """With the recipe's numbers where none was given."""
-        recipe: dict[str, Any] = {"distil": 0.0, "weight_decay": 0.0, **self.RECIPES[self.recipe]}
+        unset = {"distil": 0.0, "unnamed": 0.0, "weight_decay": 0.0}
+        recipe: dict[str, Any] = {**unset, **self.RECIPES[self.recipe]}
         return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
 
     def loop(self, noun_of: Any, device: str) -> LoopSettings:

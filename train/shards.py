@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ class PairFacts:
     """What is known of a pair beside its pixels."""
 
     noun: str
-    """What the region is thought to show."""
+    """What the region is thought to show; empty for a region that no noun was given to."""
     score: float
     """Confidence in 0..1."""
     cosine: float
@@ -53,6 +53,8 @@ class PairFacts:
     """Of the photo, 0..1."""
     quality: float
     """The proposer's own guess of its mask, 0..1."""
+    may_be: tuple[str, ...] = ()
+    """Of a region without a noun: those of its photo's nouns that it may show."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ def cut_pair(
     cosine: float,
     margin: float,
     quality: float,
+    may_be: Sequence[str] = (),
 ) -> Pair:
     """A region of a photo with its noun, cut out along its box.
 
     Args:
         image: (H, W, 3) uint8, the photo as it is mined.
         mask: (H, W) bool with at least one pixel.
-        noun, photo, score, cosine, margin, quality: see PairFacts.
+        noun, photo, score, cosine, margin, quality, may_be: see PairFacts.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top, right, bottom = (int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
@@ -101,6 +104,7 @@ def cut_pair(
         photo_size=(int(mask.shape[0]), int(mask.shape[1])),
         area_fraction=round(float(mask.mean()), 5),
         quality=round(quality, 4),
+        may_be=tuple(may_be),
     )
     return Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts)
 
@@ -112,6 +116,8 @@ def shard_bytes(pairs: Iterable[Pair], *, name: str, image_format: ImageFormat =
         for number, pair in enumerate(pairs):
             key = f"{name}_{number:06d}"
             facts = asdict(pair.facts)
+            if not pair.facts.may_be:
+                del facts["may_be"]
             _add(tar, key + _ENDINGS[image_format], _image_bytes(pair.image, image_format))
             _add(tar, key + _MASK, _mask_bytes(pair.mask))
             _add(tar, key + ".json", json.dumps(facts, sort_keys=True).encode())
@@ -171,7 +177,9 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
         picture = next(parts[ending.removeprefix(".")] for ending in _ENDINGS.values() if ending[1:] in parts)
         mask = load_image(parts[_MASK.removeprefix(".")])[:, :, 0] > 0
         image = load_image(picture)
-        known = PairFacts(**{**facts, "box": tuple(facts["box"]), "photo_size": tuple(facts["photo_size"])})
+        facts["may_be"] = facts.get("may_be", ())
+        tuples = {key: tuple(facts[key]) for key in ("box", "photo_size", "may_be")}
+        known = PairFacts(**{**facts, **tuples})
     except (KeyError, StopIteration, TypeError, ValueError, ImageError) as error:
         raise DataError(f"{path}: pair {key} is incomplete or damaged ({error}); mine it again.") from error
     if image.shape[:2] != mask.shape:

@@ -13,6 +13,7 @@ from train.mining.features import RegionFilter
 from train.mining.pairing import PairRules
 from train.mining.photos import file_photos, source_photos
 from train.mining.proposals import ProposalSettings
+from train.mining.unnamed import UnnamedRules
 from train.options import DEFAULT_DATA
 from train.shards import ImageFormat
 
@@ -85,6 +86,8 @@ class MineSettings:
     """So many of the most frequent nouns compete in the bank."""
     most_alike: float = 0.6
     """Nouns whose vectors are closer than this do not compete."""
+    unnamed: int = 0
+    """Keep so many regions per captioned photo that no noun was given to (see mining/unnamed.py)."""
     usual_photos: int = 128
     """The first so many photos tell what confidence "contrast" is measured against."""
     image_format: ImageFormat = "webp"
@@ -105,8 +108,9 @@ class MineSettings:
                 )
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"--threshold must lie in 0..1, not {self.threshold}.")
-        if self.limit < 0:
-            raise SettingsError(f"--limit must not be negative, but is {self.limit}.")
+        for name in ("limit", "unnamed"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"--{name} must not be negative, but is {getattr(self, name)}.")
 
     @property
     def proposals_folder(self) -> Path:
@@ -132,6 +136,10 @@ class MineSettings:
     def rules(self) -> PairRules:
         """The part that decides which pairs are made."""
         return PairRules(self.confidence, self.threshold, self.unique)
+
+    def unnamed_rules(self) -> UnnamedRules:
+        """The part that decides which regions without a noun are kept."""
+        return UnnamedRules(self.unnamed)
 
     def photos(self) -> list[Photo]:
         """All photos to mine, in their order, without the limit.

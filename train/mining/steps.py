@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import choose_device, fast_dtype
@@ -31,6 +32,7 @@ from train.mining.pairing import (
 from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
+from train.mining.unnamed import Unnamed, unnamed_regions
 from train.mining.work import chunk_path, claim
 from train.shards import Pair, cut_pair, file_digest, shard_bytes
 
@@ -144,7 +146,9 @@ def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matche
     about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
     written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
     filters = asdict(settings.region_filter())
-    claim(settings.out, {**about, **words, **bank, **written, **filters, **asdict(settings.rules())}, "--out")
+    rest = {"unnamed": settings.unnamed} if settings.unnamed else {}
+    how = {**about, **words, **bank, **written, **filters, **asdict(settings.rules()), **rest}
+    claim(settings.out, how, "--out")
     nouns, ordered = read_nouns(settings, photos)
     vectors = noun_features(matcher.clip, ordered, settings.templates, matcher.folder)
     lexicon = Lexicon(
@@ -171,15 +175,22 @@ def shard_paths(settings: MineSettings, number: int) -> tuple[Path, Path]:
     return settings.out / f"pairs_{number:06d}.tar", settings.out / f"pairs_{number:06d}.json"
 
 
+def unnamed_path(settings: MineSettings, number: int) -> Path:
+    """The tar file of the regions without a noun."""
+    return settings.out / f"unnamed_{number:06d}.tar"
+
+
 def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
     """Whether it is there and covers all photos that it can cover by now."""
     tar, record = shard_paths(settings, number)
     if not (tar.is_file() and record.is_file()):
         return False
     content = json.loads(record.read_text("utf-8"))
-    return bool(
-        content["photos"] == len(shard_range(settings, number, count))
-        and content["sha256"] == file_digest(tar)
+    files = {tar: content["sha256"]}
+    if settings.unnamed:
+        files[unnamed_path(settings, number)] = content["unnamed_sha256"]
+    return content["photos"] == len(shard_range(settings, number, count)) and all(
+        path.is_file() and file_digest(path) == digest for path, digest in files.items()
     )
 
 
@@ -196,6 +207,7 @@ def _pair_step(
     def step(number: int) -> dict[str, int]:
         counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
         pairs: list[Pair] = []
+        unnamed: list[Pair] = []
         unreadable: list[dict[str, str]] = []
         members = shard_range(settings, number, count)
         for place, (proposals, found, view) in zip(
@@ -209,12 +221,23 @@ def _pair_step(
             if proposals.error:
                 unreadable.append({"photo": proposals.photo, "error": proposals.error})
             chosen = match(view, nouns[place], lexicon, rules)
-            if chosen:
-                pairs += cut_out(photos[place], settings.max_side_px, proposals, found, chosen)
+            rest: list[Unnamed] = []
+            if settings.unnamed and photos[place].captions:
+                taken = {candidate.region for candidate in chosen}
+                what = settings.unnamed_rules()
+                rest = unnamed_regions(view, nouns[place], lexicon, taken, what, proposals.photo)
+            if chosen or rest:
+                image = read_photo(photos[place], settings.max_side_px)
+                pairs += [cut_out(image, proposals, found, one) for one in chosen]
+                unnamed += [cut_out(image, proposals, found, one) for one in rest]
         counts["pairs"] = len(pairs)
         tar, record = shard_paths(settings, number)
         write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
         said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
+        if settings.unnamed:
+            path = unnamed_path(settings, number)
+            write_whole(path, shard_bytes(unnamed, name=path.stem, image_format=settings.image_format))
+            said |= {"unnamed": len(unnamed), "unnamed_sha256": file_digest(path)}
         said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
         write_whole(record, json.dumps(said, indent=1).encode())
         return dict(counts)
@@ -244,30 +267,18 @@ def views_of(
 
 
 def cut_out(
-    photo: Photo,
-    max_side_px: int,
-    proposals: PhotoProposals,
-    regions: PhotoRegions,
-    chosen: Sequence[Candidate],
-) -> list[Pair]:
-    """The pairs of one photo with their pixels."""
-    image = read_photo(photo, max_side_px)
-    pairs = []
-    for candidate in chosen:
-        k = int(regions.index[candidate.region])
-        pairs.append(
-            cut_pair(
-                image,
-                proposals.masks[k],
-                noun=candidate.noun,
-                photo=proposals.photo,
-                score=candidate.confidence,
-                cosine=candidate.cosine,
-                margin=candidate.margin,
-                quality=float(proposals.quality[k]),
-            )
-        )
-    return pairs
+    image: NDArray[np.uint8], proposals: PhotoProposals, regions: PhotoRegions, chosen: Candidate | Unnamed
+) -> Pair:
+    """A region of a photo with its pixels, and with its noun or with what it may be."""
+    k = int(regions.index[chosen.region])
+    quality, photo = float(proposals.quality[k]), proposals.photo
+    if isinstance(chosen, Unnamed):
+        facts: dict[str, Any] = {"noun": "", "score": 0.0, "cosine": 0.0, "margin": 0.0}
+        facts["may_be"] = chosen.may_be
+    else:
+        facts = {"noun": chosen.noun, "score": chosen.confidence}
+        facts |= {"cosine": chosen.cosine, "margin": chosen.margin}
+    return cut_pair(image, proposals.masks[k], photo=photo, quality=quality, **facts)
 
 
 def _run(settings: MineSettings, name: str, make: partial[Step], todo: list[int]) -> None:
