@@ -73,4 +73,5 @@ def labels_within(opinion: Tensor, scale: float, text: Tensor, allowed: Tensor, 
     logits = scale * opinion @ text.T
     usual = logits.logsumexp(dim=0) - np.log(max(len(logits), 1))
     logits = SHARPER * (logits - USUAL * usual) + MENTIONED * mentioned
-    return logits.masked_fill(~allowed, -torch.inf).softmax(dim=-1).nan_to_num(0.0).half()
+    labels: Tensor = logits.masked_fill(~allowed, -torch.inf).softmax(dim=-1).nan_to_num(0.0)
+    return labels.half()
