@@ -32,7 +32,7 @@ from tests.benchmarks.plots import Lines, draw_lines
 from tests.benchmarks.processes import ROOT, wait_for
 from tests.benchmarks.readme import measured, table, write_section
 
-PHOTOS = ("street", "dogs", "horses", "room", "cow", "mountains", "kitten", "coffee")
+PHOTOS = ("street", "dogs", "horses", "room", "cow", "mountains", "coffee")
 WORDS = (
     "dog",
     "grass",
