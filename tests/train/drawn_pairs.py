@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 from ovseg_demo.clip import load_clip
 from train.curves import read_log
 from train.finetune import FinetuneSettings
+from train.mining.settings import MineSettings
 from train.prompt_tune import PromptTuneSettings
 from train.shards import Pair, cut_pair, file_digest, shard_bytes, write_manifest
 
@@ -69,6 +71,23 @@ def prompt_settings(settings: FinetuneSettings, **others: Any) -> PromptTuneSett
     """Settings of prompt tuning that go with those of fine-tuning."""
     shared = {name: getattr(settings, name) for name in ("pairs", "out", "model", "batch", "steps", "distil")}
     return PromptTuneSettings(**{**shared, "rate": 0.05, "warmup": 2, "depth": 2, **others})
+
+
+def mine_settings(folder: Path, scenes: Path, clip: Path, **others: Any) -> MineSettings:
+    """Settings that mine the drawn scenes with a small CLIP into two folders below `folder`."""
+    settings = MineSettings(
+        work=folder / "work",
+        out=folder / "pairs",
+        captions=scenes / "captions.csv",
+        images=scenes / "images",
+        model=str(clip),
+        proposal_size=256,
+        chunk=2,
+        shard_chunks=2,
+        least_photos=1,
+        usual_photos=2,
+    )
+    return replace(settings, **others)
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:

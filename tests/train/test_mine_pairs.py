@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ovseg_demo.errors import SettingsError
+from tests.train.drawn_pairs import mine_settings
 from train.checkpointing import ResumeError
 from train.data.sources import DataError
 from train.mine_pairs import main
@@ -28,36 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def settings(scenes: Path, small_clip: Path, tmp_path: Path) -> MineSettings:
-    return MineSettings(
-        work=tmp_path / "work",
-        out=tmp_path / "pairs",
-        captions=scenes / "captions.csv",
-        images=scenes / "images",
-        model=str(small_clip),
-        proposal_size=256,
-        chunk=2,
-        shard_chunks=2,
-        least_photos=1,
-        usual_photos=2,
-    )
+    return mine_settings(tmp_path, scenes, small_clip)
 
 
 @pytest.fixture(scope="session")
 def mined(scenes: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> MineSettings:
     """The scenes, mined once in one go."""
-    folder = tmp_path_factory.mktemp("mined")
-    settings = MineSettings(
-        work=folder / "work",
-        out=folder / "pairs",
-        captions=scenes / "captions.csv",
-        images=scenes / "images",
-        model=str(small_clip),
-        proposal_size=256,
-        chunk=2,
-        shard_chunks=2,
-        least_photos=1,
-        usual_photos=2,
-    )
+    settings = mine_settings(tmp_path_factory.mktemp("mined"), scenes, small_clip)
     main(settings)
     return settings
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
+from tests.train.drawn_pairs import mine_settings
 from train.adapt import Adaptation
 from train.finetune import FinetuneSettings, finetune
 from train.mine_pairs import main
@@ -29,20 +30,7 @@ from train.unnamed import allowed, background, labels_within
 @pytest.fixture(scope="module")
 def mined(scenes: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> MineSettings:
     """The scenes, mined with up to three regions a photo that no noun was given to."""
-    folder = tmp_path_factory.mktemp("unnamed")
-    settings = MineSettings(
-        work=folder / "work",
-        out=folder / "pairs",
-        captions=scenes / "captions.csv",
-        images=scenes / "images",
-        model=str(small_clip),
-        proposal_size=256,
-        chunk=2,
-        shard_chunks=2,
-        least_photos=1,
-        usual_photos=2,
-        unnamed=3,
-    )
+    settings = mine_settings(tmp_path_factory.mktemp("unnamed"), scenes, small_clip, unnamed=3)
     main(settings)
     return settings
 
