@@ -279,7 +279,7 @@ def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint16:
         return ((array.astype(np.uint32) * 255 + 32_767) // 65_535).astype(np.uint8)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # the latter for signalling NaNs
         values = np.nan_to_num(array.astype(np.float32), nan=0.0)
     values = np.clip(values, -1e30, 1e30)
     low, high = float(values.min()), float(values.max())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
@@ -252,6 +252,7 @@ def test_other_objects_are_refused_by_their_type(wrong: object) -> None:
     st.sampled_from([(3, 5), (1, 1), (2, 3, 3), (2, 3, 4), (4, 2, 1)]),
     st.integers(0, 2**32),
 )
+@example("f8", (3, 5), 5651)  # holds a signalling NaN
 def test_any_numbers_make_a_picture(kind: str, shape: tuple[int, ...], seed: int) -> None:
     raw = np.random.default_rng(seed).bytes(int(np.prod(shape)) * np.dtype(kind).itemsize)
     array = (np.frombuffer(raw, np.uint8) > 99) if kind == "?" else np.frombuffer(raw, kind)
