@@ -174,7 +174,7 @@ def _read_file(path: Path, label: str, max_file_bytes: int) -> bytes:
 def _open(data: bytes, label: str) -> ImageFile.ImageFile:
     """The Pillow image of `data`: its header is read, its pixels are not decoded yet."""
     for offset, signature, name, decoder in _DECODERS:
-        if data[offset : offset + len(signature)] != signature:
+        if not _begins(data, offset, signature):
             continue
         try:
             return decoder(io.BytesIO(data))
@@ -189,6 +189,13 @@ def _open(data: bytes, label: str) -> ImageFile.ImageFile:
         if signature in head:
             raise ImageError(f"{_start(label)} is {kind}, which cannot be read as a photo; {_ADVICE}.")
     raise ImageError(f"{_start(label)} is not a picture; {_ADVICE}.")
+
+
+def _begins(data: bytes, offset: int, signature: bytes) -> bool:
+    """Whether the signature is there; an AVIF may also have it among the other brands of a general HEIF."""
+    if signature == b"ftypavif" and data[4:12] == b"ftypmif1":
+        return b"avif" in data[16 : min(int.from_bytes(data[:4], "big"), 64)]
+    return data[offset : offset + len(signature)] == signature
 
 
 # --- from a Pillow image to pixels -----------------------------------------------------------------------

@@ -275,13 +275,17 @@ class Segmenter:
         Raises:
             ImageError: the photo cannot be used.
         """
-        photo = finish(self._analyse(image, (arm,)))
-        if arm not in photo.features:
-            photo.features[arm] = self.embed(photo, arm)
-        classifier = self.classifier(arm)
-        scores = photo.features[arm].regions @ classifier.text(names, templates).T
-        nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
-        return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
+
+        def attempt() -> Generator[Progress, None, tuple[Proposals, NDArray[np.float32]]]:
+            photo = yield from self._analyse(image, (arm,))
+            if arm not in photo.features:
+                photo.features[arm] = self.embed(photo, arm)
+            classifier = self.classifier(arm)
+            scores = photo.features[arm].regions @ classifier.text(names, templates).T
+            nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
+            return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
+
+        return finish(recovering(attempt, self._leave_gpu))
 
     def sibling(self, proposer: Proposer, settings: Settings) -> Segmenter:
         """The same arms behind another proposer or other limits; what photos cost is kept apart."""

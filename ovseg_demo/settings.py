@@ -95,7 +95,7 @@ class Settings:
     """Seconds after which what is kept for a visitor (uploads, embeddings, results) is deleted."""
 
     max_visitors: int = 256
-    """Visitors whose last result is kept at the same time; the one who was idle longest makes room."""
+    """Results and sessions that are kept at the same time; the one that was not used longest makes room."""
 
     max_kept_bytes: int = 1_000_000_000
     """Bytes of memory for the visitors' last results together; the oldest make room."""

@@ -224,3 +224,10 @@ def test_the_readmes_test_command_guards_main() -> None:
         assert command in readme
         assert command.replace("install", "install --quiet") in guard or command in guard
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_folder_of_code_is_packed() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="comes with Python 3.11")
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(packed) == folders | {"ovseg_demo.checkpoints"}

@@ -162,3 +162,13 @@ def test_it_runs_as_a_module() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "--vocabulary" in done.stderr
+
+
+def test_the_installed_program_runs_away_from_its_checkout(tmp_path: Path) -> None:
+    alone = [sys.executable, "-I"]  # neither the current folder nor the environment adds to what is found
+    if subprocess.run([*alone, "-c", "import ovseg_demo"], capture_output=True).returncode:
+        pytest.skip("ovseg-demo is not installed here, only its requirements are")
+    command = [*alone, "-m", "ovseg_demo", "segment", str(COFFEE), "--vocabulary", "cup", "--out", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= RESULT

