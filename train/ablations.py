@@ -59,7 +59,7 @@ class AblationSettings:
     epochs: float = 3.0
     """Passes over the (capped) pairs in each run."""
     same_pairs: int = 0
-    """Give every diet at most so many pairs, for a comparison of equals; 0 = all."""
+    """Steps of every run as if there were so many pairs, for a comparison of equals; 0 = by all pairs."""
     seeds: int = 1
     """Runs of each row; their mean is shown."""
     sets: tuple[str, ...] = ("msrc21", "coco-val")

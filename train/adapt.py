@@ -6,6 +6,7 @@ They differ only in which parameters move (finetune.py, prompt_tune.py).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -27,6 +28,9 @@ from train.pair_batch import PairBatch
 from train.progress import Progress
 from train.recipe import LoopSettings
 from train.schedule import Average, cosine_rate
+
+HIGHEST_LOG_SCALE = math.log(100)
+"""As in CLIP: cosines are multiplied by 100 at most."""
 
 
 class AdaptationError(OvsegError):
@@ -57,8 +61,7 @@ def pair_loss(image: Tensor, text: Tensor, nouns: Tensor, log_scale: Tensor) -> 
         nouns: (B,) int64.
         log_scale: logarithm of the temperature's inverse.
     """
-    scale = log_scale.exp().clamp(max=100)
-    logits = scale * image @ text.T
+    logits = log_scale.exp() * image @ text.T
     to_text = functional.cross_entropy(logits, nouns)
     same = (nouns[:, None] == nouns[None, :]).float()
     to_image = functional.cross_entropy(logits[:, nouns].T, same / same.sum(1, keepdim=True))
@@ -73,7 +76,7 @@ class Adaptation(nn.Module):
     def __init__(self, clip: MaskAdaptedCLIP, text: Tensor, *, use_prompts: bool) -> None:
         super().__init__()
         self.tower: Any = clip.image_tower
-        self.log_scale = nn.Parameter(torch.tensor(float(np.log(clip.score_scale))))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(clip.score_scale), device=clip.device))
         self.use_prompts = use_prompts
         self.register_buffer("text", text, persistent=False)
 
@@ -163,6 +166,8 @@ def run(
             norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm)
             optimiser.step()
             optimiser.zero_grad()
+            with torch.no_grad():  # the parameter and not its use, which would leave it no way back
+                model.log_scale.clamp_(0, HIGHEST_LOG_SCALE)
             if average is not None:
                 average.update(model)
             loss_now, extra_now, right_now = distributed.mean(figures).tolist()

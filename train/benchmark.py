@@ -145,6 +145,10 @@ def peak_memory_bytes(device: str) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux's ru_maxrss begins with that of the process that started this one
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

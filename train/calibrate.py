@@ -35,12 +35,14 @@ from ovseg_demo.proposals import Proposals, load_proposer, propose
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 from train.absent_words import GOALS, AbsentWordsSettings, Question, ask
+from train.data.sources import DataError
 from train.data.truth import TruthPhoto, TruthSet
 from train.evaluate import read_data_set
 from train.export import read_config
 from train.files import write_text
 from train.options import DEFAULT_DATA, run_command
 from train.proposers import KeptProposals
+from train.true_pairs import TRAINABLE
 from train.walk import spread
 
 CLAIM_BIASES = (0.5, 1.5, 2.5)
@@ -63,8 +65,8 @@ class CalibrateSettings:
     """Folder of an ovseg-mini; its config.json is written."""
     arms: tuple[str, ...] = ("vanilla", "adapted")
     """Arms to calibrate."""
-    data_set: str = "coco-train-official"
-    """Data set with complete instances that may be tuned on."""
+    data_set: str = "coco-train"
+    """Set with instances that may be tuned on; of the same one true_pairs --hold-out leaves photos out."""
     data: Path = DEFAULT_DATA
     """Folder that holds the data folders."""
     proposals_cache: Path | None = None
@@ -184,6 +186,10 @@ def mean_iou(asked: list[Example], settings: MergeSettings) -> float:
 @torch.inference_mode()
 def calibrate(settings: CalibrateSettings) -> None:
     """Fit each arm, print what was chosen and write it."""
+    if settings.data_set not in TRAINABLE:
+        raise DataError(
+            f"{settings.data_set!r} is for evaluation, not to be tuned on: choose {' or '.join(TRAINABLE)}."
+        )
     truth = read_data_set(settings.data_set, settings.data)
     config = read_config(settings.model)
     asked_of = {arm: list(examples(truth, arm, settings)) for arm in settings.arms}

@@ -31,7 +31,7 @@ class PairDraw:
 
     def steps(self, epochs: float) -> int:
         """Steps of so many epochs, at least one."""
-        return max(round(epochs * (self.per_epoch // self.batch)), 1)
+        return max(round(epochs * (self.per_epoch // self.batch or self.per_epoch / self.batch)), 1)
 
     def rows(self, step: int) -> Rows:
         """The pairs of a step, counted from 0."""

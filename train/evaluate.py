@@ -77,8 +77,9 @@ class EvaluateSettings:
     """Arms of the model (vanilla, adapted; no-prompts, mpt-only), and further checkpoints as NAME=PATH; each
     is compared with the first."""
     proposer: str = ""
-    """Where the proposals come from: a name, or a complete OVSeg file; by default the one that the model was
-    published with, or mobile-sam. maskformer with a model given by its path is the segmenter in that file."""
+    """Where the proposals come from: a name, or the file of a SAM or of all of OVSeg; by default the one that
+    the model was published with, or mobile-sam. maskformer with a model given by its path is the segmenter in
+    that file."""
     proposals_cache: Path | None = None
     """Folder that keeps the proposals of each photo between runs."""
     templates: Literal["vild", "imagenet", "single"] = "vild"

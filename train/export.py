@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
@@ -49,7 +48,7 @@ from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.card import CardFacts, model_card, read_reports
-from train.files import write_text
+from train.files import write_tensors, write_text
 from train.full_checkpoint import put_clip
 from train.options import run_command
 from train.run_record import RECORD, chain, read_record
@@ -73,8 +72,7 @@ def save_mini(
     tensors["text.projection.weight"] = text_projection
     half = {name: value.detach().to(torch.float16).contiguous() for name, value in tensors.items()}
     path = folder / f"{arm}.safetensors"
-    save_file(half, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    write_tensors(path, half)
     config = read_config(folder)
     config |= {"architecture": "ovseg-mini", **shape_record(tower.shape)}
     config.setdefault("score_scale", {})[arm] = round(score_scale, 3)
@@ -112,8 +110,7 @@ def save_known_names(
     features: dict[str, Tensor] = {templates: clip.encode_text(names, templates).half().contiguous()}
     notes = {"names": json.dumps(names), "text_tower": text_digest(cast(MiniTextTower, clip.text_tower))}
     path = folder / KNOWN_NAMES
-    save_file(features, path.with_suffix(".part"), metadata=notes)
-    path.with_suffix(".part").replace(path)
+    write_tensors(path, features, notes)
     write_hashes(folder)
 
 

@@ -48,7 +48,8 @@ class PairFolder:
         least_score: pairs below this confidence are left out.
 
     Raises:
-        DataError: the manifest or a shard is missing, or no pair is left.
+        DataError: the manifest or a shard is missing, a shard is not the one of the manifest, or no pair is
+            left.
     """
 
     def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
@@ -60,13 +61,13 @@ class PairFolder:
         for folder in folders:
             manifest = read_manifest(folder)
             for shard in manifest["shards"]:
-                for one in _index(folder / shard["name"]):
+                for one in _listed(folder / shard["name"], shard["pairs"]):
                     if one.score >= least_score:
                         self._places.append(one)
                         nouns.append(one.noun)
                 hashes.append(shard["sha256"])
             for shard in manifest.get("unnamed", ()):
-                self._unnamed += _index(folder / shard["name"])
+                self._unnamed += _listed(folder / shard["name"], shard["regions"])
                 unnamed_hashes.append(shard["sha256"])
         if not nouns:
             named = " and ".join(map(str, folders)) or "No folder"
@@ -94,6 +95,17 @@ def _crop(place: _Place) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     with place.shard.open("rb") as file:
         image, mask = (_read(file, *where) for where in (place.image, place.mask))
     return load_image(image), np.asarray(Image.open(io.BytesIO(mask))) > 0
+
+
+def _listed(path: Path, count: int) -> list[_Place]:
+    """The regions of a shard, if they are as many as the manifest says."""
+    places = list(_index(path))
+    if len(places) != count:
+        raise DataError(
+            f"{path} holds {len(places):,} regions and its manifest says {count:,}: a mining was stopped "
+            "before its end; run it again."
+        )
+    return places
 
 
 def _index(path: Path) -> Iterator[_Place]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from ovseg_demo.devices import fast_dtype
 from ovseg_demo.hidden_names import hidden_names
 from ovseg_demo.regions import CropRecipe, crop_regions
 from train import distributed
+from train.files import write_tensors
 from train.pair_batch import PairBatch
 from train.pair_folder import PairFolder
 from train.recipe import AdaptSettings
@@ -220,10 +221,8 @@ def _kept(
         return load_file(path)
     starts = range(0, count, CROPS_AT_ONCE)
     found = [compute(range(at, min(at + CROPS_AT_ONCE, count))) for at in tqdm(starts, desc=what)]
-    work.mkdir(parents=True, exist_ok=True)
     whole = {name: torch.cat([one[name] for one in found]).contiguous() for name in found[0]}
-    save_file(whole, path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    write_tensors(path, whole)
     return whole
 
 

@@ -33,6 +33,7 @@ from ovseg_demo.devices import fast_dtype
 from train.checkpointing import load_training_state, save_training_state
 from train.data.sources import Photo, imagenet, read_sources
 from train.export import save_known_names, save_mini
+from train.mining.photos import order_of
 from train.options import DEFAULT_DATA, run_command
 from train.schedule import Average, cosine_rate, parameter_groups
 from train.texts import TextBank, build_text_bank
@@ -246,8 +247,7 @@ def draw_batch(
 
 def load_shards(photos: list[Photo], settings: PretrainSettings) -> list[dict[str, Tensor]]:
     """Views of every photo, made where they do not exist yet."""
-    folder = settings.work / "views"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = settings.work / f"views_{order_of(photos)}_{settings.seed}"
     paths = [folder / f"view_{number:02d}.safetensors" for number in range(settings.shards)]
     for number, path in enumerate(paths):
         if not path.exists():
@@ -284,7 +284,7 @@ def run_stage(
     optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
     average = Average(model, stage.decay)
     state_path = settings.work / f"{stage.name}.pt"
-    record = asdict(settings)
+    record = {**asdict(settings), "photos": order_of(photos)}
     step = load_training_state(state_path, model, optimiser, average, record)
     autocast = torch.autocast(
         "cpu", torch.bfloat16, enabled=fast_dtype(torch.device("cpu")) == torch.bfloat16

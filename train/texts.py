@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.devices import fast_dtype
 from train.data.sources import DataError, Photo
+from train.files import write_tensors
 from train.nouns import caption_nouns
 
 
@@ -70,8 +71,7 @@ def cached_vectors(sentences: Sequence[str], folder: Path) -> Tensor:
         dtype = fast_dtype(torch.device("cpu"))
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             vectors = MiniTextTower().sentence_vectors(sentences)
-        save_file({"vectors": vectors}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        write_tensors(path, {"vectors": vectors})
     return load_file(path)["vectors"]
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
 from train.data.truth import TRUTH_SETS, read_one_of
+from train.files import write_tensors
 from train.zeroshot import true_regions
 
 
@@ -105,7 +106,5 @@ class RegionSet:
             masks.append(token_mask(batch.regions.masks, tower.patch).half())
             classes.append(batch.classes)
         kept = {"stems": torch.cat(stems), "masks": torch.cat(masks), "classes": torch.cat(classes)}
-        self.keep.mkdir(parents=True, exist_ok=True)
-        save_file(kept, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        write_tensors(path, kept)
         return kept

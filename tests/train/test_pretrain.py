@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.minilm import MiniTextTower
 from train import texts
-from train.data.sources import DataError, Photo
+from train.checkpointing import ResumeError
+from train.data.sources import DataError, Photo, read_sources
 from train.pretrain import (
     Batch,
     Half,
@@ -23,6 +26,7 @@ from train.pretrain import (
     draw_batch,
     glance_stage,
     name_priors,
+    pretrain,
     token_stage,
     training_loss,
 )
@@ -130,6 +134,31 @@ def test_a_joined_cosine_is_the_mean_of_what_the_halves_say() -> None:
     )
     temperature = (0.5 * 30 + 20) / 1.5
     assert torch.allclose(joined, temperature * (0.5 * tokens + glance) / 1.5, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_whole_command_goes_on_and_writes_a_model(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = read_sources(shared)[::400]
+    assert len({photo.source for photo in some}) > 3
+    monkeypatch.setattr("train.pretrain.read_sources", lambda data: some)
+    few = {"shards": 2, "glance_steps": 4, "glance_batch": 8, "steps": 3, "batch": 8}
+    small = PretrainSettings(tmp_path / "mini", shared, tmp_path / "work", **few)
+    pretrain(small)
+    clip = load_clip(small.out, weights="vanilla")
+    crops, masks = torch.zeros(1, 3, 224, 224), torch.ones(1, 224, 224)
+    assert clip.encode_regions(crops, masks).isfinite().all()
+    first = (small.out / "vanilla.safetensors").read_bytes()
+    rows = [json.loads(line) for line in (small.work / "log.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["step"]) for row in rows] == [("glance", 4), ("tokens", 3)]
+    pretrain(small)  # all is there: the same weights again
+    assert (small.out / "vanilla.safetensors").read_bytes() == first
+    # Views of other photos are others.
+    some.pop()
+    with pytest.raises(ResumeError, match="photos="):
+        pretrain(small)
+    assert len(list(small.work.glob("views_*"))) == 2
 
 
 def test_sentences_are_embedded_once(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def everyday_imagenet(root: Path) -> list[Photo]:
 
 WORDED: dict[str, Callable[[Path], list[Photo]]] = {
     "coco_captions": coco_captions,
-    # Its val photos are kept for choosing settings.
+    # Its val photos, whose captions vanilla has learned from, are not mined: settings are chosen on them.
     "flickr8k": partial(flickr8k, splits=("train",)),
     "food_photos": food_photos,
     "imagenet": everyday_imagenet,

@@ -33,17 +33,21 @@ from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
 from train.mining.unnamed import Unnamed, unnamed_regions
-from train.mining.work import chunk_path, claim
+from train.mining.work import chunk_path, claim, claimed
 from train.shards import Pair, cut_pair, file_digest, shard_bytes
 
 
 def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
     """First step: the masks of all photos within the limit. Chunks are always whole."""
-    folder, how = settings.proposals_folder, settings.proposal_settings()
-    claim(folder, {**asdict(how), "photos": order_of(photos), "chunk": settings.chunk})
+    _claim_proposals(settings, photos)
     chunks = range(-(-settings.wanted(photos) // settings.chunk))
-    todo = [number for number in chunks if not chunk_path(folder, number, ".npz").exists()]
+    todo = [number for number in chunks if not _exists(settings, number)]
     _run(settings, "propose", partial(_propose_step, settings, photos), todo)
+
+
+def _claim_proposals(settings: MineSettings, photos: Sequence[Photo]) -> None:
+    how = asdict(settings.proposal_settings())
+    claim(settings.proposals_folder, {**how, "photos": order_of(photos), "chunk": settings.chunk})
 
 
 def _propose_step(settings: MineSettings, photos: Sequence[Photo]) -> Step:
@@ -62,12 +66,14 @@ def proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
 
     Raises:
         DataError: not even the first.
+        ResumeError: they are of other photos or were made with other settings.
     """
     count, wanted = 0, settings.wanted(photos)
     while count * settings.chunk < wanted and _exists(settings, count):
         count += 1
     if count == 0:
         raise DataError(f"{settings.proposals_folder} holds no proposals yet: run --stage propose first.")
+    _claim_proposals(settings, photos)
     return min(wanted, count * settings.chunk)
 
 
@@ -136,7 +142,8 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
 
 def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
     """Third step: pairs of the first `count` photos, written as shards."""
-    usual_photos = min(settings.usual_photos, count)
+    # What was measured against stays what it was when more photos come.
+    usual_photos = min(settings.usual_photos, int(claimed(settings.out, "usual_photos") or count))
     words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
     bank = {
         "bank_size": settings.bank_size,
@@ -145,7 +152,7 @@ def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matche
     }
     about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
     written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
-    filters = asdict(settings.region_filter())
+    filters = asdict(settings.region_filter()) | asdict(settings.proposal_settings())
     rest = {"unnamed": settings.unnamed} if settings.unnamed else {}
     how = {**about, **words, **bank, **written, **filters, **asdict(settings.rules()), **rest}
     claim(settings.out, how, "--out")

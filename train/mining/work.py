@@ -41,6 +41,15 @@ def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> 
             )
 
 
+def claimed(folder: Path, name: str) -> str | None:
+    """One of the settings that a folder was made with; None if it is new."""
+    record = folder / "settings.json"
+    if not record.is_file():
+        return None
+    found: str | None = json.loads(record.read_text("utf-8")).get(name)
+    return found
+
+
 def chunk_path(folder: Path, chunk: int, suffix: str) -> Path:
     """File of a chunk, counted from 0."""
     return folder / f"chunk_{chunk:06d}{suffix}"
