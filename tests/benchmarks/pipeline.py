@@ -8,7 +8,8 @@ after the other: ours, the package's automatic generator with 16 x 16 points and
 merge rule.
 
 Every measurement is kept in a file (--runs), so that a comparison of hours can be stopped and goes on where
-it was; --again measures ours anew. Where code or weights have changed since, ours is measured anew and the
+it was; --again measures ours anew, --fresh both. Ratios on the wall are worth something only where both were
+measured on a machine as quiet. Where code or weights have changed since, ours is measured anew and the
 straightforward masks, which do not depend on them, are only named again.
 """
 
@@ -27,9 +28,9 @@ from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import load_clip
 from ovseg_demo.proposals import load_proposer
 from tests.benchmarks.pipeline_report import chart, markdown, report, show
-from tests.benchmarks.processes import page_start_s, peak_memory_bytes
+from tests.benchmarks.processes import memory_of_photo_bytes, page_start_s
 from tests.benchmarks.readme import write_section
-from tests.benchmarks.visits import Book, Ours, Straightforward, Subject, pipeline_code
+from tests.benchmarks.visits import Book, Line, Ours, Straightforward, Subject, pipeline_code
 from train.data.truth import TRUTH_SETS
 from train.walk import class_vocabulary, spread
 
@@ -72,25 +73,29 @@ def measure(options: argparse.Namespace) -> Book:
     classifiers = {arm: Classifier(load_clip("ovseg-mini", weights=arm)) for arm in ("vanilla", "adapted")}
     weights = classifiers["adapted"].clip.weights_sha256
     proposer: Any = load_proposer("mobile-sam")
+    now = {"weights": weights, "code": pipeline_code()}
+
+    def stale(line: Line) -> bool:
+        return any(line.get(key) != value for key, value in now.items())
+
     with tempfile.TemporaryDirectory() as cache:
         ours = Ours(classifiers, proposer, Path(cache))
         grids = [Straightforward(side, classifiers["adapted"], options.runs / "masks") for side in (16, 32)]
         _warm_up(ours, options.data)
         photos = subjects(options.data, options.photos)
+        again = {line["run"] for line in book.lines.values()} if options.again else set()
         for grid, count in zip(grids, (options.photos, options.grid32), strict=True):
             for subject in photos[:count]:
                 line = book.lines.get((subject.key, grid.name))
                 old = book.lines.get((subject.key, "ours"))
-                stale = old is None or old["weights"] != weights or old["code"] != pipeline_code()
-                if line is None or options.fresh or options.again or stale:
+                if line is None or options.fresh or old is None or stale(old) or old["run"] in again:
                     old = book.add(subject.key, "ours", ours.first_run(subject))
                     print(subject.key, "ours", _told(old), flush=True)
                 if line is None or options.fresh:
-                    line = grid.run(subject)
-                    line["beside"] = {key: old[key] for key in ("wall", "cpu", "code")}
-                    print(subject.key, grid.name, _told(book.add(subject.key, grid.name, line)), flush=True)
-                elif line["weights"] != weights and (again := grid.score_again(subject, line)):
-                    book.add(subject.key, grid.name, again)
+                    line = book.add(subject.key, grid.name, grid.run(subject))
+                    print(subject.key, grid.name, _told(line), flush=True)
+                elif stale(line) and (rescored := grid.score_again(subject, line)):
+                    book.add(subject.key, grid.name, rescored)
         for number, subject in enumerate(photos[: options.further]):
             old = book.lines.get((subject.key, "further"))
             if old is None or options.again or old.get("code") != pipeline_code():
@@ -135,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     book = Book(options.runs / "pipeline.jsonl") if options.report else measure(options)
     if not options.quick and not options.report:
-        book.add("12 megapixels", "memory", {"bytes": peak_memory_bytes(4000, 3000)})
+        book.add("12 megapixels", "memory", {"bytes": memory_of_photo_bytes(4000, 3000)})
         book.add("page", "start", page_start_s())
     keys = {subject.key: subject for subject in subjects(options.data, options.photos)}
     figures = report(book, keys)
@@ -145,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.chart:
         chart(figures, options.chart)
     if options.readme:
-        command = f"python -m tests.benchmarks.pipeline --photos {options.photos}"
+        asked = f"--photos {options.photos} --grid32 {options.grid32} --further {options.further}"
+        command = f"python -m tests.benchmarks.pipeline {asked}"
         write_section("pipeline", markdown(figures, command))
 
 

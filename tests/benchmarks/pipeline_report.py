@@ -32,7 +32,7 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
         "miou": {},
     }
     for grid in GRIDS:
-        pairs = [(_beside(ours[key], line), line) for key in ours if (line := book.lines.get((key, grid)))]
+        pairs = [(ours[key], line) for key in ours if (line := book.lines.get((key, grid)))]
         if not pairs:
             continue
         theirs = [line for _, line in pairs]
@@ -43,16 +43,19 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
         figures["ratios"][f"first_run_vs_{grid}_cpu"] = _ratio(
             [b["cpu"]["total"] / a["cpu"]["total"] for a, b in pairs]
         )
-        figures["ratios"][f"first_run_vs_{grid}_in_one_run"] = sum(a is b.get("beside") for a, b in pairs)
+        figures["ratios"][f"first_run_vs_{grid}_in_one_run"] = sum(a["run"] == b["run"] for a, b in pairs)
         keys = [key for key in ours if (key, grid) in book.lines]
         figures["miou"][f"ours_vs_{grid}"] = accuracy(
             {key: (ours[key], book.lines[key, grid]) for key in keys}, subjects
         )
-        if further:
-            new = np.median([s["new_words"] for s in further])
-            figures["ratios"][f"new_words_vs_{grid}"] = round(
-                float(np.median([b["wall"]["total"] for b in theirs]) / new), 1
-            )
+        for kind, taken, name in (("wall", "seconds", ""), ("cpu", "cpu_seconds", "_cpu")):
+            words = [
+                line[kind]["total"] / other[taken]["new_words"]
+                for key in keys
+                if (line := book.lines[key, grid]) and (other := book.lines.get((key, "further")))
+            ]
+            if words:
+                figures["ratios"][f"new_words_vs_{grid}{name}"] = _ratio(words)
     if further:
         figures["ratios"] |= _further(further)
         of_all_threads = _further([line["cpu_seconds"] for line in lines])
@@ -63,12 +66,6 @@ def report(book: Book, subjects: Mapping[str, Subject]) -> dict[str, Any]:
                 key: value for key, value in line.items() if key not in ("photo", "contender")
             }
     return figures
-
-
-def _beside(ours: Line, theirs: Line) -> Line:
-    """What ours took right before theirs, if its code is still the same; else what it took last."""
-    beside: Line = theirs.get("beside", {})
-    return beside if beside.get("code") == ours.get("code", "") else ours
 
 
 def _stages(lines: list[Line]) -> dict[str, float]:
@@ -245,8 +242,8 @@ def markdown(figures: Mapping[str, Any], command: str) -> str:
         if beside is not None and beside < figures["seconds"][grid]["photos"]:
             whole = figures["seconds"][grid]["photos"]
             parts.append(
-                f"{grid}: {beside} of {whole} photos were measured right after ours; for the others ours was "
-                "measured again later, after a change of code or weights."
+                f"{grid}: {beside} of {whole} photos were measured in one run with ours; for the others "
+                "ours was measured again later, after a change of code, weights or numbers."
             )
     if "memory" in figures:
         parts.append(

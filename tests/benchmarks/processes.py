@@ -21,16 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_START_S = 180.0
 
 _ONE_PHOTO = """
-import resource, sys
+import sys
 from ovseg_demo import Segmenter
 from ovseg_demo.rendering import overlay
 both = Segmenter.from_pretrained("ovseg-mini").compare(sys.argv[1], "street, house, sky, person, tree, car")
 picture = overlay(both.adapted)
-print(len(both.adapted.regions), *picture.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+from train.benchmark import peak_memory_bytes
+print(len(both.adapted.regions), *picture.shape, peak_memory_bytes("cpu"))
 """
 
 
-def peak_memory_bytes(width: int, height: int) -> int:
+def memory_of_photo_bytes(width: int, height: int) -> int:
     """Most memory that a process holds which segments one photo of this size under both arms."""
     photo = Image.open(ROOT / "examples" / "street.jpg").convert("RGB").resize((width, height))
     noise = np.random.default_rng(0).integers(-8, 9, (height, width, 1))
@@ -44,8 +45,7 @@ def peak_memory_bytes(width: int, height: int) -> int:
             text=True,
             check=True,
         )
-    peak = int(run.stdout.split()[-1])
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return int(run.stdout.split()[-1])
 
 
 def page_start_s() -> dict[str, Any]:

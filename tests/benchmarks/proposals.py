@@ -213,8 +213,9 @@ def main(arguments: list[str] | None = None) -> None:
             line = book.add(key, name, {**measure(*made[name], image, truth), "code": proposal_code()})
             print(key, name, f"{line['wall_s']:.1f} s", flush=True)
         for name, tally in tallies.items():
-            tally.add(book.lines[key, name])
-    report(options, list(tallies.values()))
+            if line := book.lines.get((key, name)):
+                tally.add(line)
+    report(options, [tally for tally in tallies.values() if tally.masks])
 
 
 def _current(line: dict[str, Any] | None) -> bool:
@@ -242,6 +243,8 @@ def report(options: argparse.Namespace, tallies: list[Tally]) -> None:
         "wall_s",
     ]
     about = {"set": options.set, "min_area_fraction": MIN_AREA_FRACTION, **facts()}
+    if len({row["photos"] for row in rows}) > 1:
+        print("Not all generators have seen the same photos: run the command without --report.")
     print(f"{options.set}: {rows[0]['photos']} photos, {rows[0]['segments']} segments")
     print("generator".ljust(28) + "".join(name.rjust(16) for name in columns))
     for row in rows:
@@ -250,8 +253,9 @@ def report(options: argparse.Namespace, tallies: list[Tally]) -> None:
         head = f"{rows[0]['photos']} photos, {rows[0]['segments']} segments"
         cells = [[row["generator"], *(f"{row[name]:.3g}" for name in columns)] for row in rows]
         command = f"python -m tests.benchmarks.proposals --set {options.set} --photos {options.photos}"
+        command += "".join([" --grids", *(f" {side}" for side in options.grids)])
         told = measured(command, about, f"; {head}")
-        write_section("proposals", f"{told}\n\n{table(['generator', *columns], cells)}")
+        write_section(f"proposals {options.set}", f"{told}\n\n{table(['generator', *columns], cells)}")
     if options.json:
         whole = {"about": about, "rows": rows, "photos": [asdict(tally) for tally in tallies]}
         options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ protocol. Random masks are the worst case: all 100 have pixels, and CLIP has to 
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from ovseg_demo.proposals.maskformer.coco import SWIN_B
 from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX
 from ovseg_demo.segmenter import Segmenter
 from tests.tiny_full import save_full, segmenter_weights
+from train.benchmark import peak_memory_bytes
 
 PHOTO = Path(__file__).parents[2] / "examples" / "street.jpg"
 NAMES = "building, road, sky, person, car, tree"
@@ -42,7 +42,7 @@ def full_size_weights() -> dict[str, Tensor]:
 
 def peak_gb() -> float:
     """Most memory this process has held so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return (peak_memory_bytes("cpu") or 0) / 1e9
 
 
 def main() -> None:

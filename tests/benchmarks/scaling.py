@@ -79,14 +79,16 @@ def by_size(segmenter: Segmenter, photo: NDArray[np.uint8], repeats: int) -> lis
 
 
 def by_regions(segmenter: Segmenter, photo: NDArray[np.uint8], repeats: int) -> list[Row]:
-    """Crops and CLIP for so many regions of one photo (its own, repeated where it has too few)."""
+    """Crops and CLIP for so many regions of one photo (its own, repeated where it has too few).
+
+    The whole photo is always looked at too, and counted as one of them.
+    """
     working = resize_to_side(photo, segmenter.settings.max_side_px)
     found = propose(segmenter.proposer, working)
     classifier, rows = segmenter.classifier("adapted"), []
     for count in REGIONS:
-        some = np.sort(
-            np.arange(count) * len(found) // count if count < len(found) else np.arange(count) % len(found)
-        )
+        spread = np.arange(count - 1)
+        some = np.sort(spread * len(found) // count if count <= len(found) else spread % len(found))
         chosen = replace(found, masks=found.masks[some], quality=found.quality[some], boxes=found.boxes[some])
         wall, cpu = timed(lambda chosen=chosen: classifier.embed(working, chosen), repeats)  # type: ignore[misc]
         rows.append({"regions": count, "wall_s": wall, "cpu_s": cpu})

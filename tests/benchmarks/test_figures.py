@@ -57,7 +57,8 @@ def book(tmp_path: Path, subjects: dict[str, Subject]) -> Book:
 def test_ratios_are_per_photo_and_their_median_counts(book: Book, subjects: dict[str, Subject]) -> None:
     ratios = report(book, subjects)["ratios"]
     assert ratios["first_run_vs_grid16"] == {"median": 15.0, "least": 10.0, "most": 20.0, "photos": 3}
-    assert ratios["new_words_vs_grid16"] == 600
+    assert ratios["new_words_vs_grid16"] == {"median": 400.0, "least": 400.0, "most": 400.0, "photos": 1}
+    assert ratios["new_words_vs_grid16_cpu"]["median"] == 800
     assert ratios["new_words_vs_own_first_run"] == 40
     assert ratios["both_arms"] == 1.25
     assert ratios["names_1000_vs_10"] == 1.05
