@@ -8,7 +8,8 @@
 FROM python:3.12-slim
 
 ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL
-RUN useradd --create-home --uid 1000 user
+# A volume takes over who owns its folder: without one it would belong to root.
+RUN useradd --create-home --uid 1000 user && install -d -o user -g user /home/user/.cache
 WORKDIR /app
 
 COPY requirements.txt ./

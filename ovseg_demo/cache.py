@@ -61,7 +61,7 @@ class TextCache:
             if (feature := self._memory.get((model, templates, name))) is not None
         }
         missing = [name for name in names if name not in found]
-        if missing and self._path is not None and self._path.is_file():
+        if missing and self._is_there():
             from_file = self._read_file(model, templates, missing)
             self._remember(model, templates, from_file)
             found |= from_file
@@ -72,6 +72,12 @@ class TextCache:
         self._remember(model, templates, features)
         if self._path is not None and features:
             self._write_file(model, templates, features)
+
+    def _is_there(self) -> bool:
+        try:
+            return self._path is not None and self._path.is_file()
+        except OSError:  # in a folder that may not be entered
+            return False
 
     def _remember(self, model: str, templates: str, features: Mapping[str, Feature]) -> None:
         if len(self._memory) + len(features) > self._max_features:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import FirstLook, MaskAdaptedCLIP
 from ovseg_demo.clip.text import Templates
+from ovseg_demo.clip.towers import ClipTextTower
 from ovseg_demo.hidden_names import hidden_names, rivals
 from ovseg_demo.merging import MergeSettings, Scores
 from ovseg_demo.proposals import Proposals
@@ -149,7 +150,8 @@ class Classifier:
         self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary
     ) -> Features | None:
         """Logits of a segmenter's queries, see `Scores.queries`; None if they live in another text space."""
-        if queries is None or queries.embeddings.shape[1] != self.clip.embed_dim:
+        alike = isinstance(self.clip.text_tower, ClipTextTower)  # published queries live in CLIP's space
+        if queries is None or not alike or queries.embeddings.shape[1] != self.clip.embed_dim:
             return None
         points = queries.embeddings / np.linalg.norm(queries.embeddings, axis=1, keepdims=True)
         per_class = _best_synonyms(points @ typed.T, vocabulary)

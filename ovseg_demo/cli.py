@@ -238,7 +238,7 @@ def _comparison_summary(photo: Path, folder: Path, comparison: Comparison) -> st
     def names(classes: tuple[ClassResult, ...]) -> str:
         return _listed([f"{c.name} {percent(c.area_fraction)}" for c in classes]) or "nothing"
 
-    seconds = comparison.adapted.timings.get("total", 0.0) + comparison.vanilla.timings.get("total", 0.0)
+    seconds = comparison.adapted.timings.get("total", 0.0)  # of both: they come from one request
     return "\n".join(
         [
             f"{photo} -> {folder} ({seconds:.1f} s)",
@@ -311,8 +311,8 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add(
         "--proposer",
         metavar="NAME",
-        help="of masks: a name, or a complete OVSeg file (default: the one the model was published with, or "
-        f"{settings.proposer})",
+        help="of masks: a name, or the file of a SAM or of all of OVSeg (default: the one the model was "
+        f"published with, or {settings.proposer})",
     )
     add("--merge", default=settings.merge, choices=MERGE_RULES, help="(default: %(default)s)")
     add(

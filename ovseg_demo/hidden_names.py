@@ -38,7 +38,8 @@ def rivals(
     """Which hidden names may compete with the typed ones.
 
     A hidden name steps back if it shares a whole word with a typed one at its end ("wooden fence", "fence";
-    "dining table", "table"), or if its text feature is too close to a typed one's.
+    "dining table", "table"), or if its text feature is too close to a typed one's. It does so for all of
+    them, since regions that are nearly a typed thing are better told apart by the typed names alone.
 
     Args:
         typed: the typed names, synonyms included.

@@ -24,7 +24,16 @@ from filelock import FileLock
 
 from ovseg_demo.errors import CheckpointError, DownloadError
 
-__all__ = ["DownloadProgress", "HubFile", "cached", "fetch", "hash_of_file", "local_folder"]
+__all__ = [
+    "DownloadProgress",
+    "HubFile",
+    "cached",
+    "exists",
+    "fetch",
+    "hash_of_file",
+    "is_file",
+    "local_folder",
+]
 
 DownloadProgress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) while a file comes in; raising in it stops the download."""
@@ -54,6 +63,19 @@ class HubFile:
 # --- finding ---------------------------------------------------------------------------------------------
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; not so for a name that no system takes, or one out of reach."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """The same for a file alone."""
+    return exists(path) and path.is_file()
+
+
 def local_folder(cache_dir: Path, model: str) -> Path:
     """Where a person puts the weights of `model` by hand."""
     return cache_dir / "weights" / model
@@ -62,7 +84,7 @@ def local_folder(cache_dir: Path, model: str) -> Path:
 def cached(source: HubFile, model: str, cache_dir: Path) -> Path | None:
     """The file, unchecked, if it is here: put there by hand, downloaded, or in the hub's shared cache."""
     by_hand = local_folder(cache_dir, model) / Path(source.file).name
-    if by_hand.is_file():
+    if is_file(by_hand):
         return by_hand
     return _downloaded(source, cache_dir) or _shared(source)
 
@@ -116,7 +138,7 @@ def fetch(
     """
     expected = source.sha256 or _recorded_hash(source, cache_dir)
     by_hand = local_folder(cache_dir, folder or model) / Path(source.file).name
-    if by_hand.is_file():
+    if is_file(by_hand):
         digest = hash_of_file(by_hand, cache_dir)
         if expected not in (None, digest):
             raise CheckpointError(

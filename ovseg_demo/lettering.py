@@ -34,7 +34,10 @@ _OTHER_FONTS = (
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of text, each letter in the first font that has it; the class's number if none has."""
+    """One line of text, each letter in the first font that has it; the class's number if none has.
+
+    Text that is no name keeps the letters that there are, with a question mark for each of the others.
+    """
 
     text: str
     index: int
@@ -45,7 +48,11 @@ class TextLine:
     @property
     def shown(self) -> str:
         """What is drawn: the text, or "class 3" if some letter is in no font here."""
-        return self.text if _runs(self.text) is not None else f"class {self.index}"
+        if _runs(self.text) is not None:
+            return self.text
+        if self.index:
+            return f"class {self.index}"
+        return "".join(char if _draws_nothing(char) or _font_with(char) else "?" for char in self.text)
 
     @property
     def width(self) -> float:

@@ -99,7 +99,9 @@ def probabilities(typed: NDArray[np.float32], hidden: NDArray[np.float32]) -> ND
 def log_odds(typed: NDArray[np.float32], hidden: NDArray[np.float32]) -> NDArray[np.float32]:
     """Log-odds of each typed name against all hidden ones: typed - log sum exp(hidden), (..., C).
 
-    Other typed names take no part: whether a zebra is there does not depend on a horse being asked for.
+    Other typed names take no part, but a hidden name that resembles any of them has stepped back for all:
+    where a horse is asked for, "horse" no longer speaks against a zebra. Letting it speak there finds fewer
+    present names and more absent ones (model card, "Tried").
     Where no hidden name may compete (all of them were typed), every typed one is far above them.
     """
     if not hidden.shape[-1]:

@@ -81,7 +81,7 @@ class RegionResult:
     quality: float
     """The proposer's own prediction of how good the mask is, 0..1."""
     top: tuple[tuple[str, float], ...]
-    """Up to five (name, score) pairs, best first; hidden names may be among them."""
+    """Up to five (typed name, score) pairs, best first; hidden names have their share of 1 beside them."""
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box

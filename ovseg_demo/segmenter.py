@@ -8,9 +8,11 @@ Page, command line, evaluator and benchmarks all walk through here; none has a p
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -70,16 +72,25 @@ class Segmenter:
         proposer: gives the masks.
         device: where the classifier runs.
         settings: limits and defaults.
+        reload: loads the proposer anew for `device=...`, should a GPU fail; None = it stays as it is.
     """
 
     KEPT_PHOTOS = 4
 
     def __init__(
-        self, model: str | Path, proposer: Proposer, *, device: str = "cpu", settings: Settings | None = None
+        self,
+        model: str | Path,
+        proposer: Proposer,
+        *,
+        device: str = "cpu",
+        settings: Settings | None = None,
+        reload: Callable[..., Proposer] | None = None,
     ) -> None:
         self.model = str(model)
         self.proposer = proposer
         self.device = device
+        self._reload = reload
+        self._lock = threading.RLock()
         self.settings = settings or Settings()
         self._texts = TextCache(self.settings.cache_dir)
         self._arms: dict[Arm, Classifier] = {}
@@ -100,9 +111,9 @@ class Segmenter:
 
         Args:
             model: a name, or the path of a checkpoint; the settings' if None.
-            proposer: a name, or the path of a complete OVSeg file; by default the one that the model was
-                published with, or else the settings'. "maskformer" with a model given by its path is the
-                segmenter in that file.
+            proposer: a name, or the path of a SAM or of a complete OVSeg file; by default the one that the
+                model was published with, or else the settings'. "maskformer" with a model given by its path
+                is the segmenter in that file.
             device: where both run; the settings' if None.
             settings: limits and defaults.
 
@@ -113,8 +124,8 @@ class Segmenter:
         """
         settings = settings or Settings()
         model, place = model or settings.model, choose_device(device or settings.device)
-        found = find_proposer(model, proposer, device=place, settings=settings)
-        return cls(model, found, device=place, settings=settings)
+        load = partial(find_proposer, model, proposer, settings=settings)
+        return cls(model, load(device=place), device=place, settings=settings, reload=load)
 
     def __call__(
         self,
@@ -195,7 +206,8 @@ class Segmenter:
         self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
         """Both arms or one; begun again on the CPU if a GPU fails."""
-        return (yield from recovering(lambda: self._attempt(image, names, arms, asked), self._leave_gpu))
+        leave = partial(self._leave, self.device)
+        return (yield from recovering(lambda: self._attempt(image, names, arms, asked), leave))
 
     def _attempt(
         self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
@@ -262,7 +274,8 @@ class Segmenter:
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         """What one arm makes of the regions."""
-        return self.classifier(arm).embed(photo.working, photo.proposals, photo.features.values())
+        others = tuple(photo.features.values())  # another request may add to them meanwhile
+        return self.classifier(arm).embed(photo.working, photo.proposals, others)
 
     def rank(
         self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
@@ -285,24 +298,29 @@ class Segmenter:
             nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
             return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
 
-        return finish(recovering(attempt, self._leave_gpu))
+        return finish(recovering(attempt, partial(self._leave, self.device)))
 
-    def sibling(self, proposer: Proposer, settings: Settings) -> Segmenter:
+    def sibling(
+        self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
+    ) -> Segmenter:
         """The same arms behind another proposer or other limits; what photos cost is kept apart."""
-        other = type(self)(self.model, proposer, device=self.device, settings=settings)
+        other = type(self)(self.model, proposer, device=self.device, settings=settings, reload=reload)
         other._arms = self._arms
         other.notice = self.notice
         return other
 
-    def _leave_gpu(self) -> bool:
-        """Goes on on the CPU; False if that is where everything is."""
-        if self.device == "cpu":
-            return False
-        self.proposer = find_proposer(self.model, self.proposer.name, device="cpu", settings=self.settings)
-        self.device, self._arms = "cpu", {}
-        self._photos.clear()
-        self.notice = "The GPU failed, so this ran on the CPU, which takes longer."
-        return True
+    def _leave(self, device: str) -> bool:
+        """Goes on on the CPU after a failure on a device; False if that is the CPU."""
+        with self._lock:
+            if self.device == device:  # else another request was here before
+                if device == "cpu":
+                    return False
+                if self._reload is not None:
+                    self.proposer = self._reload(device="cpu")
+                self.device, self._arms = "cpu", {}
+                self._photos.clear()
+                self.notice = "The GPU failed, so this ran on the CPU, which takes longer."
+            return True
 
     def use(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
@@ -310,11 +328,13 @@ class Segmenter:
 
     def classifier(self, arm: Arm) -> Classifier:
         """The classifier of an arm, loaded when it is first asked for."""
-        if arm not in self._arms:
-            clip = load_clip(self.model, weights=arm, device=self.device, cache_dir=self.settings.cache_dir)
-            clip.compute_in(fast_dtype(torch.device(self.device)))
-            self._arms[arm] = Classifier(clip, self._texts)
-        return self._arms[arm]
+        with self._lock:
+            if arm not in self._arms:
+                cache_dir = self.settings.cache_dir
+                clip = load_clip(self.model, weights=arm, device=self.device, cache_dir=cache_dir)
+                clip.compute_in(fast_dtype(torch.device(self.device)))
+                self._arms[arm] = Classifier(clip, self._texts)
+            return self._arms[arm]
 
     def _decide(
         self,
@@ -368,6 +388,7 @@ class Segmenter:
                 "vocabulary": vocabulary.text,
                 "max_side_px": self.settings.max_side_px,
                 "max_regions": self.settings.max_regions,
+                "mask_threshold": self.settings.mask_threshold,
                 "strictness": asked.strictness,
                 "ensemble": ensemble,
                 "merge_settings": asdict(numbers),

@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.errors import ResourceError
+from ovseg_demo.errors import OvsegError, ResourceError
 
 __all__ = ["Clock", "Progress", "Recent", "finish", "looking_at", "recovering"]
 
@@ -70,7 +70,7 @@ def recovering(
         # Here and not above: it loads torch, and the page, which tells of steps, is built without.
         from ovseg_demo.devices import is_device_failure, is_out_of_memory
 
-        if isinstance(error, ResourceError) or not (is_out_of_memory(error) or is_device_failure(error)):
+        if isinstance(error, OvsegError) or not (is_out_of_memory(error) or is_device_failure(error)):
             raise
         full = is_out_of_memory(error)
         if not full and not leave_device():

@@ -80,6 +80,13 @@ def test_a_folder_that_cannot_be_made_costs_a_remark_only(
     assert TextCache(tmp_path / "file" / "cache").read("model", "vild", ["dog"]) == {}
 
 
+def test_a_folder_whose_name_no_system_takes_costs_a_remark_only(tmp_path: Path) -> None:
+    cache = TextCache(tmp_path / ("x" * 300))
+    assert cache.read("model", "vild", ["a"]) == {}
+    cache.write("model", "vild", {"a": np.ones(2, np.float32)})
+    assert set(cache.read("model", "vild", ["a"])) == {"a"}
+
+
 def test_without_a_folder_features_are_kept_in_memory() -> None:
     cache = TextCache(None)
     cache.write("model", "vild", {"dog": feature(0)})

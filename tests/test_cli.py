@@ -147,7 +147,10 @@ def test_both_arms_lie_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtur
         json.loads((f / "result.json").read_text(encoding="utf-8"))["arm"] for f in (out, out / "vanilla")
     ]
     assert arms == ["adapted", "vanilla"]
-    assert "adapted finds" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "adapted finds" in said
+    total = json.loads((out / "result.json").read_text(encoding="utf-8"))["timings"]["total"]
+    assert f"({total:.1f} s)" in said  # of the request, in which both arms were made
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,3 +194,8 @@ def test_the_default_cache_is_the_one_of_the_settings(
     monkeypatch.setenv("OVSEG_CACHE_DIR", str(tmp_path))
     found = resolve("tiny", models=table(PINNED))
     assert found.path.is_relative_to(tmp_path)
+
+
+def test_a_cache_folder_that_no_system_takes_holds_nothing(tmp_path: Path) -> None:
+    present = {row.name: row.present for row in rows(cache_dir=tmp_path / ("x" * 300))}
+    assert present["clip-vit-b-16"] == () and present["ovseg-mini"] == ("vanilla", "adapted")

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from ovseg_demo.errors import ResourceError
+from ovseg_demo.errors import ImageError, ResourceError
 from ovseg_demo.steps import Recent, finish, recovering
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -51,7 +51,14 @@ def test_memory_that_is_full_is_one_sentence() -> None:
     assert left == []
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), ResourceError("said already: out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        ResourceError("said already: out of memory"),
+        ImageError("'out of memory.jpg' does not exist."),
+    ],
+)
 def test_other_errors_pass(error: Exception) -> None:
     _, work, left = attempts(error)
     with pytest.raises(type(error), match=str(error)):

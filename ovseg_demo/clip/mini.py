@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -261,19 +261,26 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
 
 
 def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], Tensor]:
-    """Features of common names, kept beside the weights; nothing if they belong to another text tower."""
+    """Features of common names, kept beside the weights; nothing if they belong to another text tower.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     if not path.is_file():
         return {}
-    with safe_open(path, "pt") as file:
-        notes = file.metadata() or {}
-        if notes.get("text_tower") != text_digest(text):
-            return {}
-        names = json.loads(notes["names"])
-        return {
-            (name, templates): feature
-            for templates in file.keys()  # noqa: SIM118 (not a dictionary)
-            for name, feature in zip(names, file.get_tensor(templates).float(), strict=True)
-        }
+    try:
+        with safe_open(path, "pt") as file:
+            notes = file.metadata() or {}
+            if notes.get("text_tower") != text_digest(text):
+                return {}
+            names = json.loads(notes["names"])
+            return {
+                (name, templates): feature
+                for templates in file.keys()  # noqa: SIM118 (not a dictionary)
+                for name, feature in zip(names, file.get_tensor(templates).float(), strict=True)
+            }
+    except (OSError, SafetensorError, LookupError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); restore it, or delete it.") from error
 
 
 def check_names_and_shapes(tensors: dict[str, Tensor], wanted: dict[str, torch.Size], file: Path) -> None:

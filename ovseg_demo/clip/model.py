@@ -263,7 +263,7 @@ def load_clip(
         model = load_mini(path, "vanilla" if arm == "vanilla" else "adapted")
     else:
         model = _load_vit(path, arm)
-    if weights == "no-prompts":
+    if weights in ("no-prompts", "vanilla"):
         cast(Any, model.image_tower).prompts = None
     model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
     model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)

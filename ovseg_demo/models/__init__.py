@@ -1,8 +1,8 @@
 """The table of models: where each one's weights come from, what they weigh, and what one may do with them.
 
 Weights lie in this repository or in the package built from it (`EmbeddedFile`), came with another package
-(`PackagedFile`), are fetched from the model hub when first asked for (`HubFile`), or are put into their folder
-by a person (`HandFile`).
+(`PackagedFile`), are fetched from the model hub when first asked for (`HubFile`), or are put into their
+folder by a person (`HandFile`).
 Whatever the place, a file is hashed before its path is handed out.
 """
 
@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovseg_demo.errors import CheckpointError, ModelError, UnknownModelError, quoted
-from ovseg_demo.hub import DownloadProgress, HubFile, cached, fetch, hash_of_file, local_folder
+from ovseg_demo.hub import (
+    DownloadProgress,
+    HubFile,
+    cached,
+    exists,
+    fetch,
+    hash_of_file,
+    is_file,
+    local_folder,
+)
 from ovseg_demo.models.table import (
     MODELS,
     Arm,
@@ -178,19 +187,6 @@ def _present(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | None:
             return None
         places = [Path(str(distribution.locate_file(source.path)))]
     return next((path for path in places if path.is_file()), None)
-
-
-def exists(path: Path) -> bool:
-    """Whether there is a file or folder; not so for a name that no system takes, or one out of reach."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """The same for a file alone."""
-    return exists(path) and path.is_file()
 
 
 def _absent(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ovseg_demo.hub import HubFile
+from ovseg_demo.hub import HubFile, is_file
 
 Arm = Literal["adapted", "vanilla", "mpt-only"]
 
@@ -44,7 +44,7 @@ class HandFile:
 
     def inside(self, folder: Path) -> Path | None:
         """The file, if the folder has it."""
-        return next((path for name in self.names if (path := folder / name).is_file()), None)
+        return next((path for name in self.names if is_file(path := folder / name)), None)
 
 
 Source = EmbeddedFile | PackagedFile | HubFile | HandFile

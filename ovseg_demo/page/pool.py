@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import SettingsError
@@ -85,23 +87,29 @@ class ModelPool:
         except SettingsError:
             place, notice = "cpu", f"There is no {place} on this machine, so this ran on the CPU."
         limits = replace(self.settings, max_side_px=models.max_side_px)
-        proposer = self._proposer(models, place)
+        load = self._loader(models)
+        proposer = self._loaded(models) or load(device=place)
         for key, other in self._segmenters.items():
             if key.model == models.model:
-                return other.sibling(proposer, limits)
-        made = kind(models.model, proposer, device=place, settings=limits)
+                return other.sibling(proposer, limits, load)
+        made = kind(models.model, proposer, device=place, settings=limits, reload=load)
         made.notice = notice
         return made
 
-    def _proposer(self, models: Models, place: str) -> Proposer:
-        from ovseg_demo.proposals import load_proposer
-
+    def _loaded(self, models: Models) -> Proposer | None:
+        """The same proposer, if one of the segmenters has it."""
         for key, other in self._segmenters.items():
             if (key.proposer, key.density) == (models.proposer, models.density):
                 return other.proposer
-        return load_proposer(
+        return None
+
+    def _loader(self, models: Models) -> Callable[..., Proposer]:
+        """Loads the proposer for `device=...`."""
+        from ovseg_demo.proposals import load_proposer
+
+        return partial(
+            load_proposer,
             models.proposer,
-            device=place,
             density=models.density,
             mask_threshold=self.settings.mask_threshold,
             cache_dir=self.settings.cache_dir,

@@ -48,18 +48,26 @@ class ZeroGpuSegmenter(Segmenter):
     """
 
     def __init__(
-        self, model: str, proposer: Proposer, *, device: str = "cuda", settings: Settings | None = None
+        self,
+        model: str,
+        proposer: Proposer,
+        *,
+        device: str = "cuda",
+        settings: Settings | None = None,
+        reload: Callable[..., Proposer] | None = None,
     ) -> None:
         super().__init__(model, proposer, device="cpu", settings=settings)
         # Placed before the process is forked: what it loads itself, it loads again in every call.
-        self.there = Segmenter(model, proposer, device=device, settings=settings)
+        self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
         self._look = on_gpu(self._looking)
         self._embed = on_gpu(self._embedding)
 
-    def sibling(self, proposer: Proposer, settings: Settings) -> Segmenter:
+    def sibling(
+        self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
+    ) -> Segmenter:
         """See `Segmenter.sibling`."""
-        other = cast(ZeroGpuSegmenter, super().sibling(proposer, settings))
-        other.there = self.there.sibling(proposer, settings)
+        other = cast(ZeroGpuSegmenter, super().sibling(proposer, settings, reload))
+        other.there = self.there.sibling(proposer, settings, reload)
         return other
 
     def classifier(self, arm: Arm) -> Classifier:

@@ -6,6 +6,7 @@ proposals = propose(proposer, image)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ovseg_demo.errors import SettingsError, UnknownModelError, quoted
@@ -55,7 +56,8 @@ def load_proposer(
     """A proposer with its weights on a device.
 
     Args:
-        name: one of PROPOSERS, or the path of a complete OVSeg file, whose MaskFormer is taken.
+        name: one of PROPOSERS, or the path of a SAM's checkpoint, or of a complete OVSeg file, whose
+            MaskFormer is taken.
         device: "auto", "cpu", "cuda" or "cuda:1".
         weights: a local checkpoint instead of the one in the model table.
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
@@ -80,7 +82,8 @@ def load_proposer(
 
     if name not in PROPOSERS:
         if weights is None and is_file(Path(name)):
-            name, weights = "maskformer", Path(name)
+            weights = Path(name)
+            name = _held_by(weights)
         else:
             raise UnknownModelError(
                 f"There is no proposer {quoted(name, 200)}; choose one of {', '.join(PROPOSERS)}."
@@ -115,6 +118,18 @@ def load_proposer(
         proposer = load_sam(name, path, device=place, plan=PLANS[density])
     proposer.weights_sha256 = sha256
     return proposer
+
+
+def _held_by(path: Path) -> str:
+    """Which proposer a file of weights is, by its tensors; what is no SAM, OVSeg's reader will look at."""
+    from ovseg_demo.proposals.sam import SHAPES
+    from ovseg_demo.weight_files import read_file
+
+    content = read_file(path)
+    if not isinstance(content, Mapping) or not any(str(key).startswith("image_encoder.") for key in content):
+        return "maskformer"
+    width = getattr(content.get("image_encoder.pos_embed"), "shape", (0,))[-1]
+    return next((name for name, shape in SHAPES.items() if shape.width == width), "mobile-sam")
 
 
 def find_proposer(

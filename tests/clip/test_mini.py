@@ -105,6 +105,15 @@ def test_known_names_are_the_features_that_would_be_computed(folder: Path) -> No
     assert torch.allclose(again.known_names[key], clip.encode_text(["traffic light"], "single")[0], atol=1e-3)
 
 
+def test_damaged_known_names_are_told(folder: Path) -> None:
+    save_known_names(folder, load_clip(folder), templates="single")
+    path = folder / "names.safetensors"
+    for damaged in (path.read_bytes()[:200], b"version https://git-lfs.github.com/spec/v1\n"):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"names\.safetensors is damaged"):
+            load_clip(folder)
+
+
 def test_known_names_of_another_text_tower_are_not_used(folder: Path, tower: MiniImageTower) -> None:
     save_known_names(folder, load_clip(folder), templates="single")
     save_mini(folder, tower, 2 * MAPS, "adapted", score_scale=21.0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ovseg_demo.errors import CheckpointError, SettingsError, UnknownModelError
+from ovseg_demo.models import resolve
 from ovseg_demo.proposals import load_proposer, propose
 from ovseg_demo.proposals.prompting import PromptPlan
 from ovseg_demo.proposals.sam import SHAPES, PaddedEncoder, SamShape, build_sam, load_sam
@@ -94,6 +95,16 @@ def test_a_pickle_under_another_name_is_refused_all_the_same(tmp_path: Path) -> 
     path.write_bytes(pickle.dumps({"weights": 1}, protocol=2))
     with pytest.raises(CheckpointError, match="damaged or no PyTorch checkpoint"):
         load_proposer("mobile-sam", weights=path)
+
+
+def test_a_local_file_tells_which_sam_it_is(checkpoint: Path, tmp_path: Path) -> None:
+    mobile = load_proposer(str(resolve("mobile-sam").path), size=256, density="low")
+    assert mobile.name == "mobile-sam"
+    state = torch.load(checkpoint, weights_only=True)
+    state["image_encoder.pos_embed"] = torch.zeros(1, 64, 64, SHAPES["sam-vit-l"].width)
+    torch.save(state, tmp_path / "mine.pth")
+    with pytest.raises(CheckpointError, match=r"mine\.pth is not sam-vit-l"):
+        load_proposer(str(tmp_path / "mine.pth"))
 
 
 def test_wrong_requests_say_what_there_is() -> None:
