@@ -3,7 +3,8 @@
     python -m tests.benchmarks.proposals --photos 8 --set coco-train --json proposals.json
 
 A true segment is found if some proposed mask has an IoU with it of at least 0.5 (or 0.75). CPU seconds are
-those of all threads, so that they can be compared on a busy machine too.
+those of all threads, so that they can be compared on a busy machine too. Of msrc21 and coco-val, the photos
+are those of tests.benchmarks.pipeline, and what that has measured of the standard generator is used again.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from numpy.typing import NDArray
 from ovseg_demo.imaging import resize_to_side
 from ovseg_demo.proposals import load_proposer, propose
 from tests.benchmarks.machine import facts
+from tests.benchmarks.pipeline import SETS, subjects
 from tests.benchmarks.plots import Lines, draw_lines
 from tests.benchmarks.readme import measured, table, write_section
 from tests.benchmarks.straightforward import StandardGenerator
-from tests.benchmarks.visits import Book
+from tests.benchmarks.visits import Book, kept_masks, unpack
 from train.data.truth import TRUTH_SETS, TruthPhoto
 from train.proposers import proposal_code
 
@@ -159,11 +161,18 @@ def measure(
     return {
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - cpu,
+        **found_by(masks, truth),
+        "prompts": prompts.prompts - before if isinstance(prompts, CountingDecoder) else prompts,
+    }
+
+
+def found_by(masks: Masks, truth: Masks) -> dict[str, Any]:
+    """What (K, h, w) masks find of (S, h, w) true segments."""
+    return {
         "best_iou": [round(float(iou), 4) for iou in best_ious(masks, truth)],
         "area_fraction": [round(float(area), 5) for area in truth.mean(axis=(1, 2))],
         "masks": len(masks),
         "covered": float(masks.any(axis=0).mean()) if len(masks) else 0.0,
-        "prompts": prompts.prompts - before if isinstance(prompts, CountingDecoder) else prompts,
     }
 
 
@@ -171,6 +180,28 @@ def evenly(photos: tuple[TruthPhoto, ...], count: int) -> Iterator[TruthPhoto]:
     """`count` photos spread over the set, the same ones every time."""
     for index in np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int):
         yield photos[index]
+
+
+def photos_of(set_name: str, data: Path, count: int) -> list[TruthPhoto]:
+    """The photos of the pipeline benchmark if it has this set, else photos spread over the set."""
+    if set_name in SETS:
+        return [one.photo for one in subjects(data, 40) if one.truth.name == set_name][:count]
+    return list(evenly(TRUTH_SETS[set_name](data).photos, count))
+
+
+def kept_by_pipeline(runs: Path, key: str, side: int, truth: Masks) -> dict[str, Any] | None:
+    """What the pipeline benchmark has measured of the standard generator; None if it has not."""
+    line = Book(runs / "pipeline.jsonl").lines.get((key, f"grid{side}"))
+    path = kept_masks(runs / "masks", key, side)
+    if line is None or not path.is_file():
+        return None
+    masks = unpack(path, truth.shape[1:]).masks
+    return {
+        "wall_s": line["wall"]["propose"],
+        "cpu_s": line["cpu"]["propose"],
+        **found_by(masks, truth),
+        "prompts": side * side,
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -199,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
         makers[f"standard {side} x {side}"] = partial(_standard, side)
     made: dict[str, tuple[Generator, CountingDecoder | int]] = {}
     tallies = {name: Tally(name) for name in makers}
-    for photo in evenly(TRUTH_SETS[options.set](options.data).photos, options.photos):
+    for photo in photos_of(options.set, options.data, options.photos):
         key = f"{options.set}/{photo.path.stem}"
         missing = [name for name in makers if not _current(book.lines.get((key, name)))]
         if options.report:
@@ -208,9 +239,13 @@ def main(arguments: list[str] | None = None) -> None:
             image = resize_to_side(photo.read(), WORKING_SIDE_PX)
             truth = true_segments(photo, options.set, image.shape[:2])
         for name in missing:
-            if name not in made:
-                made[name] = makers[name]()
-            line = book.add(key, name, {**measure(*made[name], image, truth), "code": proposal_code()})
+            side = int(name.split()[1]) if name.startswith("standard") else 0
+            found = kept_by_pipeline(options.runs, key, side, truth) if side else None
+            if found is None:
+                if name not in made:
+                    made[name] = makers[name]()
+                found = measure(*made[name], image, truth)
+            line = book.add(key, name, {**found, "code": proposal_code()})
             print(key, name, f"{line['wall_s']:.1f} s", flush=True)
         for name, tally in tallies.items():
             if line := book.lines.get((key, name)):

@@ -206,7 +206,7 @@ class Straightforward:
         if not path.is_file():
             return None
         image, watch = subject.photo.read(), Stopwatch()
-        fresh = self._classify(subject, image, _unpack(path, image.shape), watch)
+        fresh = self._classify(subject, image, unpack(path, image.shape), watch)
         times = ("run", "date", "load", "threads", "wall", "cpu", "stages")
         return {**fresh, **{key: line[key] for key in times if key in line}}
 
@@ -239,7 +239,7 @@ class Straightforward:
         return sparse(subject, merged.label_map, merged.found)
 
     def _path(self, subject: Subject) -> Path:
-        return self.folder / f"{subject.key.replace('/', '_')}_{self.name}.npz"
+        return kept_masks(self.folder, subject.key, self.side)
 
     def _keep(self, subject: Subject, proposals: Proposals) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,13 @@ class Straightforward:
         temporary.replace(self._path(subject))
 
 
-def _unpack(path: Path, shape: tuple[int, ...]) -> Proposals:
+def kept_masks(folder: Path, key: str, side: int) -> Path:
+    """Where the masks of a photo lie that a grid of `side` x `side` points gave."""
+    return folder / f"{key.replace('/', '_')}_grid{side}.npz"
+
+
+def unpack(path: Path, shape: tuple[int, ...]) -> Proposals:
+    """The masks in such a file, of a photo of this height and width."""
     with np.load(path) as file:
         bits, quality = file["masks"], file["quality"]
     flat = np.unpackbits(bits, axis=1, count=shape[0] * shape[1])
