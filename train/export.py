@@ -48,7 +48,7 @@ from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.card import CardFacts, model_card, read_reports
-from train.files import write_tensors, write_text
+from train.files import write_saved, write_tensors, write_text
 from train.full_checkpoint import put_clip
 from train.options import run_command
 from train.run_record import RECORD, chain, read_record
@@ -210,14 +210,7 @@ def write_published(weights: Path, out: Path, form: Literal["openai", "ovseg"]) 
     if form == "ovseg":
         named = {f"module.{key}": value for key, value in entries.items()}
         content = {"epoch": 0, "name": arm_file(weights).stem, "state_dict": named}
-    temporary = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        temporary.replace(out)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out} cannot be written ({error}).") from error
+    write_saved(out, content)
 
 
 def vit_entries(path: Path) -> dict[str, Tensor]:

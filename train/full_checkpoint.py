@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ovseg_demo.clip.checkpoints import PROMPTS
-from ovseg_demo.errors import CheckpointError, OutputError
+from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX
 from ovseg_demo.weight_files import entries_of, named, read_file, some
+from train.files import write_saved
 
 
 def put_clip(clip: Mapping[str, Tensor], full: Path, out: Path) -> None:
@@ -51,7 +51,7 @@ def put_clip(clip: Mapping[str, Tensor], full: Path, out: Path) -> None:
     before = around["model"] if around else content
     if hasattr(before, "_metadata"):
         model._metadata = before._metadata
-    _save({**around, "model": model} if around else model, out)
+    write_saved(out, {**around, "model": model} if around else model)
 
 
 def _check(clip: Mapping[str, Tensor], old: Mapping[str, object], full: Path) -> None:
@@ -75,14 +75,3 @@ def _check(clip: Mapping[str, Tensor], old: Mapping[str, object], full: Path) ->
             raise CheckpointError(
                 f"The new CLIP does not fit into {named(full)[4:]}: its {name} has shape {shapes}."
             )
-
-
-def _save(content: object, out: Path) -> None:
-    temporary = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        temporary.replace(out)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out} cannot be written ({error}).") from error
