@@ -43,6 +43,6 @@ def test_it_starts_the_page_as_an_ordinary_user_with_a_python_that_is_supported(
     assert python and 10 <= int(python[1]) <= 13
     assert steps["USER"] == "user" and steps["CMD"] == '["python", "app.py"]'
     assert "GRADIO_SERVER_NAME=0.0.0.0" in steps["ENV"] and steps["EXPOSE"] in steps["ENV"]
-    assert f"127.0.0.1:{steps['EXPOSE']}/" in steps["HEALTHCHECK"]
+    assert f"127.0.0.1:{steps['EXPOSE']}/healthz" in steps["HEALTHCHECK"]
     order = [step for step, _ in STEPS]
     assert order.index("USER") < order.index("CMD")
