@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ LONG_SIDE = 2560
 DEMO_THRESHOLD = 0.35
 
 
-class SwinProposer:
+class SwinProposer(ABC):
     """A MaskFormer at work; what its masks are worth is for the two kinds of it.
 
     Attributes:
@@ -92,6 +93,7 @@ class SwinProposer:
         yield 1.0
         return proposals
 
+    @abstractmethod
     def proposals(self, soft: SoftMasks, classes: Tensor) -> Proposals:
         """The masks worth looking at.
 
@@ -99,7 +101,6 @@ class SwinProposer:
             soft: N masks.
             classes: (N, D) what the network's class head says of them.
         """
-        raise NotImplementedError
 
 
 class MaskFormerProposer(SwinProposer):
