@@ -26,10 +26,10 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from ovseg_demo.imaging import load_image
+    from ovseg_demo.progress import Progress
     from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation
     from ovseg_demo.segmenter import Segmenter
     from ovseg_demo.settings import Settings
-    from ovseg_demo.steps import Progress
     from ovseg_demo.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
@@ -67,7 +67,7 @@ _HOME = {
     "ModelError": "errors",
     "OutputError": "errors",
     "OvsegError": "errors",
-    "Progress": "steps",
+    "Progress": "progress",
     "ProposalError": "errors",
     "RegionResult": "result",
     "ResourceError": "errors",

@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ovseg_demo.cluster import Work, on_ray
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
-from ovseg_demo.export import EXPORTS, write_comparison, write_result
+from ovseg_demo.output.export import EXPORTS, write_comparison, write_result
+from ovseg_demo.ray_backend import Work, on_ray
 from ovseg_demo.result import Arm, ClassResult, Comparison, Segmentation, percent
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS, Vocabulary

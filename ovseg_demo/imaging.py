@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ovseg_demo.decoding_cost import why_too_costly
+from ovseg_demo.decompression_limits import why_too_costly
 from ovseg_demo.errors import ImageError, quoted
 from ovseg_demo.settings import Settings
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovseg_demo.merging import Merged
-from ovseg_demo.palette import assign_colours
+from ovseg_demo.output.palette import assign_colours
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.result import ClassResult, RegionResult
 from ovseg_demo.vocabulary import Vocabulary

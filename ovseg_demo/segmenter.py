@@ -29,11 +29,11 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge, probabilities
+from ovseg_demo.progress import Clock, Progress, Recent, finish, looking_at, recovering
 from ovseg_demo.proposals import Found, Proposals, Proposer, find_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
-from ovseg_demo.steps import Clock, Progress, Recent, finish, looking_at, recovering
 from ovseg_demo.vocabulary import Vocabulary
 
 MergeRule = Literal["default", "benchmark", "published-demo"]

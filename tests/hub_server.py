@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
-from ovseg_demo.hub import HubFile
 from ovseg_demo.models import ModelEntry
+from ovseg_demo.models.hub import HubFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

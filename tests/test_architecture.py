@@ -20,20 +20,11 @@ PACKAGE = ROOT / "ovseg_demo"
 # From the ground up. A module imports from the storeys below its own and, in a folder, from its neighbours.
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("cluster",),
-    (
-        "settings",
-        "decoding_cost",
-        "devices",
-        "lettering",
-        "mask_formats",
-        "published_rules",
-        "result",
-        "workers",
-    ),
-    ("imaging", "vocabulary", "hub"),
-    ("palette", "models", "hidden_names", "rendering", "label_files", "cache", "weight_files"),
-    ("regions", "proposals", "export", "steps"),
+    ("ray_backend",),
+    ("settings", "decompression_limits", "devices", "published_rules", "result", "workers"),
+    ("imaging", "vocabulary", "progress"),
+    ("models", "hidden_names", "output", "cache", "weight_files"),
+    ("regions", "proposals"),
     ("clip", "merging"),
     ("classify", "reporting"),
     ("segmenter",),
@@ -45,8 +36,9 @@ STRANGERS = (("clip", "proposals"), ("cli", "page"))
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 WITHOUT_TORCH = (
-    "errors settings imaging vocabulary palette hub models result rendering export label_files lettering "
-    "mask_formats cli"
+    "errors settings imaging vocabulary models models.hub result cli "
+    "output output.export output.label_files output.mask_formats output.palette output.rendering "
+    "output.text_drawing"
 )
 
 

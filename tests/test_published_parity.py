@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import MaskFormerShape
 from ovseg_demo.proposals.maskformer.weights import read_segmenter
 from ovseg_demo.published_rules import (
     class_scores,

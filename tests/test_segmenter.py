@@ -16,11 +16,11 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
+from ovseg_demo.progress import Progress, looking_at
 from ovseg_demo.proposals import Found, Proposals, find_proposer
 from ovseg_demo.result import Arm, Segmentation
 from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
 from ovseg_demo.settings import Settings
-from ovseg_demo.steps import Progress, looking_at
 from tests.hub_server import HubServer
 
 

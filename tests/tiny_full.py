@@ -11,9 +11,9 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, places
+from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
 from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
 
 TEXT_WIDTH = 32

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ovseg_demo.hub import HubFile, is_file
+from ovseg_demo.models.hub import HubFile, is_file
 
 Arm = Literal["adapted", "vanilla", "mpt-only"]
 

@@ -18,12 +18,12 @@ from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from ovseg_demo.export import export, zip_comparison
 from ovseg_demo.imaging import load_image
-from ovseg_demo.mask_formats import encode_rle
 from ovseg_demo.models import MODELS, rows
-from ovseg_demo.page.answering import answering, finished
-from ovseg_demo.page.pool import ModelPool, Models
+from ovseg_demo.output.export import export, zip_comparison
+from ovseg_demo.output.mask_formats import encode_rle
+from ovseg_demo.page.server.gradio_requests import answering, finished
+from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 

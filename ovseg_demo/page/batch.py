@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovseg_demo.errors import ImageError, OvsegError, ResourceError, quoted
-from ovseg_demo.export import Files, comparison_files, export, zipped
+from ovseg_demo.output.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
-from ovseg_demo.page.loading import fetch_missing
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.model_downloads import fetch_missing
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.page.desk import NotWantedError, Ticket
-from ovseg_demo.page.loading import arms_of, fetch_missing, what_loads
-from ovseg_demo.page.payload import photo_payload, result_payload
-from ovseg_demo.page.pool import ModelPool, Models
-from ovseg_demo.page.sketch import Sketch
+from ovseg_demo.page.model_downloads import arms_of, fetch_missing, what_loads
+from ovseg_demo.page.proposal_preview import Sketch
+from ovseg_demo.page.server.model_pool import ModelPool, Models
+from ovseg_demo.page.server.request_tracker import NotWantedError, Ticket
+from ovseg_demo.page.viewer.payload import photo_payload, result_payload
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ovseg_demo.clip.text import Templates
+    from ovseg_demo.progress import Progress
     from ovseg_demo.segmenter import ImageSource, MergeRule, Segmenter
-    from ovseg_demo.steps import Progress
 
 __all__ = ["Request", "Result", "Shown", "kept_of", "note", "run", "spent", "stream", "summary"]
 

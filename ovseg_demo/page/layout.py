@@ -15,17 +15,17 @@ from gradio.utils import get_upload_folder
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.api import add_endpoints
 from ovseg_demo.page.controls import controls, model_badge
-from ovseg_demo.page.desk import Desk, log_as_json_lines
-from ovseg_demo.page.door import Door
+from ovseg_demo.page.downloads import batch_panel, export_row
+from ovseg_demo.page.events import Runner, wire_run, wire_settings, wire_words
+from ovseg_demo.page.example_results import shipped
 from ovseg_demo.page.examples import load_examples
-from ovseg_demo.page.loading import arms_of
-from ovseg_demo.page.pool import ON_ZERO_GPU, ModelPool
-from ovseg_demo.page.shipped import shipped
-from ovseg_demo.page.takeaway import batch_panel, export_row
+from ovseg_demo.page.model_downloads import arms_of
+from ovseg_demo.page.server.middleware import Door
+from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
+from ovseg_demo.page.server.request_tracker import Desk, log_as_json_lines
+from ovseg_demo.page.server.uploads import Sweeper, own_folder
 from ovseg_demo.page.theme import PAGE_CSS, theme
-from ovseg_demo.page.uploads import Sweeper, own_folder
-from ovseg_demo.page.viewer import viewer
-from ovseg_demo.page.wiring import Runner, wire_run, wire_settings, wire_words
+from ovseg_demo.page.viewer.component import viewer
 from ovseg_demo.settings import Settings
 
 __all__ = ["build", "launch", "served"]

@@ -4,12 +4,6 @@ proposer = load_proposer("mobile-sam")
 proposals = propose(proposer, image)
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
-
-from ovseg_demo.errors import SettingsError, UnknownModelError, quoted
 from ovseg_demo.proposals.base import (
     Found,
     Proposals,
@@ -19,7 +13,7 @@ from ovseg_demo.proposals.base import (
     propose,
     working_image,
 )
-from ovseg_demo.settings import Settings
+from ovseg_demo.proposals.loading import DENSITIES, PROPOSERS, find_proposer, load_proposer
 
 __all__ = [
     "DENSITIES",
@@ -34,128 +28,3 @@ __all__ = [
     "propose",
     "working_image",
 ]
-
-PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", "maskformer", "maskformer-swin-base-coco")
-MASKFORMERS = ("maskformer", "maskformer-swin-base-coco")
-DENSITIES = ("low", "normal", "high")
-_SAM_SIZE = 1024
-# MobileSAM finds as many of COCO train2017's segments at 768 as at 1024 (IoU 0.5), in 0.6 of the time.
-_MOBILE_SAM_SIZE = 768
-
-
-def load_proposer(
-    name: str,
-    *,
-    device: str = "cpu",
-    weights: Path | None = None,
-    size: int | None = None,
-    density: str = "normal",
-    mask_threshold: float | None = None,
-    cache_dir: Path | None = None,
-) -> Proposer:
-    """A proposer with its weights on a device.
-
-    Args:
-        name: one of PROPOSERS, or the path of a SAM's checkpoint, or of a complete OVSeg file, whose
-            MaskFormer is taken.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        weights: a local checkpoint instead of the one in the model table.
-        size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
-            and coarser. By default 768 for MobileSAM, which alone takes anything but its own size.
-        density: one of DENSITIES, how many points a SAM is prompted with.
-        mask_threshold: of "maskformer", whose masks are soft: a pixel belongs to a mask strictly above it. By
-            default the published demo's 0.35.
-        cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
-
-    Raises:
-        UnknownModelError: no proposer has this name.
-        SettingsError: the device, size, density or threshold is not to be had.
-        ModelError: the weights are missing or wrong.
-    """
-    import torch
-
-    from ovseg_demo.devices import choose_device
-    from ovseg_demo.models import is_file, resolve
-    from ovseg_demo.proposals.mobile_sam import load_mobile_sam
-    from ovseg_demo.proposals.prompting import PLANS
-    from ovseg_demo.proposals.sam import load_sam
-
-    if name not in PROPOSERS:
-        if weights is None and is_file(Path(name)):
-            weights = Path(name)
-            name = _held_by(weights)
-        else:
-            raise UnknownModelError(
-                f"There is no proposer {quoted(name, 200)}; choose one of {', '.join(PROPOSERS)}."
-            )
-    if density not in PLANS:
-        raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
-    default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
-    side = default if size is None else size
-    if side % 16 or not 64 <= side <= 1024:
-        raise SettingsError(f"The proposer's size {side} must be a multiple of 16 from 64 to 1024.")
-    place = torch.device(choose_device(device))
-    if name != "mobile-sam" and side != _SAM_SIZE:
-        works_at = "its own size" if name in MASKFORMERS else f"size {_SAM_SIZE}"
-        raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")
-    path, sha256 = weights, ""
-    if path is None:
-        found = resolve(name, cache_dir=cache_dir)
-        path, sha256 = found.path, found.sha256
-    proposer: Proposer
-    if name == "maskformer":
-        from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
-
-        threshold = DEMO_THRESHOLD if mask_threshold is None else mask_threshold
-        proposer = load_maskformer(name, path, device=place, mask_threshold=threshold)
-    elif name == "maskformer-swin-base-coco":
-        from ovseg_demo.proposals.maskformer import load_coco_maskformer
-
-        proposer = load_coco_maskformer(name, path, device=place)
-    elif name == "mobile-sam":
-        proposer = load_mobile_sam(path, device=place, side=side, plan=PLANS[density])
-    else:
-        proposer = load_sam(name, path, device=place, plan=PLANS[density])
-    proposer.weights_sha256 = sha256
-    return proposer
-
-
-def _held_by(path: Path) -> str:
-    """Which proposer a file of weights is, by its tensors; what is no SAM, OVSeg's reader will look at."""
-    from ovseg_demo.proposals.sam import SHAPES
-    from ovseg_demo.weight_files import read_file
-
-    content = read_file(path)
-    if not isinstance(content, Mapping) or not any(str(key).startswith("image_encoder.") for key in content):
-        return "maskformer"
-    width = getattr(content.get("image_encoder.pos_embed"), "shape", (0,))[-1]
-    return next((name for name, shape in SHAPES.items() if shape.width == width), "mobile-sam")
-
-
-def find_proposer(
-    model: str | Path, name: str | None, *, device: str = "cpu", settings: Settings | None = None
-) -> Proposer:
-    """The proposer for a model, loaded.
-
-    Args:
-        model: a name of the model table, or the path of a checkpoint.
-        name: as for `load_proposer`; by default the one that the model was published with, or else the
-            settings'. "maskformer" with a model given by its path is the segmenter in that file.
-        device: see `load_proposer`.
-        settings: name the default, the mask threshold and the folder for downloads.
-
-    Raises:
-        UnknownModelError, SettingsError, ModelError: see `load_proposer`.
-    """
-    from ovseg_demo.models import MODELS, is_file
-
-    settings, entry = settings or Settings(), MODELS.get(str(model))
-    chosen = name or (entry and entry.proposer) or settings.proposer
-    own_file = Path(model) if chosen == "maskformer" and entry is None and is_file(Path(model)) else None
-    return load_proposer(
-        chosen,
-        device=device,
-        weights=own_file,
-        mask_threshold=settings.mask_threshold,
-        cache_dir=settings.cache_dir,
-    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo import Segmenter
-from ovseg_demo.rendering import overlay
+from ovseg_demo.output.rendering import overlay
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CHOSEN = ("street", "mountains", "astronaut", "horses", "raccoon", "pagoda", "room", "coffee")

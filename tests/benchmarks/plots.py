@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ovseg_demo.lettering import TextLine
+from ovseg_demo.output.text_drawing import TextLine
 
 Colour = tuple[int, int, int]
 

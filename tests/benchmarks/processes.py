@@ -23,7 +23,7 @@ _LONGEST_START_S = 180.0
 _ONE_PHOTO = """
 import sys
 from ovseg_demo import Segmenter
-from ovseg_demo.rendering import overlay
+from ovseg_demo.output.rendering import overlay
 both = Segmenter.from_pretrained("ovseg-mini").compare(sys.argv[1], "street, house, sky, person, tree, car")
 picture = overlay(both.adapted)
 from train.benchmark import peak_memory_bytes

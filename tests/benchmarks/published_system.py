@@ -21,7 +21,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from ovseg_demo.proposals.maskformer.coco import SWIN_B
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
 from ovseg_demo.segmenter import Segmenter
 from tests.tiny_full import save_full, segmenter_weights
 from train.benchmark import peak_memory_bytes

@@ -22,8 +22,8 @@ import ovseg_demo
 from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier
 from ovseg_demo.merging import Scores, merge
+from ovseg_demo.output.rendering import overlay
 from ovseg_demo.proposals import Proposals, Proposer
-from ovseg_demo.rendering import overlay
 from ovseg_demo.result import Segmentation
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings

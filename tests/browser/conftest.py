@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from visiting import Visit, chromium, visiting
 
 from ovseg_demo.page.layout import build, served
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ovseg_demo.page import shipped
+from ovseg_demo.page import example_results
 from ovseg_demo.page.examples import FOLDER, load_examples
 from ovseg_demo.page.layout import build, served
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 from tests.benchmarks import overview
 from tests.browser.visiting import chromium
@@ -92,7 +92,7 @@ def screenshots(executable: str) -> None:
 def main() -> None:
     """Makes everything, or the screenshots alone."""
     if "--screenshots" not in sys.argv[1:]:
-        shipped.main()
+        example_results.main()
         overview.main()
     found = chromium()
     if not found:

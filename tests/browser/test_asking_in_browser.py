@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conftest import Watched
     from playwright.sync_api import Browser
 
-    from ovseg_demo.page.pool import ModelPool
+    from ovseg_demo.page.server.model_pool import ModelPool
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from visiting import PATIENCE_MS, Visit
 if TYPE_CHECKING:
     from conftest import Watched
 
-    from ovseg_demo.page.pool import ModelPool
+    from ovseg_demo.page.server.model_pool import ModelPool
 
 
 pytestmark = pytest.mark.slow

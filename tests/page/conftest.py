@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 
 

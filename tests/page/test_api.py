@@ -23,7 +23,7 @@ from pycocotools import mask as coco
 
 from ovseg_demo import Segmenter, Settings, load_image
 from ovseg_demo.page.layout import build, served
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 
 pytestmark = [
     pytest.mark.slow,
@@ -149,7 +149,7 @@ def test_the_page_is_built_without_torch() -> None:
     code = """
 import sys
 from ovseg_demo.page.layout import build
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 build(Settings(), ModelPool(Settings()))
 sys.exit("torch" in sys.modules)

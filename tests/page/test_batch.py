@@ -13,7 +13,7 @@ from PIL import Image
 from ovseg_demo.errors import ImageError, VocabularyError
 from ovseg_demo.page.batch import BatchStep, run_batch
 from ovseg_demo.page.handlers import Request
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

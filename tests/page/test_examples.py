@@ -11,8 +11,8 @@ from drawn import box_mask, drawn_result
 from PIL import Image
 
 from ovseg_demo.imaging import load_image
+from ovseg_demo.page.example_results import content_of, file_of, shipped
 from ovseg_demo.page.examples import FOLDER, Example, load_examples
-from ovseg_demo.page.shipped import content_of, file_of, shipped
 from ovseg_demo.result import compare
 from ovseg_demo.vocabulary import Vocabulary
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovseg_demo.export import EXPORTS, export
+from ovseg_demo.output.export import EXPORTS, export
+from ovseg_demo.page.events import same_photo
 from ovseg_demo.page.handlers import Request, Shown, kept_of, run
-from ovseg_demo.page.pool import ModelPool
-from ovseg_demo.page.wiring import same_photo
-from ovseg_demo.page.words import nouns, what_else
+from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.page.suggestions import nouns, what_else
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ovseg_demo.page.layout import build, served
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 
 pytestmark = pytest.mark.slow
 

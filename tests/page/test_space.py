@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from huggingface_hub import SpaceHardware, metadata_load
 
-from ovseg_demo.hub import HubFile
 from ovseg_demo.models import MODELS
+from ovseg_demo.models.hub import HubFile
+from ovseg_demo.page.server import model_pool
 from ovseg_demo.page.space import NEWEST_TORCH, requirements, stage
 from tests.hub_server import HubServer, running_hub
 
@@ -215,7 +216,7 @@ class Elsewhere(types.ModuleType):
 
 def is_plain(value: Any) -> bool:
     """NumPy, numbers, text and containers of them: nothing that holds a GPU or a model."""
-    from ovseg_demo.steps import Progress
+    from ovseg_demo.progress import Progress
 
     if isinstance(value, dict):
         return all(is_plain(part) for part in value.values())
@@ -226,7 +227,7 @@ def is_plain(value: Any) -> bool:
 
 @pytest.fixture
 def spaces(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
-    from ovseg_demo.page import zero_gpu
+    from ovseg_demo.page.server import zero_gpu
 
     stand_in = Elsewhere()
     monkeypatch.setattr(zero_gpu, "spaces", stand_in)
@@ -241,10 +242,10 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     from ovseg_demo.clip import MaskAdaptedCLIP
     from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
     from ovseg_demo.clip.minilm import MiniTextTower
-    from ovseg_demo.page.zero_gpu import SECONDS, ZeroGpuSegmenter
+    from ovseg_demo.page.server.zero_gpu import SECONDS, ZeroGpuSegmenter
+    from ovseg_demo.progress import Progress
     from ovseg_demo.segmenter import Segmenter
     from ovseg_demo.settings import Settings
-    from ovseg_demo.steps import Progress
 
     torch.manual_seed(0)
     tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
@@ -282,8 +283,8 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
 
 
 def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ovseg_demo.page import zero_gpu
-    from ovseg_demo.page.pool import ON_ZERO_GPU, _kind
+    from ovseg_demo.page.server import zero_gpu
+    from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, _kind
     from ovseg_demo.segmenter import Segmenter
 
     def work() -> None:
@@ -295,11 +296,10 @@ def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_on_zerogpu_the_pool_takes_the_segmenter_that_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ovseg_demo.page import pool
-    from ovseg_demo.page.zero_gpu import ZeroGpuSegmenter
+    from ovseg_demo.page.server.zero_gpu import ZeroGpuSegmenter
 
-    monkeypatch.setattr(pool, "ON_ZERO_GPU", True)
-    assert pool._kind() is ZeroGpuSegmenter
+    monkeypatch.setattr(model_pool, "ON_ZERO_GPU", True)
+    assert model_pool._kind() is ZeroGpuSegmenter
 
 
 def test_the_real_package_takes_it_for_what_it_is() -> None:

@@ -20,7 +20,7 @@ import ovseg_demo.clip.mini as mini
 import ovseg_demo.proposals.prompting as prompting
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.handlers import Request, run
-from ovseg_demo.page.pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.robustness.hostile_files import EXAMPLES

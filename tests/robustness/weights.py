@@ -195,7 +195,7 @@ def _resolve_swapped(folder: Path, entry: ModelEntry, arm: str, source: Embedded
 def _outside_the_table(folder: Path) -> Figure:
     """The page's and the API's choices hold names of the table only: a path is none of them."""
     from ovseg_demo.page.layout import build
-    from ovseg_demo.page.pool import ModelPool
+    from ovseg_demo.page.server.model_pool import ModelPool
     from ovseg_demo.settings import Settings
 
     settings = Settings(cache_dir=folder)

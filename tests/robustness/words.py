@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from ovseg_demo.errors import VocabularyError
-from ovseg_demo.export import EXPORTS, export
-from ovseg_demo.page.payload import result_payload
-from ovseg_demo.palette import assign_colours
+from ovseg_demo.output.export import EXPORTS, export
+from ovseg_demo.output.palette import assign_colours
+from ovseg_demo.page.viewer.payload import result_payload
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary, fold
 from tests.drawn import box_mask, drawn_result

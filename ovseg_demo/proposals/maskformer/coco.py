@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.base import Proposals
+from ovseg_demo.proposals.maskformer.config import MaskFormerShape
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer
 from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, SwinProposer
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
 from ovseg_demo.proposals.queries import SoftMasks
 from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
 

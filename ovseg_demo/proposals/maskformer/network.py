@@ -24,7 +24,7 @@ from transformers.models.maskformer.configuration_maskformer import MaskFormerDe
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 from transformers.models.maskformer.modeling_maskformer import MaskformerMLPPredictionHead
 
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import MaskFormerShape
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
+from ovseg_demo.proposals.maskformer.config import CLASS_HEAD, MaskFormerShape
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
-from ovseg_demo.proposals.maskformer.shape import CLASS_HEAD, MaskFormerShape
 from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
 
 _INDEX = "relative_position_index"

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ovseg_demo.clip.checkpoints import read_checkpoint
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX, NO_OBJECT, UNUSED, places
+from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare, text_head
-from ovseg_demo.proposals.maskformer.shape import MaskFormerShape
 from ovseg_demo.proposals.maskformer.weights import load_segmenter, read_segmenter
 from tests.tiny_full import TINY, clip_weights, full_weights, other_shape, save_full, segmenter_weights
 

@@ -1,0 +1,263 @@
+"""Results as files.
+
+Every format is one function from a result to named bytes, and one entry of `EXPORTS`; page, command line and
+API read that dictionary. Files appear under their names only when they are complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import re
+import secrets
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ovseg_demo import __version__
+from ovseg_demo.errors import OutputError, quoted
+from ovseg_demo.output.label_files import as_json, coco_files, geojson_files, stem_of, yolo_files
+from ovseg_demo.output.rendering import overlay_with_legend, side_by_side
+from ovseg_demo.result import Comparison, Segmentation
+
+__all__ = [
+    "EXPORTS",
+    "Exporter",
+    "Files",
+    "comparison_files",
+    "export",
+    "write_comparison",
+    "write_files",
+    "write_result",
+    "zip_comparison",
+    "zipped",
+]
+
+Files = dict[str, bytes]
+"""Contents by relative path; folders are parted by `/`."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One format: what a person reads in the menu, and the function that makes its files."""
+
+    title: str
+    make: Callable[[Segmentation, str], Files]
+    """From the result and the photo's file name."""
+
+
+def export(seg: Segmentation, formats: tuple[str, ...], photo_name: str = "photo.jpg") -> Files:
+    """The files of several formats together.
+
+    Args:
+        seg: the result.
+        formats: keys of `EXPORTS`.
+        photo_name: file name of the photo, for the formats that state it.
+
+    Raises:
+        OutputError: a format that is not in `EXPORTS`.
+    """
+    files: Files = {}
+    for key in formats:
+        if key not in EXPORTS:
+            raise OutputError(f"There is no format {quoted(key)}; choose from {', '.join(EXPORTS)}.")
+        files.update(EXPORTS[key].make(seg, photo_name))
+    return files
+
+
+def write_result(
+    seg: Segmentation,
+    directory: str | Path,
+    *,
+    formats: tuple[str, ...] = (),
+    photo_name: str = "photo.jpg",
+) -> None:
+    """Writes `overlay.png`, `label_map.png`, `result.json`, and the files of further formats, into a folder.
+
+    Files of these names that are there already are replaced.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, the disk is full, or a format is unknown; no
+            file is then left half-written.
+    """
+    write_files(export(seg, ("overlay", "label-map", "json", *formats), photo_name), directory)
+
+
+def write_comparison(
+    comparison: Comparison,
+    directory: str | Path,
+    *,
+    formats: tuple[str, ...] = (),
+    photo_name: str = "photo.jpg",
+) -> None:
+    """Writes the adapted result as `write_result` does, the vanilla one into `vanilla/` beside it, and both
+    on one sheet, `comparison.png`, with what changed in `comparison.json`.
+
+    Raises:
+        OutputError: as in `write_result`.
+    """
+    write_files(
+        comparison_files(comparison, ("overlay", "label-map", "json", *formats), photo_name), directory
+    )
+
+
+def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
+    """Writes all files, each under a temporary name first; they get their names when the last one is written.
+
+    Raises:
+        OutputError: the folder cannot be made or written to, or the disk is full.
+    """
+    folder = Path(directory)
+    waiting: list[tuple[Path, Path]] = []
+    try:
+        for name, content in files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / f".{secrets.token_hex(8)}.part"
+            waiting.append((temporary, target))
+            with temporary.open("xb") as file:
+                file.write(content)
+        for temporary, target in waiting:
+            temporary.replace(target)
+    except OSError as error:
+        raise OutputError(_why_not(error, folder)) from error
+    finally:
+        for temporary, _ in waiting:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """One zip archive; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            # PNGs are compressed already.
+            info.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def zip_comparison(comparison: Comparison, photo_name: str = "photo.jpg") -> bytes:
+    """Everything about both arms in one archive."""
+    return zipped(comparison_files(comparison, _IN_ZIP, photo_name))
+
+
+def comparison_files(comparison: Comparison, formats: tuple[str, ...], photo_name: str) -> Files:
+    """The adapted arm's files, the vanilla arm's in a folder, and what differs."""
+    files = export(comparison.adapted, formats, photo_name)
+    for name, content in export(comparison.vanilla, formats, photo_name).items():
+        files[f"vanilla/{name}"] = content
+    files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
+    files["comparison.json"] = as_json(comparison.to_json())
+    return files
+
+
+def _why_not(error: OSError, folder: Path) -> str:
+    where = quoted(folder, 200)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"There is no space left to write into {where}; free some or choose another folder."
+    if error.errno == errno.EFBIG:
+        return f"A file for {where} is larger than this system lets one be; choose another folder."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EROFS):
+        return f"{where} cannot be written to ({error.strerror}); choose another folder."
+    return f"Writing into {where} failed ({error.strerror or error}); choose another folder."
+
+
+# --- pictures and facts ---------------------------------------------------------------------------------
+
+
+def _overlay_files(seg: Segmentation, photo_name: str) -> Files:
+    """The coloured photo with its legend beneath."""
+    return {"overlay.png": _png(Image.fromarray(overlay_with_legend(seg)))}
+
+
+def _label_map_files(seg: Segmentation, photo_name: str) -> Files:
+    """A palette PNG: 0 = unassigned (black), i = the i-th class in its colour.
+
+    A palette has 256 places. With more than 255 classes it is a 16-bit greyscale PNG of the same numbers.
+    """
+    if len(seg.classes) > 255:
+        return {"label_map.png": _png(Image.fromarray(seg.label_map))}
+    picture = Image.fromarray(seg.label_map.astype(np.uint8))
+    picture.putpalette([0, 0, 0, *(value for c in seg.classes for value in c.colour)])
+    return {"label_map.png": _png(picture)}
+
+
+def _classes_files(seg: Segmentation, photo_name: str) -> Files:
+    """What each number of the label map means."""
+    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.to_json() for c in seg.classes)])}
+
+
+def _json_files(seg: Segmentation, photo_name: str) -> Files:
+    """All facts of the result, and what is needed to get it again."""
+    facts: dict[str, Any] = {
+        "photo": photo_name,
+        "photo_sha256": _photo_hash(seg),
+        "software": {"ovseg-demo": __version__},
+        **seg.to_json(),
+    }
+    return {"result.json": as_json(facts)}
+
+
+def _photo_hash(seg: Segmentation) -> str:
+    """SHA-256 of the photo's pixels (RGB, row by row): the same for every file that decodes to them."""
+    return hashlib.sha256(np.ascontiguousarray(seg.image).tobytes()).hexdigest()
+
+
+def _cutout_files(seg: Segmentation, photo_name: str) -> Files:
+    """Each class that was found as a picture of its own, transparent elsewhere, as large as the class."""
+    files = {}
+    for c in seg.found:
+        mask = seg.label_map == c.index
+        if not mask.any():
+            continue
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        alpha = np.where(mask[part], 255, 0).astype(np.uint8)[..., None]
+        # Colour that is cut away must not be in the file either.
+        pixels = np.concatenate([np.where(alpha > 0, seg.image[part], 0).astype(np.uint8), alpha], axis=2)
+        files[f"cutouts/{c.index:03d}-{_file_safe(c.name)}.png"] = _png(Image.fromarray(pixels))
+    return files
+
+
+def _file_safe(name: str) -> str:
+    """Letters and digits of any script, everything else a hyphen; the number in front makes it unique."""
+    return re.sub(r"[\W_]+", "-", name)[:40].strip("-") or "class"
+
+
+_IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
+
+
+def _zip_files(seg: Segmentation, photo_name: str) -> Files:
+    """Everything above in one archive."""
+    return {f"{stem_of(photo_name)}.zip": zipped(export(seg, _IN_ZIP, photo_name))}
+
+
+EXPORTS: dict[str, Exporter] = {
+    "overlay": Exporter("Overlay with legend (PNG)", _overlay_files),
+    "label-map": Exporter("Label map (palette PNG)", _label_map_files),
+    "classes": Exporter("Names of the label map (JSON)", _classes_files),
+    "json": Exporter("All facts (JSON)", _json_files),
+    "coco": Exporter("COCO instances (JSON, RLE)", coco_files),
+    "yolo": Exporter("YOLO segmentation (txt)", yolo_files),
+    "geojson": Exporter("GeoJSON (pixel coordinates)", geojson_files),
+    "cutouts": Exporter("Cut-outs per class (transparent PNG)", _cutout_files),
+    "zip": Exporter("Everything (zip)", _zip_files),
+}
+"""All formats, by the name that the command line and the API know them by."""
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()

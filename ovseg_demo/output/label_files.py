@@ -1,0 +1,146 @@
+"""Labels for other programs: COCO, YOLO and GeoJSON files of a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ovseg_demo.output.mask_formats import Polygon, encode_rle, keyhole, polygons, signed_area, simplify
+from ovseg_demo.result import ClassResult, Segmentation
+
+__all__ = ["as_json", "coco_files", "geojson_files", "stem_of", "yolo_files"]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The pixels that one region gives to one class: together they are the label map, each pixel once."""
+
+    class_index: int
+    region_id: int
+    confidence: float
+    mask: npt.NDArray[np.bool_]
+
+
+def _pieces(seg: Segmentation) -> Iterator[_Piece]:
+    pairs = seg.label_map.astype(np.uint32) << 16 | seg.region_map
+    confidences = {r.id: r.confidence for r in seg.regions}
+    for pair in np.unique(pairs[seg.label_map > 0]):
+        index, region_id = int(pair) >> 16, int(pair) & 0xFFFF
+        confidence = confidences.get(region_id, seg.classes[index - 1].confidence)
+        yield _Piece(index, region_id, confidence, pairs == pair)
+
+
+def coco_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+    """COCO instances: one annotation for each region that shows, masks as compressed run lengths."""
+    width, height = seg.size
+    annotations = []
+    for number, piece in enumerate(_pieces(seg), start=1):
+        rows, columns = np.flatnonzero(piece.mask.any(axis=1)), np.flatnonzero(piece.mask.any(axis=0))
+        left, top = int(columns[0]), int(rows[0])
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": piece.class_index,
+                "segmentation": {"size": [height, width], "counts": encode_rle(piece.mask)},
+                "area": int(piece.mask.sum()),
+                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+                "iscrowd": 0,
+                "score": round(piece.confidence, 5),
+                "region_id": piece.region_id,
+            }
+        )
+    content = {
+        "info": {"description": "ovseg-demo", "models": dict(seg.models), "settings": dict(seg.settings)},
+        "licenses": [],
+        "images": [{"id": 1, "width": width, "height": height, "file_name": photo_name}],
+        "annotations": annotations,
+        "categories": [{"id": c.index, "name": c.name, "supercategory": ""} for c in seg.classes],
+    }
+    return {"coco.json": as_json(content)}
+
+
+def yolo_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+    """YOLO segmentation: `class x y x y ...` as shares of width and height, a line for each connected part.
+
+    The format has no holes; they are joined to the outer line by a cut of no width.
+    """
+    scale = np.array(seg.size, np.float64)
+    lines = []
+    for piece in _pieces(seg):
+        for polygon in polygons(piece.mask):
+            ring = keyhole(_simplified(polygon))
+            if len(ring) >= 3:
+                numbers = " ".join(f"{value:.6g}" for value in (ring / scale).ravel())
+                lines.append(f"{piece.class_index - 1} {numbers}")
+    names = "".join(f"  {c.index - 1}: {json.dumps(c.name, ensure_ascii=False)}\n" for c in seg.classes)
+    yaml = f"path: .\ntrain: images\nval: images\nnames:\n{names}"
+    return {
+        f"yolo/labels/{stem_of(photo_name)}.txt": "".join(f"{line}\n" for line in lines).encode(),
+        "yolo/data.yaml": yaml.encode("utf-8", "replace"),
+    }
+
+
+def _simplified(polygon: Polygon, tolerance_px: float = 0.75) -> Polygon:
+    """Without the steps of single pixels; a ring that would vanish stays as it is."""
+    outer = simplify(polygon.outer, tolerance_px)
+    if len(outer) < 3 or signed_area(outer) <= 0:
+        return polygon
+    holes = (simplify(hole, tolerance_px) for hole in polygon.holes)
+    return Polygon(outer, tuple(hole for hole in holes if len(hole) >= 3 and signed_area(hole) < 0))
+
+
+def geojson_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+    """GeoJSON in pixel coordinates: x to the right and y down from the photo's upper left corner."""
+    features = []
+    for piece in _pieces(seg):
+        c = seg.classes[piece.class_index - 1]
+        coordinates = [
+            [_closed(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons(piece.mask)
+        ]
+        features.append(
+            {
+                "type": "Feature",
+                "properties": _properties(c, piece),
+                "geometry": {"type": "MultiPolygon", "coordinates": coordinates},
+            }
+        )
+    width, height = seg.size
+    content = {
+        "type": "FeatureCollection",
+        "photo": {"file_name": photo_name, "width": width, "height": height, "coordinates": "pixels, y down"},
+        "features": features,
+    }
+    return {"regions.geojson": as_json(content, indent=None)}
+
+
+def _properties(c: ClassResult, piece: _Piece) -> dict[str, Any]:
+    return {
+        "class": c.name,
+        "class_index": c.index,
+        "region_id": piece.region_id,
+        "confidence": round(piece.confidence, 5),
+        "area_px": int(piece.mask.sum()),
+        "colour": "#{:02x}{:02x}{:02x}".format(*c.colour),
+    }
+
+
+def _closed(ring: npt.NDArray[np.float64]) -> list[list[int]]:
+    corners: list[list[int]] = ring.astype(int).tolist()
+    return [*corners, corners[0]]
+
+
+def stem_of(photo_name: str) -> str:
+    return Path(photo_name).stem or "photo"
+
+
+def as_json(content: Any, indent: int | None = 1) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    # A lone surrogate is no text in any encoding; everything else is written as it is.
+    return (text + "\n").encode("utf-8", "replace")

@@ -1,0 +1,374 @@
+"""Pictures of a result: coloured regions with outlines and names, a legend, both arms side by side.
+
+NumPy, OpenCV and Pillow only. Names are drawn as text, whatever they hold; colour is never the only sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from ovseg_demo.output.text_drawing import TextLine, shorten, wrap
+from ovseg_demo.result import UNASSIGNED, ClassResult, Comparison, Segmentation, percent
+
+__all__ = [
+    "LabelSpot",
+    "change_spots",
+    "label_spots",
+    "legend",
+    "overlay",
+    "overlay_with_legend",
+    "side_by_side",
+]
+
+RGBImage = npt.NDArray[np.uint8]
+
+_DIMMED = 0.78
+"""Brightness of the photo where no word fits: bare, but visibly not a region."""
+
+_DARK, _LIGHT = (16, 18, 22), (255, 255, 255)
+_INK, _FAINT, _PAPER, _LINE = (28, 31, 36), (98, 104, 114), (255, 255, 255), (222, 225, 230)
+
+_MAX_SEARCH_SIDE = 512
+"""Names are placed on a small copy of the label map: quick on any photo, exact to a few pixels."""
+
+_MAX_MISSING = 40
+"""Words listed as not found; a long vocabulary says how many more there are."""
+
+
+def overlay(
+    seg: Segmentation, *, opacity: float = 0.55, outlines: bool = True, labels: bool = True
+) -> RGBImage:
+    """The photo with its classes coloured in.
+
+    Args:
+        seg: the result to show.
+        opacity: of the colours, 0 (photo only) to 1 (colours only).
+        outlines: draws a dark line with a light one beside it where classes meet.
+        labels: writes the class names on their regions where there is room.
+
+    Returns:
+        (H, W, 3) uint8 RGB, the size of the photo.
+    """
+    colours = np.zeros((len(seg.classes) + 1, 3), np.float32)
+    for c in seg.classes:
+        colours[c.index] = c.colour
+    alpha = np.full(len(seg.classes) + 1, opacity, np.float32)
+    alpha[UNASSIGNED] = (1 - _DIMMED) * min(opacity / 0.5, 1.0)
+    picture = np.empty_like(seg.image)
+    for rows in _strips(seg.image.shape):
+        a = alpha[seg.label_map[rows]][..., None]
+        picture[rows] = (seg.image[rows] * (1 - a) + colours[seg.label_map[rows]] * a + 0.5).astype(np.uint8)
+    if outlines:
+        _draw_outlines(picture, seg.label_map)
+    return _draw_names(picture, seg) if labels else picture
+
+
+def overlay_with_legend(seg: Segmentation) -> RGBImage:
+    """The overlay with its legend beneath; at least 480 pixels wide, so that the words stay legible."""
+    width = max(seg.size[0], 480)
+    return _stack([_centred(overlay(seg), width), legend(seg, width=width)])
+
+
+def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
+    """A strip with a swatch, name and area for each class that was found, and a line of those that were not.
+
+    Args:
+        seg: the result to explain.
+        width: of the strip in pixels; the photo's if not given.
+
+    Returns:
+        (h, width, 3) uint8 RGB.
+    """
+    entries = [_Entry(c.colour, c.name, percent(c.area_fraction), c.index) for c in seg.found]
+    if seg.unassigned_fraction > 0:
+        entries.append(_Entry(None, "unassigned", percent(seg.unassigned_fraction), 0))
+    return _legend_strip(entries, seg.not_found, [], width or seg.size[0])
+
+
+def side_by_side(comparison: Comparison) -> RGBImage:
+    """Vanilla left, adapted right, one legend and the verdict beneath.
+
+    Returns:
+        (h, w, 3) uint8 RGB, a little wider than two photos; at least 960 pixels wide.
+    """
+    arms = (comparison.vanilla, comparison.adapted)
+    width = max(arms[0].size[0], 474)
+    gap = max(8, width // 80)
+    headings = ("vanilla CLIP", "mask-adapted CLIP")
+    columns = [
+        _stack([_heading(heading, width), _centred(overlay(arm), width)])
+        for heading, arm in zip(headings, arms, strict=True)
+    ]
+    between = np.full((len(columns[0]), gap, 3), _PAPER, np.uint8)
+    top = np.concatenate([columns[0], between, columns[1]], axis=1)
+    shown = {c.index for arm in arms for c in arm.found}
+    entries = [
+        _Entry(a.colour, a.name, f"{percent(v.area_fraction)} → {percent(a.area_fraction)}", a.index)
+        for v, a in zip(arms[0].classes, arms[1].classes, strict=True)
+        if a.index in shown
+    ]
+    missing = [c for c in arms[1].classes if c.index not in shown]
+    return _stack([top, _legend_strip(entries, missing, [comparison.verdict], top.shape[1])])
+
+
+# --- names on regions -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LabelSpot:
+    """A place where a class name can stand: the middle of the roomiest box inside one connected area."""
+
+    class_index: int
+    x: float
+    """Centre, as a share of the photo's width."""
+    y: float
+    """Centre, as a share of the photo's height."""
+    half_width: float
+    """Room to each side, as a share of the photo's width."""
+    half_height: float
+    """Room above and below, as a share of the photo's height."""
+    area_fraction: float
+    """Of the connected area, 0..1."""
+    from_index: int = UNASSIGNED
+    """The class this area had before, where a change is labelled."""
+
+
+def label_spots(seg: Segmentation, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
+    """Where names can be written, largest area first; one spot for each connected area of a class."""
+    small = _small(seg.label_map)
+    spots = [
+        spot for c in seg.found for spot in _spots_of_class(small == c.index, c.index, min_area_fraction)
+    ]
+    return tuple(sorted(spots, key=lambda s: -s.area_fraction))
+
+
+def change_spots(comparison: Comparison, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
+    """The same for areas whose class differs between the arms; `class_index` is what adapted says."""
+    before, after = _small(comparison.vanilla.label_map), _small(comparison.adapted.label_map)
+    pairs = np.unique(np.stack([before, after])[:, before != after], axis=1).T
+    spots = [
+        replace(spot, from_index=int(old))
+        for old, new in pairs
+        for spot in _spots_of_class((before == old) & (after == new), int(new), min_area_fraction)
+    ]
+    return tuple(sorted(spots, key=lambda s: -s.area_fraction))
+
+
+def _small(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    height, width = label_map.shape
+    scale = min(1.0, _MAX_SEARCH_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST))
+
+
+def _spots_of_class(mask: npt.NDArray[np.bool_], index: int, min_area: float) -> Iterator[LabelSpot]:
+    height, width = mask.shape
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    for part in range(1, count):
+        left, top, w, h, area = (int(v) for v in stats[part])
+        if area < min_area * mask.size:
+            continue
+        inside = parts[top : top + h, left : left + w] == part
+        # Words are wider than high. Squeezed to a third of its width, a wide box becomes a square one, and
+        # the chessboard distance to the edge finds the largest square.
+        squeezed = cv2.resize(
+            inside.astype(np.uint8), (max(1, round(w / 3)), h), interpolation=cv2.INTER_AREA
+        )
+        room = cv2.distanceTransform(np.pad(squeezed, 1), cv2.DIST_C, 3)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(np.argmax(room)), room.shape)
+        reach = float(room[y, x])
+        ratio = w / squeezed.shape[1]
+        yield LabelSpot(
+            class_index=index,
+            x=(left + (float(x) + 0.5) * ratio) / width,
+            y=(top + float(y) + 0.5) / height,
+            half_width=reach * ratio / width,
+            half_height=reach / height,
+            area_fraction=area / mask.size,
+        )
+
+
+def _draw_names(picture: RGBImage, seg: Segmentation) -> RGBImage:
+    height, width = picture.shape[:2]
+    largest = min(64.0, max(13.0, max(height, width) / 38))
+    smallest = min(largest, max(11.0, max(height, width) / 75))
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    taken: list[tuple[float, float, float, float]] = []
+    for spot in label_spots(seg):
+        c = seg.classes[spot.class_index - 1]
+        text = shorten(c.name, 28)
+        size = _fitting_size(
+            text, c.index, 2.3 * spot.half_width * width, 2.3 * spot.half_height * height, largest, smallest
+        )
+        if size is None:
+            continue
+        box = _pill_box(text, c.index, size, spot.x * width, spot.y * height, width, height)
+        if any(_overlap(box, other) for other in taken):
+            continue
+        taken.append(box)
+        _draw_pill(draw, box, TextLine(text, c.index, size), c.colour)
+    return np.asarray(canvas)
+
+
+def _fitting_size(
+    text: str, index: int, room_w: float, room_h: float, largest: float, smallest: float
+) -> float | None:
+    """Font size in pixels at which the pill fits its room, or None if even the smallest is too large."""
+    unit_w, unit_h = _pill_size(text, index, 100.0)
+    size = min(largest, 100 * room_w / unit_w, 100 * room_h / unit_h)
+    return size if size >= smallest else None
+
+
+def _pill_size(text: str, index: int, size: float) -> tuple[float, float]:
+    return TextLine(text, index, size).width + 1.75 * size, 1.5 * size
+
+
+def _pill_box(
+    text: str, index: int, size: float, x: float, y: float, width: int, height: int
+) -> tuple[float, float, float, float]:
+    w, h = _pill_size(text, index, size)
+    left = min(max(x - w / 2, 2.0), max(2.0, width - w - 2))
+    top = min(max(y - h / 2, 2.0), max(2.0, height - h - 2))
+    return left, top, left + w, top + h
+
+
+def _draw_pill(
+    draw: ImageDraw.ImageDraw,
+    box: tuple[float, float, float, float],
+    text: TextLine,
+    colour: tuple[int, int, int],
+) -> None:
+    left, top, _, bottom = box
+    middle, size = (top + bottom) / 2, text.size
+    draw.rounded_rectangle(box, radius=(bottom - top) / 2, fill=(*_DARK, 205))
+    dot = 0.27 * size
+    centre = left + 0.72 * size
+    draw.ellipse(
+        (centre - dot, middle - dot, centre + dot, middle + dot),
+        fill=(*colour, 255),
+        outline=(*_LIGHT, 255),
+        width=max(1, round(size / 14)),
+    )
+    text.draw(draw, left + 1.22 * size, middle, _LIGHT)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+# --- outlines -------------------------------------------------------------------------------------------
+
+
+def _draw_outlines(picture: RGBImage, label_map: npt.NDArray[np.uint16]) -> None:
+    """Draws a dark line where classes meet and a light one on both sides of it, in place."""
+    height, width = label_map.shape
+    edge = np.zeros((height, width), np.bool_)
+    across, down = label_map[:, 1:] != label_map[:, :-1], label_map[1:] != label_map[:-1]
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    edge[1:] |= down
+    edge[:-1] |= down
+    if not edge.any():
+        return
+    half = max(0.6, max(height, width) / 1000)
+    away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 3)
+    rows, columns = np.nonzero(away < 2 * half + 2)
+    distance = away[rows, columns][:, None]
+    light = 0.85 * np.clip(2 * half + 0.5 - distance, 0, 1)
+    dark = 0.9 * np.clip(half + 0.5 - distance, 0, 1)
+    pixels = picture[rows, columns].astype(np.float32)
+    pixels += (np.array(_LIGHT, np.float32) - pixels) * light
+    pixels += (np.array(_DARK, np.float32) - pixels) * dark
+    picture[rows, columns] = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+# --- legend ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Entry:
+    colour: tuple[int, int, int] | None
+    name: str
+    value: str
+    index: int
+
+
+def _legend_strip(
+    entries: Sequence[_Entry], missing: Sequence[ClassResult], lines: Sequence[str], width: int
+) -> RGBImage:
+    size = float(min(34, max(13, round(width / 60))))
+    pad, row = round(1.1 * size), round(1.75 * size)
+    usable = width - 2 * pad
+    columns = max(1, min(len(entries), int(usable // (13 * size))))
+    column = min(usable / columns, 22 * size)
+    rows = -(-len(entries) // columns)
+    if missing:
+        names = ", ".join(TextLine(c.name, c.index, size).shown for c in missing[:_MAX_MISSING])
+        more = f" and {len(missing) - _MAX_MISSING} more" if len(missing) > _MAX_MISSING else ""
+        lines = [*lines, f"not found: {names}{more}"]
+    wrapped = [part for line in lines for part in wrap(line, size, usable)]
+    strip = Image.new("RGB", (width, rows * row + len(wrapped) * row + pad), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    for place, entry in enumerate(entries):
+        # Filled column by column, so that the largest areas stand in the first one.
+        x, y = pad + (place // rows) * column, pad / 2 + (place % rows) * row
+        _draw_entry(draw, entry, x, y + row / 2, column - 1.6 * size, size)
+    for place, line in enumerate(wrapped):
+        TextLine(line, 0, size).draw(draw, pad, pad / 2 + (rows + place + 0.5) * row, _FAINT)
+    return np.asarray(strip)
+
+
+def _draw_entry(
+    draw: ImageDraw.ImageDraw, entry: _Entry, x: float, middle: float, width: float, size: float
+) -> None:
+    side = 0.95 * size
+    draw.rounded_rectangle(
+        (x, middle - side / 2, x + side, middle + side / 2),
+        radius=side / 4,
+        fill=entry.colour or _PAPER,
+        outline=_LINE if entry.colour is None else None,
+        width=2,
+    )
+    value = TextLine(entry.value, 0, size)
+    room = width - value.width - 2.6 * size
+    name = entry.name
+    while len(name) > 2 and TextLine(name, entry.index, size).width > room:
+        name = shorten(name, len(name) - 1)
+    ink = _INK if entry.colour else _FAINT
+    TextLine(name, entry.index, size).draw(draw, x + 1.5 * size, middle, ink)
+    value.draw(draw, x + width - value.width, middle, _FAINT)
+
+
+def _heading(text: str, width: int) -> RGBImage:
+    size = float(min(40, max(14, round(width / 36))))
+    strip = Image.new("RGB", (width, round(2.1 * size)), _PAPER)
+    TextLine(text, 0, size).draw(ImageDraw.Draw(strip), 0.4 * size, strip.height / 2, _INK)
+    return np.asarray(strip)
+
+
+# --- sheets ---------------------------------------------------------------------------------------------
+
+
+def _centred(picture: RGBImage, width: int) -> RGBImage:
+    spare = width - picture.shape[1]
+    if spare <= 0:
+        return picture
+    return np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)), constant_values=255)
+
+
+def _stack(parts: Sequence[RGBImage]) -> RGBImage:
+    return np.concatenate(list(parts), axis=0)
+
+
+def _strips(shape: tuple[int, ...], pixels: int = 1 << 21) -> Iterator[slice]:
+    """Bands of rows of about `pixels` each, so that float copies of a large photo stay small."""
+    rows = max(1, pixels // max(1, shape[1]))
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)

@@ -1,0 +1,129 @@
+"""Results of the examples, computed once by the real pipeline and kept as files beside the photos.
+
+A visitor sees one before anything has run, and each example at once. A file holds what the viewer gets, but
+for the photo; the result itself is read back from it, so exports and suggestions work as after a run.
+
+    python -m ovseg_demo.page.example_results
+
+makes them anew with the default models and settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ovseg_demo.imaging import load_image
+from ovseg_demo.output.export import write_files
+from ovseg_demo.page.examples import Example, load_examples
+from ovseg_demo.page.handlers import summary
+from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, photo_payload, result_payload
+from ovseg_demo.result import Arm, ClassResult, Comparison, RegionResult, Segmentation, compare
+from ovseg_demo.settings import Settings
+
+__all__ = ["Shipped", "file_of", "shipped"]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """An example with its result."""
+
+    payload: dict[str, Any]
+    """For the viewer."""
+    result: Comparison
+
+
+def file_of(example: Example) -> Path:
+    """Where the result of an example lies."""
+    return example.photo.parent / "results" / f"{example.photo.stem}.json.gz"
+
+
+@lru_cache(maxsize=32)
+def shipped(example: Example) -> Shipped | None:
+    """The kept result of an example; None if there is none for these words."""
+    try:
+        kept: dict[str, Any] = json.loads(gzip.decompress(file_of(example).read_bytes()))
+    except FileNotFoundError:
+        return None
+    if kept.pop("words") != example.words:
+        return None
+    photo = load_image(example.photo)
+    arms = {arm: _read_back(kept, arm, photo) for arm in ("vanilla", "adapted")}
+    result = compare(arms["vanilla"], arms["adapted"])
+    payload = kept | {
+        "photo": photo_payload(photo),
+        "kind": "result",
+        "message": summary(result),
+        "timing": f"An example, computed beforehand: {example.title}. Photo: {example.credit}.",
+        "again": False,
+    }
+    return Shipped(payload, result)
+
+
+def _read_back(kept: dict[str, Any], arm: str, photo: npt.NDArray[np.uint8]) -> Segmentation:
+    facts = kept["arms"][arm]
+    shape = (kept["map"]["height"], kept["map"]["width"])
+    maps = [
+        np.frombuffer(zlib.decompress(base64.b64decode(facts[key])), "<u2").reshape(shape).astype(np.uint16)
+        for key in ("labels", "regions")
+    ]
+    return Segmentation(
+        image=photo,
+        label_map=maps[0],
+        region_map=maps[1],
+        classes=tuple(
+            ClassResult(**c | {"synonyms": tuple(c["synonyms"]), "colour": tuple(c["colour"])})
+            for c in facts["classes"]
+        ),
+        regions=tuple(
+            RegionResult(
+                **r
+                | {"box": tuple(r["box"]), "top": tuple((best["name"], best["score"]) for best in r["top"])}
+            )
+            for r in facts["facts"]
+        ),
+        timings=facts["timings"],
+        models=facts["models"],
+        settings=facts["settings"],
+        arm=cast(Arm, arm),
+    )
+
+
+def content_of(result: Comparison, words: str) -> bytes:
+    """The file of a result: the same result gives the same bytes."""
+    assert max(result.adapted.size) <= MAX_MAP_SIDE, "the maps would be thinned out"
+    kept = result_payload(result) | {"words": words}
+    del kept["photo"]
+    return gzip.compress(json.dumps(kept, ensure_ascii=False).encode(), mtime=0)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Writes the files."""
+    from ovseg_demo.segmenter import Segmenter
+
+    parser = argparse.ArgumentParser(
+        prog="python -m ovseg_demo.page.example_results", description="Compute the examples' results anew."
+    )
+    parser.parse_args(arguments)
+    settings = Settings()
+    segmenter = Segmenter.from_pretrained(settings.model, proposer=settings.proposer)
+    for example in load_examples():
+        result = segmenter.compare(example.photo, example.words)
+        path = file_of(example)
+        write_files({path.name: content_of(result, example.words)}, path.parent)
+        print(f"{path.name}: {path.stat().st_size:,} bytes. {result.verdict}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Around every handler: an id, a time limit, an end when the visitor has gone, and errors as sentences."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+import gradio as gr
+from gradio.context import LocalContext
+
+from ovseg_demo.page.server.request_tracker import Desk, Ticket
+
+__all__ = ["answering", "finished", "spoken", "still_waiting"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def still_waiting() -> Callable[[], bool]:
+    """To be called by a handler; the function it gives tells whether somebody still waits for the answer.
+
+    Gradio ends a generator when its visitor leaves, but nothing else, and that only between two of its steps.
+    Outside a server somebody always waits.
+    """
+    event_id, blocks = LocalContext.event_id.get(None), LocalContext.blocks.get(None)
+    if not event_id or blocks is None:
+        return lambda: True
+    events = blocks._queue.event_ids_to_events
+    event = events.get(event_id)
+    if event is None:
+        return lambda: True
+    # A lost connection ends its life, Stop takes it off the list.
+    return lambda: bool(event.alive) and events.get(event_id) is event
+
+
+@contextmanager
+def answering(desk: Desk, kind: str, *, toast: bool = False) -> Iterator[Ticket]:
+    """A request whose errors become Gradio's, which show their sentence to whoever asked.
+
+    Args:
+        desk: keeps the books.
+        kind: which endpoint or button.
+        toast: whether the sentence is shown on the page, where Gradio takes it for HTML.
+    """
+    with desk.request(kind, still_waiting()) as ticket:
+        try:
+            yield ticket
+        except Exception as error:
+            sentence = ticket.tell(error)
+            # The cause stays out of it: Gradio would print its message, which may quote what was typed.
+            raise gr.Error(html.escape(sentence) if toast else sentence, print_exception=False) from None
+
+
+def spoken(work: Callable[P, T], desk: Desk, kind: str) -> Callable[P, T]:
+    """A button's handler with its errors shown on the page."""
+
+    @wraps(work)  # Gradio names an endpoint's parameters after those of its function
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        with answering(desk, kind, toast=True):
+            return work(*args, **kwargs)
+
+    return told
+
+
+def finished(steps: Generator[Any, None, T], ticket: Ticket) -> T:
+    """Runs a generator to its end and returns its result, unless time is up or nobody waits any more.
+
+    Raises:
+        ResourceError, NotWantedError: as `Ticket.check`.
+    """
+    with closing(steps):
+        while True:
+            ticket.check()
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(T, end.value)

@@ -1,0 +1,334 @@
+"""The door of the server: what comes in at all, how much of it, and what leaves with it.
+
+Gradio serves far more than this page needs: it fetches addresses for others, edits videos, keeps sessions for
+links, lets a program go past the queue. Only what the page and the API use is let through; the rest does not
+exist. Bodies have a size and a time, no request makes the server fetch an address, and files are served from
+the server's own folder alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from ovseg_demo.page.server.request_tracker import Desk
+from ovseg_demo.settings import Settings
+
+__all__ = ["Door"]
+
+_log = logging.getLogger("ovseg_demo")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_API = "/gradio_api"
+_UPLOAD = f"{_API}/upload"
+_FILE = f"{_API}/file="
+_READ = re.compile(
+    r"/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)?"
+    r"|/(assets|static|svelte)/.+"
+    rf"|{_API}/(info|openapi\.json|app_id|startup-events|theme\.css|upload_progress|queue/(data|status))/?"
+    rf"|{_API}/(login_check|user)/?"  # asked by the server that draws pages on Spaces
+    rf"|{_API}/heartbeat/[^/]+"
+    rf"|{_API}/call/(v2/)?[^/]+/[^/]+"
+    rf"|{_API}/file=.+"
+)
+_WRITE = re.compile(rf"{_API}/(upload|queue/join|cancel|reset|run/[^/]+|call/(v2/)?[^/]+)/?")
+_MCP = re.compile(rf"{_API}/mcp(/.*)?")
+
+# Scripts and styles of the page are in the page itself; everything else may only come from here.
+_POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+
+
+class Door:
+    """ASGI middleware around Gradio's program.
+
+    Args:
+        app: what lies behind.
+        settings: limits.
+        desk: counts what is refused, and answers `/healthz` and `/counters`.
+        folder: the only folder that files are served from.
+        stored_bytes: reads how full that folder is.
+        mcp: whether the tools for language models are served, too.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        desk: Desk,
+        folder: Path,
+        stored_bytes: Callable[[], int] = lambda: 0,
+        mcp: bool = False,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.desk = desk
+        self.folder = folder.resolve()
+        self.stored_bytes = stored_bytes
+        self.mcp = mcp
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._request(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _request(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        if path in ("/healthz", "/counters") and method in ("GET", "HEAD"):
+            await self._operator(path, scope, send)
+            return
+        known = _READ if method in ("GET", "HEAD") else _WRITE if method in ("POST", "OPTIONS") else None
+        if not (known and known.fullmatch(path)) and not (self.mcp and _MCP.fullmatch(path)):
+            await self._refuse(send, 404, "There is nothing at this address.")
+        elif path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
+            await self._refuse(send, 403, "This file is not served.")
+        elif method == "POST":
+            await self._with_body(scope, receive, send)
+        else:
+            await self._through(scope, receive, send)
+
+    # --- bodies ------------------------------------------------------------------------------------------
+
+    async def _with_body(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        upload = scope["path"].rstrip("/") == _UPLOAD
+        limits = self.settings
+        if upload and self.stored_bytes() > limits.max_stored_bytes:
+            await self._refuse(send, 507, "There is no room for uploads just now; try again later.")
+            return
+        body = _Body(
+            receive, limits.max_batch_bytes if upload else limits.max_request_bytes, limits.timeout_s
+        )
+        claimed = _header(scope, b"content-length")
+        if claimed.isdigit() and int(claimed) > body.most:
+            body.fault = _TOO_LARGE
+        if upload and not body.fault:
+            await self._passing_on(scope, body, send)
+            return
+        whole = b"" if body.fault else await body.whole()
+        if body.fault:
+            await self._refuse(send, *body.fault)
+        elif _names_an_address(whole):
+            await self._refuse(send, 400, "Files are not fetched from an address; upload them.")
+        else:
+            await self._through(scope, body.again(whole), _busy(send, self._refuse))
+
+    async def _passing_on(self, scope: MutableMapping[str, Any], body: _Body, send: Send) -> None:
+        """Hands the body on as it comes; if it turns out too large or slow, the sender is told at once."""
+        answered, sealed = False, _sealed(send)
+
+        async def guarded(message: Message) -> None:
+            nonlocal answered
+            if body.fault is None:
+                answered = True
+                await sealed(message)
+
+        try:
+            await self.app(scope, body.receive, guarded)
+        except Exception:
+            # What lies behind takes the cut for a lost connection.
+            if body.fault is None:
+                raise
+        if body.fault is not None and not answered:
+            await self._refuse(send, *body.fault)
+
+    async def _through(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Lets a request in; what goes wrong inside is a sentence outside, without values in the log."""
+        started, sealed = False, _sealed(send)
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await sealed(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            _log.error("inside", exc_info=True)
+            if not started:
+                await self._refuse(send, 500, "Something went wrong here; please try again.")
+
+    # --- answers -----------------------------------------------------------------------------------------
+
+    async def _refuse(self, send: Send, status: int, sentence: str) -> None:
+        self.desk.count("door", str(status))
+        await _answer(send, status, "application/json", json.dumps({"detail": sentence}).encode())
+
+    async def _operator(self, path: str, scope: MutableMapping[str, Any], send: Send) -> None:
+        if path == "/healthz":
+            status, facts = self.desk.health()
+            await _answer(send, status, "application/json", json.dumps(facts).encode())
+        elif self._is_operator(scope):
+            await _answer(send, 200, "text/plain; charset=utf-8", self.desk.counters().encode())
+        else:
+            await self._refuse(send, 403, "This page is for the operator.")
+
+    def _is_operator(self, scope: MutableMapping[str, Any]) -> bool:
+        if token := self.settings.operator_token:
+            shown = _header(scope, b"authorization")
+            return hmac.compare_digest(shown.encode(), f"Bearer {token}".encode())
+        # Whoever comes through a proxy is somebody else, even if the proxy is on this machine.
+        if _header(scope, b"x-forwarded-for") or _header(scope, b"forwarded"):
+            return False
+        try:
+            return ipaddress.ip_address((scope.get("client") or ("", 0))[0]).is_loopback
+        except ValueError:
+            return False
+
+    def _is_ours(self, path: str) -> bool:
+        try:
+            return Path(path).resolve().is_relative_to(self.folder)
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+
+_NOT_UNDERSTOOD = (
+    b'"error": "The request could not be understood; /gradio_api/info lists what each endpoint takes."'
+)
+_TOO_LARGE = (413, "This is more than is taken at once; send less.")
+_TOO_SLOW = (408, "This took too long to arrive; try again.")
+
+
+class _Body:
+    """What a client sends, up to a size and for a time."""
+
+    def __init__(self, receive: Receive, most: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._until = time.monotonic() + timeout_s
+        self._came = 0
+        self._ended = False
+        self.most = most
+        self.fault: tuple[int, str] | None = None
+
+    async def receive(self) -> Message:
+        """The next piece; `http.disconnect` once there is a fault."""
+        if self.fault:
+            return {"type": "http.disconnect"}
+        if self._ended:
+            return await self._receive()  # which tells when the client goes
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.01, self._until - time.monotonic()))
+        except (TimeoutError, asyncio.TimeoutError):
+            self.fault = _TOO_SLOW
+            return {"type": "http.disconnect"}
+        self._came += len(message.get("body", b""))
+        if self._came > self.most:
+            self.fault = _TOO_LARGE
+            return {"type": "http.disconnect"}
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def whole(self) -> bytes:
+        """All of it; what there is by then if there is a fault or the client leaves."""
+        parts: list[bytes] = []
+        while not self._ended and not self.fault:
+            message = await self.receive()
+            parts.append(message.get("body", b""))
+            if message["type"] == "http.disconnect":
+                break
+        return b"".join(parts)
+
+    def again(self, body: bytes) -> Receive:
+        """A `receive` that gives the body in one piece."""
+        given = False
+
+        async def receive() -> Message:
+            nonlocal given
+            if given:
+                return await self._receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+
+def _names_an_address(body: bytes) -> bool:
+    """Whether a JSON body asks for a file by an address, which Gradio would fetch."""
+    try:
+        waiting: list[Any] = [json.loads(body)]
+    except (ValueError, RecursionError):
+        # No JSON that anything behind could read either.
+        return False
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            path = item.get("path")
+            if isinstance(path, str) and "://" in path:
+                return True
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return False
+
+
+def _busy(send: Send, refuse: Callable[[Send, int, str], Awaitable[None]]) -> Send:
+    """`send` with Gradio's word for a full queue put into ours."""
+    full = False
+
+    async def friendly(message: Message) -> None:
+        nonlocal full
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            full = True
+            await refuse(
+                send, 503, "The demo is busy: its waiting line is full. Please try again in a minute."
+            )
+        elif not full:
+            await send(message)
+
+    return friendly
+
+
+def _sealed(send: Send) -> Send:
+    """`send` with headers that keep a browser from doing more than it should, and without empty errors."""
+    events = False
+
+    async def sealed(message: Message) -> None:
+        nonlocal events
+        if events and message["type"] == "http.response.body":
+            # Gradio says nothing of errors that are not ours: arguments that are missing or of another kind.
+            told = message.get("body", b"").replace(b'"error": null', _NOT_UNDERSTOOD)
+            message = {**message, "body": told.replace(b'"error":null', _NOT_UNDERSTOOD)}
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", []))
+            headers += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+            kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+            events = b"text/event-stream" in kind
+            if b"text/html" in kind:
+                headers.append((b"content-security-policy", _POLICY.encode()))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sealed
+
+
+async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: MutableMapping[str, Any], name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

@@ -1,0 +1,126 @@
+"""The models of the page, loaded when first needed and shared by all visitors."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ovseg_demo.errors import SettingsError
+from ovseg_demo.page.server.request_tracker import Desk
+from ovseg_demo.page.server.result_store import Shelf
+from ovseg_demo.settings import Settings
+
+if TYPE_CHECKING:
+    from ovseg_demo.proposals import Proposer
+    from ovseg_demo.segmenter import Segmenter
+
+__all__ = ["ON_ZERO_GPU", "ModelPool", "Models"]
+
+ON_ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which models work on a photo, and how closely they look."""
+
+    model: str
+    """Name of the CLIP."""
+    proposer: str
+    density: str = "normal"
+    """How many masks the proposer looks for."""
+    max_side_px: int = Settings.max_side_px
+    """Longer side of the picture they work on."""
+
+
+class ModelPool:
+    """Keeps the segmenters that were used last; torch is imported with the first one.
+
+    Args:
+        settings: limits, default model and device.
+        kept: how many combinations of models stay in memory. Those that have a model in common share it.
+    """
+
+    def __init__(self, settings: Settings, *, kept: int = 3) -> None:
+        self.settings = settings
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._segmenters: dict[Models, Segmenter] = {}
+        self.desk = Desk(settings)
+        self.shelf = Shelf(settings)
+        self.desk.gauge("kept_bytes", lambda: self.shelf.kept_bytes)
+
+    @property
+    def default(self) -> Models:
+        """What the settings name."""
+        own = self.settings
+        return Models(own.model, own.proposer, max_side_px=own.max_side_px)
+
+    def has(self, models: Models) -> bool:
+        """Whether `get` would answer at once."""
+        return models in self._segmenters
+
+    def get(self, models: Models) -> Segmenter:
+        """The segmenter for these models, loaded if it is not there.
+
+        Raises:
+            ModelError: as `Segmenter.from_pretrained`.
+        """
+        with self._lock:
+            found = self._segmenters.pop(models, None) or self._made(models)
+            self._segmenters[models] = found
+            while len(self._segmenters) > self._kept:
+                self._segmenters.pop(next(iter(self._segmenters)))
+            return found
+
+    def _made(self, models: Models) -> Segmenter:
+        # First of all: on ZeroGPU nothing may look for a GPU before the package `spaces` is there.
+        kind = _kind()
+        from ovseg_demo.devices import choose_device
+
+        place, notice = self.settings.device, ""
+        try:
+            place = choose_device(place)
+        except SettingsError:
+            place, notice = "cpu", f"There is no {place} on this machine, so this ran on the CPU."
+        limits = replace(self.settings, max_side_px=models.max_side_px)
+        load = self._loader(models)
+        proposer = self._loaded(models) or load(device=place)
+        for key, other in self._segmenters.items():
+            if key.model == models.model:
+                return other.sibling(proposer, limits, load)
+        made = kind(models.model, proposer, device=place, settings=limits, reload=load)
+        made.notice = notice
+        return made
+
+    def _loaded(self, models: Models) -> Proposer | None:
+        """The same proposer, if one of the segmenters has it."""
+        for key, other in self._segmenters.items():
+            if (key.proposer, key.density) == (models.proposer, models.density):
+                return other.proposer
+        return None
+
+    def _loader(self, models: Models) -> Callable[..., Proposer]:
+        """Loads the proposer for `device=...`."""
+        from ovseg_demo.proposals import load_proposer
+
+        return partial(
+            load_proposer,
+            models.proposer,
+            density=models.density,
+            mask_threshold=self.settings.mask_threshold,
+            cache_dir=self.settings.cache_dir,
+        )
+
+
+def _kind() -> type[Segmenter]:
+    if ON_ZERO_GPU:
+        from ovseg_demo.page.server.zero_gpu import ZeroGpuSegmenter
+
+        return ZeroGpuSegmenter
+    from ovseg_demo.segmenter import Segmenter
+
+    return Segmenter

@@ -1,0 +1,137 @@
+"""ZeroGPU, the free GPU of Hugging Face Spaces: it belongs to another process that lives for one call.
+
+That process is forked from this one. Arguments and results of a call are pickled, and whatever it sets in
+memory is lost. So only what needs the GPU happens there, finding and embedding regions, and plain NumPy comes
+back; names, merging and everything that is kept stay here, on the CPU. Anywhere else nothing of this is used:
+the package `spaces` is there on Spaces only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import spaces
+except ImportError:
+    spaces = None
+
+from ovseg_demo.classify import Classifier, PhotoFeatures
+from ovseg_demo.progress import Progress, looking_at
+from ovseg_demo.proposals import Proposals, Proposer
+from ovseg_demo.result import Arm
+from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
+from ovseg_demo.settings import Settings
+
+__all__ = ["SECONDS", "ZeroGpuSegmenter", "on_gpu"]
+
+SECONDS = 30
+"""Longest that a call holds the GPU: the largest models of the table and 100 regions. Less waits less."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+Packed = dict[str, Any]
+
+
+def on_gpu(work: F) -> F:
+    """`work` in the process that has the GPU; on any other machine `work` itself."""
+    return cast(F, spaces.GPU(duration=SECONDS)(work)) if spaces else work
+
+
+class ZeroGpuSegmenter(Segmenter):
+    """Looks at photos in the GPU's process and names what it saw in this one.
+
+    Args: as `Segmenter`; `device` is where the GPU's process finds its models.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        proposer: Proposer,
+        *,
+        device: str = "cuda",
+        settings: Settings | None = None,
+        reload: Callable[..., Proposer] | None = None,
+    ) -> None:
+        super().__init__(model, proposer, device="cpu", settings=settings)
+        # Placed before the process is forked: what it loads itself, it loads again in every call.
+        self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
+        self._look = on_gpu(self._looking)
+        self._embed = on_gpu(self._embedding)
+
+    def sibling(
+        self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
+    ) -> Segmenter:
+        """See `Segmenter.sibling`."""
+        other = cast(ZeroGpuSegmenter, super().sibling(proposer, settings, reload))
+        other.there = self.there.sibling(proposer, settings, reload)
+        return other
+
+    def classifier(self, arm: Arm) -> Classifier:
+        """See `Segmenter.classifier`; placed where the GPU's process finds it, too."""
+        self.there.classifier(arm)
+        return super().classifier(arm)
+
+    def examine(
+        self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
+    ) -> Generator[Progress, None, PhotoAnalysis]:
+        """See `Segmenter.examine`; embeds on the same occasion."""
+        photo = None
+        with closing(self._look(pixels, arms)) as steps:
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield step
+                else:
+                    photo = unpacked(step, pixels)
+        assert photo is not None, "the last step is the result"
+        return photo
+
+    def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
+        """See `Segmenter.embed`."""
+        return unpacked(self._embed(packed(photo), arm), photo.image).features[arm]
+
+    def _looking(
+        self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
+    ) -> Generator[Progress | Packed, None, None]:
+        photo = yield from self.there.examine(pixels, arms)
+        for arm in arms:
+            yield looking_at(photo.proposals.masks, 0.7)
+            photo.features[arm] = self.there.embed(photo, arm)
+            photo.timings |= photo.features[arm].timings
+        yield packed(photo)
+
+    def _embedding(self, content: Packed, arm: Arm) -> Packed:
+        photo = unpacked(content, content["working"])
+        photo.features[arm] = self.there.embed(photo, arm)
+        return packed(photo)
+
+
+def packed(photo: PhotoAnalysis) -> Packed:
+    """What is known of a photo, as plain NumPy that is quick to pickle: masks become bits."""
+    masks = photo.proposals.masks
+    return {
+        "working": photo.working,
+        "shape": masks.shape,
+        "bits": np.packbits(masks),
+        "quality": photo.proposals.quality,
+        "boxes": photo.proposals.boxes,
+        "queries": photo.proposals.queries,  # NumPy, too
+        "features": {arm: (f.regions, f.photo, dict(f.timings)) for arm, f in photo.features.items()},
+        "timings": dict(photo.timings),
+    }
+
+
+def unpacked(content: Packed, image: NDArray[np.uint8]) -> PhotoAnalysis:
+    """The other way round; `image` is the photo at its own size."""
+    shape = content["shape"]
+    masks = np.unpackbits(content["bits"], count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
+    return PhotoAnalysis(
+        image,
+        content["working"],
+        Proposals(masks, content["quality"], content["boxes"], content["queries"]),
+        {arm: PhotoFeatures(*parts) for arm, parts in content["features"].items()},
+        dict(content["timings"]),
+    )

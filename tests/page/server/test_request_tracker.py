@@ -1,0 +1,94 @@
+"""Every request has an id, a limit and an entry in the books, and nothing personal is written down."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from ovseg_demo.errors import ImageError, ResourceError
+from ovseg_demo.page.server.request_tracker import Desk, JsonLines, NotWantedError
+from ovseg_demo.settings import Settings
+
+SECRET = "my-holiday.jpg"
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    return [json.loads(JsonLines().format(record)) for record in caplog.records]
+
+
+def test_outcomes_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ovseg_demo")
+    desk = Desk(Settings())
+    with desk.request("page"):
+        pass
+    for error in (ImageError(f"'{SECRET}' is no picture."), ValueError(SECRET), NotWantedError()):
+        with desk.request("page") as ticket:
+            told = ticket.tell(error)
+            assert SECRET not in told or isinstance(error, ImageError)
+    with pytest.raises(ZeroDivisionError), desk.request("page"):
+        1 / 0  # noqa: B018
+    counters = desk.counters()
+    for outcome, number in {"done": 1, "refused": 1, "failed": 2, "stopped": 1}.items():
+        assert f'ovseg_requests_total{{kind="page",outcome="{outcome}"}} {number}\n' in counters
+    assert "ovseg_requests_running 0\n" in counters
+    written = lines(caplog)
+    assert [line["outcome"] for line in written] == ["done", "refused", "failed", "stopped", "failed"]
+    assert len({line["request"] for line in written}) == 5
+    assert written[-1]["error"] == "ZeroDivisionError"
+    assert "test_request_tracker.py" in str(written[-1]["where"])
+    assert SECRET not in json.dumps(written)
+
+
+def test_a_sentence_ends_with_the_id_of_its_request() -> None:
+    with Desk(Settings()).request("page") as ticket:
+        assert ticket.tell(ImageError("This is no picture.")) == f"This is no picture. (request {ticket.id})"
+        assert "not enough memory" in ticket.tell(MemoryError())
+        assert ticket.tell(ValueError("private")).startswith("Something went wrong here")
+
+
+def test_time_is_limited() -> None:
+    desk = Desk(Settings(timeout_s=1))
+    with desk.request("page") as ticket:
+        ticket.check()
+        ticket.started -= 2
+        with pytest.raises(ResourceError, match=r"more than 1 seconds") as caught:
+            ticket.check()
+        ticket.tell(caught.value)
+    assert 'outcome="timeout"} 1' in desk.counters()
+
+
+def test_work_that_nobody_waits_for_ends() -> None:
+    here = [True]
+    desk = Desk(Settings())
+    with pytest.raises(NotWantedError), desk.request("page", lambda: here[0]) as ticket:
+        ticket.check()
+        here[0] = False
+        ticket.check()
+    assert 'outcome="stopped"} 1' in desk.counters()
+
+
+def test_a_stuck_request_is_bad_health() -> None:
+    desk = Desk(Settings(timeout_s=1))
+    with desk.request("page") as ticket:
+        assert desk.health()[0] == 200
+        ticket.started -= 3
+        assert desk.health() == (503, {**desk.health()[1], "status": "stuck"})
+    assert desk.health()[1]["running"] == 0
+
+
+def test_gauges_are_read_when_asked() -> None:
+    desk, values = Desk(Settings()), [1.0]
+    desk.gauge("things", lambda: values[0])
+    values[0] = 7
+    assert "ovseg_things 7\n" in desk.counters()
+
+
+def test_exceptions_are_logged_without_their_words() -> None:
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 1, "inside", None, (type(error), error, None))
+    line = json.loads(JsonLines().format(record))
+    assert line["event"] == "inside" and line["error"] == "ValueError" and SECRET not in str(line)

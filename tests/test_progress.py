@@ -1,0 +1,107 @@
+"""Work in steps ends, is timed, is kept, and survives a device that gives out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+import pytest
+
+from ovseg_demo.errors import ImageError, ResourceError
+from ovseg_demo.progress import Recent, finish, recovering
+
+BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered")
+FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def attempts(*errors: Exception) -> tuple[list[int], Generator[int, None, str], list[str]]:
+    """What was begun, the work that fails so often, and what was left behind."""
+    begun: list[int] = []
+    left: list[str] = []
+    waiting = list(errors)
+
+    def attempt() -> Generator[int, None, str]:
+        begun.append(len(begun))
+        yield 1
+        if waiting:
+            raise waiting.pop(0)
+        return "done"
+
+    def leave() -> bool:
+        left.append("gpu")
+        return len(left) == 1
+
+    return begun, recovering(attempt, leave), left
+
+
+def test_what_works_is_done_once() -> None:
+    begun, work, left = attempts()
+    assert finish(work) == "done" and begun == [0] and left == []
+
+
+def test_a_gpu_that_fails_is_left_once() -> None:
+    begun, work, left = attempts(BROKEN)
+    assert finish(work) == "done" and begun == [0, 1] and left == ["gpu"]
+
+
+def test_memory_that_is_full_is_one_sentence() -> None:
+    _, work, left = attempts(FULL)
+    with pytest.raises(ResourceError, match="not enough memory for this"):
+        finish(work)
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        ResourceError("said already: out of memory"),
+        ImageError("'out of memory.jpg' does not exist."),
+    ],
+)
+def test_other_errors_pass(error: Exception) -> None:
+    _, work, left = attempts(error)
+    with pytest.raises(type(error), match=str(error)):
+        finish(work)
+    assert left == []
+
+
+def test_closing_it_closes_the_attempt() -> None:
+    closed: list[bool] = []
+
+    def attempt() -> Generator[int, None, str]:
+        try:
+            yield 1
+        finally:
+            closed.append(True)
+        return "done"
+
+    work = recovering(attempt, lambda: True)
+    next(work)
+    work.close()
+    assert closed == [True]
+
+
+def test_the_oldest_makes_room() -> None:
+    recent: Recent[int] = Recent(2)
+    for key in "ab":
+        recent.put(key, ord(key))
+    assert recent.get("a") == ord("a")
+    recent.put("c", 3)
+    assert (recent.get("a"), recent.get("b"), recent.get("c"), len(recent)) == (97, None, 3, 2)
+
+
+def test_many_threads_share_it() -> None:
+    recent: Recent[int] = Recent(8)
+
+    def work(start: int) -> None:
+        for number in range(start, start + 300):
+            recent.put(str(number % 20), number)
+            recent.get(str(number % 7))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(recent) == 8
