@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.clip import FirstLook, MaskAdaptedCLIP
+from ovseg_demo.clip import MaskAdaptedCLIP, StemFeatures
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
-from ovseg_demo.hidden_names import hidden_names, rivals
+from ovseg_demo.hidden_names import competing_names, hidden_names
 from ovseg_demo.merging import MergeSettings, Scores
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.queries import QUERY_SCALE, Queries
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.regions import crop_regions
+from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary
 
 Features = NDArray[np.float32]
@@ -33,13 +34,26 @@ class PhotoFeatures:
         regions: (R, D) unit vectors, one per proposal.
         photo: (D,) unit vector of the whole photo.
         timings: seconds for "crop" and "embed".
-        look: what another arm may go on from; None if the tower has nothing to share.
+        stem: output of the image tower's stem, which another arm may share; None if the tower has none.
     """
 
     regions: Features
     photo: Features
     timings: Mapping[str, float]
-    look: FirstLook | None = None
+    stem: StemFeatures | None = None
+
+
+@dataclass
+class PhotoAnalysis:
+    """What a photo costs once: its proposals, and per arm the features of its regions."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) as read."""
+    working: NDArray[np.uint8]
+    """(h, w, 3) at the working size."""
+    proposals: Proposals
+    features: dict[Arm, PhotoFeatures] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
 
 
 class Classifier:
@@ -76,24 +90,24 @@ class Classifier:
         """
         start = time.perf_counter()
         clip = self.clip
-        shared = [other.look for other in others if other.look and other.look.part == clip.first_part]
-        look = shared[0] if shared else None
+        shared = [other.stem for other in others if other.stem and other.stem.stem_id == clip.stem_id]
+        stem = shared[0] if shared else None
         cut = start
-        if look is not None:
-            features = clip.encode_look(look)
+        if stem is not None:
+            features = clip.encode_stem(stem)
         else:
             whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
             masks = np.concatenate([proposals.masks, whole])
             regions = crop_regions(image, masks, clip.crop_recipe, device=clip.device)
             cut = time.perf_counter()
-            if clip.first_part is None:
+            if clip.stem_id is None:
                 features = clip.encode_regions(regions.crops, regions.masks)
             else:
-                look = clip.look(regions.crops, regions.masks)
-                features = clip.encode_look(look)
+                stem = clip.compute_stem(regions.crops, regions.masks)
+                features = clip.encode_stem(stem)
         rows = features.cpu().numpy()
         timings = {"crop": cut - start, "embed": time.perf_counter() - cut}
-        return PhotoFeatures(rows[:-1], rows[-1], timings, look)
+        return PhotoFeatures(rows[:-1], rows[-1], timings, stem)
 
     def text(self, names: Sequence[str], templates: str) -> Features:
         """(n, D) unit vectors of names."""
@@ -132,7 +146,7 @@ class Classifier:
         names = hidden_names() if with_hidden else ()
         hidden = self.text([*names, OTHERS], templates)
         hidden, others = hidden[:-1], hidden[-1]
-        hidden = hidden[rivals(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]
+        hidden = hidden[competing_names(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]
         scale = np.float32(self.clip.score_scale)
         everything = np.concatenate([features.regions, features.photo[None]])
         per_class = _best_synonyms(scale * (everything @ typed.T), vocabulary)

@@ -28,7 +28,7 @@ def hidden_names() -> tuple[str, ...]:
     return tuple(names.values())
 
 
-def rivals(
+def competing_names(
     typed: Sequence[str],
     typed_features: NDArray[np.float32],
     hidden: Sequence[str],

@@ -115,7 +115,7 @@ def load_image(
     if isinstance(source, (bytes, bytearray, memoryview)):
         label, data = "the picture", bytes(source)
     elif isinstance(source, (str, Path)):
-        # The name alone: whoever sees the message need not know where a server keeps its files.
+        # The name alone: messages must not show where a server keeps its files.
         label = quoted(Path(source).name or source)
         data = _read_file(Path(source), label, max_file_bytes)
     else:

@@ -1,4 +1,4 @@
-"""Work in steps: told, run to its end, timed, kept for the next time, and gone on with on another device."""
+"""Progress of work in steps, a stopwatch, an LRU cache, and another attempt on the CPU if a device fails."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ovseg_demo.errors import OvsegError, ResourceError
 
-__all__ = ["Clock", "Progress", "Recent", "finish", "looking_at", "recovering"]
+__all__ = ["LRUCache", "Progress", "Stopwatch", "embedding_progress", "run_to_end", "with_cpu_fallback"]
 
 _SMALL_SIDE = 256
-"""Longer side at most, in pixels, of the masks that go with `looking_at`."""
+"""Longer side at most, in pixels, of the masks that go with `embedding_progress`."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -37,13 +37,13 @@ class Progress:
     nearly the same. Before they are embedded ("embed"): all that are. None where there is nothing to tell."""
 
 
-def looking_at(masks: NDArray[np.bool_], fraction: float) -> Progress:
+def embedding_progress(masks: NDArray[np.bool_], fraction: float) -> Progress:
     """The step before regions are embedded: all (K, H, W) masks go with it, thinned out and not copied."""
     step = max(1, -(-max(masks.shape[1:]) // _SMALL_SIDE))
     return Progress("embed", fraction, f"Looking at {len(masks)} regions", masks[:, ::step, ::step])
 
 
-def finish(steps: Generator[S, None, T]) -> T:
+def run_to_end(steps: Generator[S, None, T]) -> T:
     """Runs a generator to its end and returns its result."""
     while True:
         try:
@@ -52,7 +52,7 @@ def finish(steps: Generator[S, None, T]) -> T:
             return cast(T, end.value)
 
 
-def recovering(
+def with_cpu_fallback(
     attempt: Callable[[], Generator[S, None, T]], leave_device: Callable[[], bool]
 ) -> Generator[S, None, T]:
     """An attempt, and another one if a device fails for another reason than its memory.
@@ -83,29 +83,29 @@ def recovering(
     return (yield from attempt())
 
 
-class Clock:
-    """Seconds since the last lap, by name."""
+class Stopwatch:
+    """Seconds of each stage, by name."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
-        """Ends the lap of this name."""
+    def mark(self, name: str) -> None:
+        """End the stage of this name: record the seconds since the last mark."""
         now = time.perf_counter()
-        self.laps[name] = now - self._last
+        self.seconds[name] = now - self._last
         self._last = now
 
 
-class Recent(Generic[T]):
-    """The values that were used last, by key; for any number of threads.
+class LRUCache(Generic[T]):
+    """The values that were used last, by key; thread-safe.
 
     Args:
-        most: how many.
+        capacity: how many.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._lock = threading.Lock()
         self._values: OrderedDict[str, T] = OrderedDict()
 
@@ -124,7 +124,7 @@ class Recent(Generic[T]):
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
-            while len(self._values) > self._most:
+            while len(self._values) > self._capacity:
                 self._values.popitem(last=False)
 
     def clear(self) -> None:

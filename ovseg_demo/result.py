@@ -2,7 +2,7 @@
 
 Page, command line, exports and tests all read these dataclasses, so a legend cannot drift from its picture.
 Everything is checked once (`ValueError`: a wrong result is a programmer's error, not
-a user's); whoever receives one may trust it.
+a user's); code that receives one need not check it again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The corridor: a photo and words enter, a segmentation leaves, everything between happens once, in order.
+"""The pipeline: a photo and words enter, a segmentation leaves, each step runs once, in order.
 
-Page, command line, evaluator and benchmarks all walk through here; none has a pipeline of its own.
+Page, command line, evaluator and benchmarks all call it; none has a pipeline of its own.
 
     segmenter = Segmenter.from_pretrained("ovseg-mini")
     result = segmenter("photo.jpg", "dog, grass, sky")
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -23,14 +23,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier, PhotoFeatures
+from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge, probabilities
-from ovseg_demo.progress import Clock, Progress, Recent, finish, looking_at, recovering
-from ovseg_demo.proposals import Found, Proposals, Proposer, find_proposer, working_image
+from ovseg_demo.progress import (
+    LRUCache,
+    Progress,
+    Stopwatch,
+    embedding_progress,
+    run_to_end,
+    with_cpu_fallback,
+)
+from ovseg_demo.proposals import Proposals, ProposalStep, Proposer, find_proposer, working_image
 from ovseg_demo.reporting import class_results, region_results, to_size
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
@@ -41,21 +48,8 @@ ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 Words = str | Iterable[str] | Vocabulary
 
 
-@dataclass
-class PhotoAnalysis:
-    """What a photo costs once: its proposals, and per arm the features of its regions."""
-
-    image: NDArray[np.uint8]
-    """(H, W, 3) as read."""
-    working: NDArray[np.uint8]
-    """(h, w, 3) at the working size."""
-    proposals: Proposals
-    features: dict[Arm, PhotoFeatures] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
-class _Asked:
+class _Options:
     """How one request wants its regions named; None stands for the settings' default."""
 
     merge: MergeRule | None
@@ -94,7 +88,7 @@ class Segmenter:
         self.settings = settings or Settings()
         self._texts = TextCache(self.settings.cache_dir)
         self._arms: dict[Arm, Classifier] = {}
-        self._photos: Recent[PhotoAnalysis] = Recent(self.KEPT_PHOTOS)
+        self._photos: LRUCache[PhotoAnalysis] = LRUCache(self.KEPT_PHOTOS)
         self.notice = ""
         """A sentence that belongs to every result from now on: that a GPU is missing or has failed."""
 
@@ -154,8 +148,8 @@ class Segmenter:
             ImageError: the photo cannot be used.
             VocabularyError: the words cannot be used.
         """
-        asked = _Asked(merge, templates, strictness, ensemble)
-        return finish(self._stream_arms(image, names, (weights,), asked))[0]
+        options = _Options(merge, templates, strictness, ensemble)
+        return run_to_end(self._stream_arms(image, names, (weights,), options))[0]
 
     def stream(
         self,
@@ -169,8 +163,8 @@ class Segmenter:
         ensemble: float | None = None,
     ) -> Generator[Progress, None, Segmentation]:
         """The same in steps: yields progress, returns the result; closing the generator stops the work."""
-        asked = _Asked(merge, templates, strictness, ensemble)
-        (result,) = yield from self._stream_arms(image, names, (weights,), asked)
+        options = _Options(merge, templates, strictness, ensemble)
+        (result,) = yield from self._stream_arms(image, names, (weights,), options)
         return result
 
     def compare(
@@ -184,8 +178,8 @@ class Segmenter:
         ensemble: float | None = None,
     ) -> Comparison:
         """Both arms on the same proposals, words, templates and merge rule."""
-        asked = _Asked(merge, templates, strictness, ensemble)
-        return compare(*finish(self._stream_arms(image, names, ("vanilla", "adapted"), asked)))
+        options = _Options(merge, templates, strictness, ensemble)
+        return compare(*run_to_end(self._stream_arms(image, names, ("vanilla", "adapted"), options)))
 
     def stream_compare(
         self,
@@ -198,19 +192,19 @@ class Segmenter:
         ensemble: float | None = None,
     ) -> Generator[Progress, None, Comparison]:
         """`compare` step by step."""
-        asked = _Asked(merge, templates, strictness, ensemble)
-        vanilla, adapted = yield from self._stream_arms(image, names, ("vanilla", "adapted"), asked)
+        options = _Options(merge, templates, strictness, ensemble)
+        vanilla, adapted = yield from self._stream_arms(image, names, ("vanilla", "adapted"), options)
         return compare(vanilla, adapted)
 
     def _stream_arms(
-        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
+        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], options: _Options
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
         """Both arms or one; begun again on the CPU if a GPU fails."""
-        leave = partial(self._leave, self.device)
-        return (yield from recovering(lambda: self._attempt(image, names, arms, asked), leave))
+        leave = partial(self._move_to_cpu, self.device)
+        return (yield from with_cpu_fallback(lambda: self._attempt(image, names, arms, options), leave))
 
     def _attempt(
-        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], asked: _Asked
+        self, image: ImageSource, names: Words, arms: tuple[Arm, ...], options: _Options
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
         started = time.perf_counter()
         limits = self.settings
@@ -222,27 +216,27 @@ class Segmenter:
             timings = dict(photo.timings)
             progress = 0.7 + 0.3 * number / len(arms)
             if arm not in photo.features:
-                yield looking_at(photo.proposals.masks, progress)
+                yield embedding_progress(photo.proposals.masks, progress)
                 photo.features[arm] = self.embed(photo, arm)
                 timings |= photo.features[arm].timings
             yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
-            results.append(self._decide(photo, arm, vocabulary, asked, timings))
+            results.append(self._decide(photo, arm, vocabulary, options, timings))
         total = time.perf_counter() - started
         yield Progress("merge", 1.0, f"Done in {total:.1f} s")
         return tuple(replace(r, timings={**r.timings, "total": total}) for r in results)
 
     def _analyse(self, image: ImageSource, arms: tuple[Arm, ...]) -> Generator[Progress, None, PhotoAnalysis]:
         """Read and propose, or take what is kept of the same photo."""
-        clock = Clock()
+        stopwatch = Stopwatch()
         limits = self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
         key = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        clock.lap("read")
+        stopwatch.mark("read")
         if (kept := self._photos.get(key)) is not None:
             # Its features stay shared with what is kept; the timings are this request's own.
-            return replace(kept, timings={"read": clock.laps["read"], "propose": 0.0})
+            return replace(kept, timings={"read": stopwatch.seconds["read"], "propose": 0.0})
         photo = yield from self.examine(pixels, arms)
-        photo.timings |= clock.laps
+        photo.timings |= stopwatch.seconds
         self._photos.put(key, photo)
         return photo
 
@@ -251,9 +245,9 @@ class Segmenter:
     ) -> Generator[Progress, None, PhotoAnalysis]:
         """Find the regions of a photo that is not kept yet.
 
-        Whoever works elsewhere may embed them for `arms` on the same occasion; here `embed` does it after.
+        A subclass may embed them for `arms` in the same call; here `embed` does it afterwards.
         """
-        clock = Clock()
+        stopwatch = Stopwatch()
         working = working_image(self.proposer, pixels, self.settings.max_side_px)
         steps = self.proposer.stream(working)
         try:
@@ -263,13 +257,13 @@ class Segmenter:
                 except StopIteration as end:
                     proposals: Proposals = end.value
                     break
-                found = step if isinstance(step, Found) else Found(step)
+                found = step if isinstance(step, ProposalStep) else ProposalStep(step)
                 yield Progress("propose", 0.05 + 0.65 * found.fraction, "Finding regions", found.masks)
         finally:
             steps.close()
-        clock.lap("propose")
+        stopwatch.mark("propose")
         return PhotoAnalysis(
-            pixels, working, proposals.best(self.settings.max_regions), timings=dict(clock.laps)
+            pixels, working, proposals.best(self.settings.max_regions), timings=dict(stopwatch.seconds)
         )
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
@@ -298,7 +292,7 @@ class Segmenter:
             nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
             return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
 
-        return finish(recovering(attempt, partial(self._leave, self.device)))
+        return run_to_end(with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
 
     def sibling(
         self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
@@ -309,7 +303,7 @@ class Segmenter:
         other.notice = self.notice
         return other
 
-    def _leave(self, device: str) -> bool:
+    def _move_to_cpu(self, device: str) -> bool:
         """Goes on on the CPU after a failure on a device; False if that is the CPU."""
         with self._lock:
             if self.device == device:  # else another request was here before
@@ -341,13 +335,13 @@ class Segmenter:
         photo: PhotoAnalysis,
         arm: Arm,
         vocabulary: Vocabulary,
-        asked: _Asked,
+        options: _Options,
         timings: Mapping[str, float],
     ) -> Segmentation:
-        clock, classifier = Clock(), self.classifier(arm)
-        rule, templates = asked.merge or self.settings.merge, asked.templates or self.settings.templates
-        numbers = classifier.merge_settings.stricter(asked.strictness)
-        ensemble = self.settings.ensemble if asked.ensemble is None else asked.ensemble
+        stopwatch, classifier = Stopwatch(), self.classifier(arm)
+        rule, templates = options.merge or self.settings.merge, options.templates or self.settings.templates
+        numbers = classifier.merge_settings.stricter(options.strictness)
+        ensemble = self.settings.ensemble if options.ensemble is None else options.ensemble
         scores = classifier.score(
             photo.features[arm],
             vocabulary,
@@ -355,7 +349,7 @@ class Segmenter:
             photo.proposals.queries,
             with_hidden=rule == "default",
         )
-        clock.lap("text")
+        stopwatch.mark("text")
         merged = merge(
             rule,
             scores,
@@ -366,14 +360,14 @@ class Segmenter:
             size=(photo.image.shape[0], photo.image.shape[1]),
         )
         label_map, region_map = (to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
-        clock.lap("merge")
+        stopwatch.mark("merge")
         return Segmentation(
             image=photo.image,
             label_map=label_map,
             region_map=region_map,
             classes=class_results(vocabulary, merged, label_map),
             regions=region_results(photo.proposals, photo.image.shape, vocabulary, merged),
-            timings={"crop": 0.0, "embed": 0.0, **timings, **clock.laps},
+            timings={"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds},
             models={
                 "clip": {"name": self.model, "arm": arm, "sha256": classifier.clip.weights_sha256},
                 "proposer": {
@@ -389,7 +383,7 @@ class Segmenter:
                 "max_side_px": self.settings.max_side_px,
                 "max_regions": self.settings.max_regions,
                 "mask_threshold": self.settings.mask_threshold,
-                "strictness": asked.strictness,
+                "strictness": options.strictness,
                 "ensemble": ensemble,
                 "merge_settings": asdict(numbers),
                 **({"notice": self.notice} if self.notice else {}),

@@ -36,7 +36,7 @@ def shares(count: int, parts: int, at_most: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(edges)]
 
 
-def side_by_side(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:
+def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:
     """The results of `work` on each piece, in order; several at once where that helps.
 
     `work` runs under the caller's gradient mode and must not call this function itself.

@@ -13,14 +13,14 @@ import torch
 from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
+from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.proposals import Proposals
 
 
 def arm(text_key: str = "text") -> MaskAdaptedCLIP:
     torch.manual_seed(0)
-    tower = MiniImageTower(MiniShape(width=64, layers=1), prompt_depth=1)
+    tower = MiniImageTower(MiniConfig(width=64, layers=1), prompt_depth=1)
     clip = MaskAdaptedCLIP(tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE).eval()
     clip.text_key = text_key
     return clip
@@ -56,7 +56,7 @@ def test_the_second_arm_goes_on_from_what_the_first_has_seen(vanilla: MaskAdapte
     adapted = arm()
     tower: Any = adapted.image_tower
     with torch.no_grad():  # so different that it says the opposite
-        for end in (tower.proj, tower.class_text, *tower.glance[-1].parameters()):
+        for end in (tower.proj, tower.class_text, *tower.pooled_branch[-1].parameters()):
             end.neg_()
     first = Classifier(vanilla).embed(image, proposals)
     alone = Classifier(adapted).embed(image, proposals)
@@ -64,7 +64,7 @@ def test_the_second_arm_goes_on_from_what_the_first_has_seen(vanilla: MaskAdapte
     np.testing.assert_allclose(after.regions, alone.regions, atol=1e-5)
     np.testing.assert_allclose(after.photo, -first.photo, atol=1e-5)
     assert after.timings["crop"] == 0
-    assert after.look is first.look
+    assert after.stem is first.stem
 
 
 def test_no_proposals_are_no_error(vanilla: MaskAdaptedCLIP) -> None:

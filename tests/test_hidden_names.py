@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovseg_demo.hidden_names import hidden_names, rivals
+from ovseg_demo.hidden_names import competing_names, hidden_names
 
 
 def test_a_name_steps_back_for_the_words_it_shares_and_for_what_is_close() -> None:
@@ -12,13 +12,13 @@ def test_a_name_steps_back_for_the_words_it_shares_and_for_what_is_close() -> No
     typed = ("wooden fence", "tables", "couch", "zebra")
     close = np.zeros((4, 4), dtype=np.float32)
     close[2, 3] = 0.9  # couch, sofa
-    assert rivals(typed, close, hidden, np.eye(4, dtype=np.float32), 0.75).tolist() == [
+    assert competing_names(typed, close, hidden, np.eye(4, dtype=np.float32), 0.75).tolist() == [
         False,
         False,
         True,
         False,
     ]
-    assert rivals(typed[3:], close[3:], hidden, np.eye(4, dtype=np.float32), 0.75).all()
+    assert competing_names(typed[3:], close[3:], hidden, np.eye(4, dtype=np.float32), 0.75).all()
 
 
 def test_every_hidden_name_is_there_once() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from ovseg_demo.errors import ImageError, ResourceError
-from ovseg_demo.progress import Recent, finish, recovering
+from ovseg_demo.progress import LRUCache, run_to_end, with_cpu_fallback
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered")
 FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -31,23 +31,23 @@ def attempts(*errors: Exception) -> tuple[list[int], Generator[int, None, str], 
         left.append("gpu")
         return len(left) == 1
 
-    return begun, recovering(attempt, leave), left
+    return begun, with_cpu_fallback(attempt, leave), left
 
 
 def test_what_works_is_done_once() -> None:
     begun, work, left = attempts()
-    assert finish(work) == "done" and begun == [0] and left == []
+    assert run_to_end(work) == "done" and begun == [0] and left == []
 
 
 def test_a_gpu_that_fails_is_left_once() -> None:
     begun, work, left = attempts(BROKEN)
-    assert finish(work) == "done" and begun == [0, 1] and left == ["gpu"]
+    assert run_to_end(work) == "done" and begun == [0, 1] and left == ["gpu"]
 
 
 def test_memory_that_is_full_is_one_sentence() -> None:
     _, work, left = attempts(FULL)
     with pytest.raises(ResourceError, match="not enough memory for this"):
-        finish(work)
+        run_to_end(work)
     assert left == []
 
 
@@ -62,7 +62,7 @@ def test_memory_that_is_full_is_one_sentence() -> None:
 def test_other_errors_pass(error: Exception) -> None:
     _, work, left = attempts(error)
     with pytest.raises(type(error), match=str(error)):
-        finish(work)
+        run_to_end(work)
     assert left == []
 
 
@@ -76,14 +76,14 @@ def test_closing_it_closes_the_attempt() -> None:
             closed.append(True)
         return "done"
 
-    work = recovering(attempt, lambda: True)
+    work = with_cpu_fallback(attempt, lambda: True)
     next(work)
     work.close()
     assert closed == [True]
 
 
 def test_the_oldest_makes_room() -> None:
-    recent: Recent[int] = Recent(2)
+    recent: LRUCache[int] = LRUCache(2)
     for key in "ab":
         recent.put(key, ord(key))
     assert recent.get("a") == ord("a")
@@ -92,7 +92,7 @@ def test_the_oldest_makes_room() -> None:
 
 
 def test_many_threads_share_it() -> None:
-    recent: Recent[int] = Recent(8)
+    recent: LRUCache[int] = LRUCache(8)
 
     def work(start: int) -> None:
         for number in range(start, start + 300):

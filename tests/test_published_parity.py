@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
-from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.weights import read_segmenter
 from ovseg_demo.published_rules import (
     class_scores,
@@ -327,7 +327,7 @@ def test_every_published_tensor_of_the_network_is_compared_below(full: FullCase)
 
 
 def test_the_architecture_is_the_published_one(full: FullCase) -> None:
-    shape = MaskFormerShape.of(read_segmenter(full.checkpoint), full.checkpoint)
+    shape = SwinMaskFormerConfig.of(read_segmenter(full.checkpoint), full.checkpoint)
     told = full.meta.get("config", {}).get("backbone", {})
     assert list(shape.depths) == told.get("depths", list(shape.depths))
     assert list(shape.heads) == told.get("heads", list(shape.heads))

@@ -1,4 +1,4 @@
-"""The published system as a whole, on a tiny file of random weights: corridor, command line, evaluator."""
+"""The published system as a whole, on a tiny file of random weights: pipeline, command line, evaluator."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_the_evaluator_runs_the_published_protocol(checkpoint: Path, photo: Path
 def test_a_model_brings_its_own_proposer(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        "ovseg_demo.proposals.load_proposer", lambda name, **_: asked.append(name) or (lambda: None)
+        "ovseg_demo.proposals.loading.load_proposer", lambda name, **_: asked.append(name) or (lambda: None)
     )
     Segmenter.from_pretrained("ovseg-swinb-vit-l-14")
     Segmenter.from_pretrained("ovseg-swinb-vit-l-14", proposer="sam-vit-b")

@@ -1,4 +1,4 @@
-"""The corridor: real classes, tiny random weights, masks that are known."""
+"""The pipeline: real classes, tiny random weights, masks that are known."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier, PhotoFeatures
+from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
+from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
-from ovseg_demo.progress import Progress, looking_at
-from ovseg_demo.proposals import Found, Proposals, find_proposer
+from ovseg_demo.progress import Progress, embedding_progress
+from ovseg_demo.proposals import Proposals, ProposalStep, find_proposer
 from ovseg_demo.result import Arm, Segmentation
-from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
+from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.hub_server import HubServer
 
@@ -50,7 +50,7 @@ class Quarters:
 @pytest.fixture(scope="module")
 def clip() -> MaskAdaptedCLIP:
     torch.manual_seed(0)
-    tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
+    tower = MiniImageTower(MiniConfig(width=64, layers=2), prompt_depth=2)
     made = MaskAdaptedCLIP(
         tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
     ).eval()
@@ -138,11 +138,11 @@ def test_progress_only_moves_forward(segmenter: Segmenter, photo: NDArray[np.uin
 class Telling(Quarters):
     """Tells of each quarter when it has found it."""
 
-    def stream(self, image: NDArray[np.uint8]) -> Generator[float | Found, None, Proposals]:
+    def stream(self, image: NDArray[np.uint8]) -> Generator[float | ProposalStep, None, Proposals]:
         yield 0.0
         result = yield from super().stream(image)
         for mask in result.masks:
-            yield Found(0.9, mask[None, ::2, ::2])
+            yield ProposalStep(0.9, mask[None, ::2, ::2])
         return result
 
 
@@ -166,7 +166,7 @@ def test_a_proposer_that_tells_numbers_has_its_regions_shown_when_they_are_all(
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (256, 256), (257, 100), (768, 1024)])
 def test_regions_on_the_way_are_small(size: tuple[int, int]) -> None:
-    masks = looking_at(np.ones((3, *size), dtype=bool), 0.7).masks
+    masks = embedding_progress(np.ones((3, *size), dtype=bool), 0.7).masks
     assert masks is not None and masks.all()
     assert masks.shape[0] == 3 and 1 <= min(masks.shape[1:]) <= max(masks.shape[1:]) <= 256
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ovseg_demo.workers import shares, side_by_side, workers
+from ovseg_demo.workers import parallel_map, shares, workers
 
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ def test_results_come_in_order_from_several_threads_of_one_core_each() -> None:
         together.wait()  # two pieces are at work at the same time, or this breaks
         return number, torch.get_num_threads(), threading.current_thread().name
 
-    done = side_by_side(work, range(6), CPU)
+    done = parallel_map(work, range(6), CPU)
     assert [number for number, _, _ in done] == list(range(6))
     assert {threads for _, threads, _ in done} == {1}
     assert len({name for _, _, name in done}) == 2
@@ -61,7 +61,7 @@ def test_results_come_in_order_from_several_threads_of_one_core_each() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_threads_that_start_later_still_have_all_cores() -> None:
-    side_by_side(lambda _: None, range(2), CPU)
+    parallel_map(lambda _: None, range(2), CPU)
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
@@ -74,7 +74,7 @@ def test_threads_that_start_later_still_have_all_cores() -> None:
 def test_the_callers_gradient_mode_holds(mode: type) -> None:
     with mode():
         expected = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        seen = side_by_side(
+        seen = parallel_map(
             lambda _: (torch.is_grad_enabled(), torch.is_inference_mode_enabled()), range(4), CPU
         )
     assert set(seen) == {expected}
@@ -88,10 +88,10 @@ def test_an_error_reaches_the_caller() -> None:
         return number
 
     with pytest.raises(ValueError, match="the third piece"):
-        side_by_side(work, range(4), CPU)
+        parallel_map(work, range(4), CPU)
 
 
 def test_on_a_gpu_or_on_one_core_the_caller_does_it_all() -> None:
     assert workers(torch.device("cuda")) == 1
-    names = side_by_side(lambda _: threading.current_thread().name, range(3), torch.device("cuda"))
+    names = parallel_map(lambda _: threading.current_thread().name, range(3), torch.device("cuda"))
     assert set(names) == {threading.current_thread().name}

@@ -11,13 +11,13 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
 from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
 
 TEXT_WIDTH = 32
-TINY = MaskFormerShape(
+TINY = SwinMaskFormerConfig(
     embed_dim=8,
     patch=4,
     depths=(1, 2, 1, 1),
@@ -44,7 +44,7 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
 
 
 def segmenter_weights(
-    shape: MaskFormerShape = TINY,
+    shape: SwinMaskFormerConfig = TINY,
     seed: int = 0,
     *,
     text_width: int = TEXT_WIDTH,
@@ -74,7 +74,7 @@ def segmenter_weights(
     }
 
 
-def full_weights(shape: MaskFormerShape = TINY, seed: int = 0) -> dict[str, Tensor]:
+def full_weights(shape: SwinMaskFormerConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
     """Segmenter and CLIP together, flat."""
     clip = {CLIP_PREFIX + key: value for key, value in clip_weights(seed).items()}
     return {**segmenter_weights(shape, seed), **clip}
@@ -88,6 +88,6 @@ def save_full(path: Path, weights: dict[str, Tensor] | None = None) -> Path:
     return path
 
 
-def other_shape(**sizes: Any) -> MaskFormerShape:
+def other_shape(**sizes: Any) -> SwinMaskFormerConfig:
     """TINY with other sizes."""
     return replace(TINY, **sizes)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ovseg_demo.clip.model import FirstLook, MaskAdaptedCLIP, load_clip
+from ovseg_demo.clip.model import MaskAdaptedCLIP, StemFeatures, load_clip
 
-__all__ = ["FirstLook", "MaskAdaptedCLIP", "load_clip"]
+__all__ = ["MaskAdaptedCLIP", "StemFeatures", "load_clip"]

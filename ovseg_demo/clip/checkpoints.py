@@ -86,9 +86,9 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
         CheckpointError: weights are missing, unknown or of a shape that does not fit the others.
     """
     _refuse_other_kinds(weights, source)
-    shape = ClipShape.of(weights, source)
+    config = ClipConfig.of(weights, source)
     with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
-        clip = shape.build()
+        clip = config.build()
     wanted = {key: value.shape for key, value in clip.state_dict().items()}
     given = {key: value for key, value in weights.items() if key != PROMPTS}
     missing, unknown = [k for k in wanted if k not in given], [k for k in given if k not in wanted]
@@ -102,9 +102,9 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
             shapes = f"{tuple(value.shape)} where {tuple(wanted[key])} fits the rest"
             raise CheckpointError(f"{named(source)} has {key} of shape {shapes}.")
     clip.load_state_dict(given, assign=True)
-    context = shape.context_length
+    context = config.context_length
     clip.attn_mask = torch.full((context, context), float("-inf")).triu(1)  # causal; not part of any file
-    return clip.eval(), shape.prompts(weights, source)
+    return clip.eval(), config.prompts(weights, source)
 
 
 def write_checkpoint(path: Path, image_tower: ClipImageTower, text_tower: ClipTextTower) -> None:
@@ -126,7 +126,7 @@ def write_entries(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class ClipShape:
+class ClipConfig:
     """The sizes that tell one CLIP vision transformer from another."""
 
     embed_dim: int
@@ -139,7 +139,7 @@ class ClipShape:
     text_layers: int
 
     @classmethod
-    def of(cls, weights: Mapping[str, Tensor], source: Path) -> ClipShape:
+    def of(cls, weights: Mapping[str, Tensor], source: Path) -> ClipConfig:
         """Read the sizes off the weights; `CheckpointError` if they are not there or make no sense."""
         telling = {
             "visual.conv1.weight": 4,
@@ -155,7 +155,7 @@ class ClipShape:
             if weights[key].ndim != axes or 0 in weights[key].shape:
                 raise CheckpointError(f"{named(source)} has {key} of shape {tuple(weights[key].shape)}.")
         patches = weights["visual.positional_embedding"].shape[0] - 1
-        shape = cls(
+        config = cls(
             embed_dim=weights["text_projection"].shape[1],
             patch=weights["visual.conv1.weight"].shape[-1],
             grid=isqrt(patches),
@@ -167,14 +167,14 @@ class ClipShape:
         )
         words = weights["token_embedding.weight"].shape[0]
         for fits, what in (
-            (shape.grid**2 == patches, f"{patches} patches, which make no square"),
-            (shape.vision_width % HEAD_WIDTH == 0, f"an image tower of width {shape.vision_width}"),
-            (shape.text_width % HEAD_WIDTH == 0, f"a text tower of width {shape.text_width}"),
+            (config.grid**2 == patches, f"{patches} patches, which make no square"),
+            (config.vision_width % HEAD_WIDTH == 0, f"an image tower of width {config.vision_width}"),
+            (config.text_width % HEAD_WIDTH == 0, f"a text tower of width {config.text_width}"),
             (words == VOCABULARY_SIZE, f"a vocabulary of {words} tokens"),
         ):
             if not fits:
                 raise CheckpointError(f"{named(source)} has {what}, and no CLIP has that.")
-        return shape
+        return config
 
     def build(self) -> CLIP:
         """An open_clip model of these sizes; OpenAI's activation is QuickGELU, heads are 64 wide."""

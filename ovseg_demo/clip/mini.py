@@ -2,11 +2,10 @@
 
 Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
 a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
-is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). Beside it stands a
-glance at the patches' mean, so that the transformer need not learn anew what the trunk knows: the trunk's own
-guess among the 1,000 ImageNet classes, as the mean of their names' vectors, and what a small perceptron makes
-of the rest. Patches that mask prompts replace are not in the mean. Transformer and glance learned apart and
-err apart; each has a half of the shared space, so that a cosine is the mean of what both say.
+is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). A second branch pools
+the trunk's patches: their mean gives a posterior over the 1,000 ImageNet classes, which weighs the class
+names' vectors, and a small MLP adds what is left. Patches that mask prompts replace are not in the mean. Each
+branch fills one half of the shared space and is trained alone, so that a cosine is the mean of both halves'.
 Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each half (minilm.py).
 """
 
@@ -36,6 +35,8 @@ HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
 CLASSES = 1000  # of ImageNet
 PATCH = 32
 KNOWN_NAMES = "names.safetensors"
+_RENAMED_TENSORS = {"visual.glance.": "visual.pooled_branch.", "visual.trust": "visual.branch_weights"}
+_RENAMED_SETTINGS = {"glance_width": "pooled_branch_width"}
 CROP_RECIPE = CropRecipe(
     size=224,
     pixel_mean=(127.0, 127.0, 127.0),
@@ -46,17 +47,17 @@ CROP_RECIPE = CropRecipe(
 
 
 @dataclass(frozen=True)
-class MiniShape:
+class MiniConfig:
     """Sizes of the tower; what `config.json` beside the weights records."""
 
     width: int = 192
     """Width of a token; heads are width // 64."""
     layers: int = 6
     """Transformer blocks."""
-    glance_width: int = 768
+    pooled_branch_width: int = 768
     """Hidden width of the perceptron behind the mean patch."""
     embed_dim: int = 2 * TEXT_WIDTH
-    """Width of the space that image and text share: one half the transformer's, one the glance's."""
+    """Width of the space that image and text share: one half the transformer's, one the pooled branch's."""
 
 
 class PatchTrunk(nn.Module):
@@ -138,30 +139,30 @@ def _with_own_padding(conv: nn.Conv2d) -> nn.Conv2d:
 class MiniImageTower(nn.Module):
     """Trunk, tokens, transformer, class token, projection."""
 
-    def __init__(self, shape: MiniShape | None = None, prompt_depth: int = 0) -> None:
+    def __init__(self, config: MiniConfig | None = None, prompt_depth: int = 0) -> None:
         super().__init__()
-        self.shape = shape = shape or MiniShape()
+        self.config = config = config or MiniConfig()
         self.image_size, self.patch = CROP_RECIPE.size, PATCH
         self.grid = self.image_size // self.patch
-        width, half = shape.width, shape.embed_dim // 2
+        width, half = config.width, config.embed_dim // 2
         self.trunk = PatchTrunk().fold_batch_norms()
         self.patch_embedding = nn.Conv2d(HEAD_CHANNELS, width, kernel_size=1, bias=False)
         self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
         self.positional_embedding = nn.Parameter(0.02 * torch.randn(self.grid**2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(ResidualAttentionBlock(width, width // 64) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(ResidualAttentionBlock(width, width // 64) for _ in range(config.layers))
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, half))
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
         self.class_text = nn.Parameter(torch.zeros(CLASSES, half))
-        self.glance = nn.Sequential(
+        self.pooled_branch = nn.Sequential(
             nn.Dropout(0.2),
-            nn.Linear(HEAD_CHANNELS, shape.glance_width),
+            nn.Linear(HEAD_CHANNELS, config.pooled_branch_width),
             nn.GELU(),
             nn.Dropout(0.2),
-            nn.Linear(shape.glance_width, half),
+            nn.Linear(config.pooled_branch_width, half),
         )
-        self.trust = nn.Parameter(torch.ones(2))  # how much each half counts
+        self.branch_weights = nn.Parameter(torch.ones(2))  # how much each branch counts
         self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
 
     def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -172,7 +173,7 @@ class MiniImageTower(nn.Module):
             token_mask: (B, 49) 1 where a patch shows some of the region; None leaves mask prompts out.
 
         Returns:
-            (B, embed_dim); its halves have the lengths `trust`.
+            (B, embed_dim); its halves have the lengths `branch_weights`.
         """
         return self.from_stem(self.stem(crops), token_mask)
 
@@ -187,11 +188,11 @@ class MiniImageTower(nn.Module):
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
         seen = self.trunk.top(features)
-        read = torch.ones_like(seen[:, 0]).flatten(1)  # the patches that the glance takes in
+        read = torch.ones_like(seen[:, 0]).flatten(1)  # the patches that are pooled
         if self.prompts is not None and token_mask is not None:
             read = token_mask.to(seen.dtype)  # what a prompt replaces is not read either
         halves = torch.stack([self.from_patches(seen, token_mask), self.from_mean(mean_patch(seen, read))], 1)
-        return (functional.normalize(halves, dim=-1) * self.trust[:, None]).flatten(1)
+        return (functional.normalize(halves, dim=-1) * self.branch_weights[:, None]).flatten(1)
 
     def from_patches(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The transformer's half: the trunk's patches (B, 1280, 7, 7) -> (B, embed_dim / 2)."""
@@ -204,9 +205,9 @@ class MiniImageTower(nn.Module):
         return cast(Tensor, self.ln_post(x[:, 0]) @ self.proj)
 
     def from_mean(self, patch: Tensor) -> Tensor:
-        """The glance's half: the mean patch (B, 1280) -> (B, embed_dim / 2)."""
+        """The pooled branch's half: the mean patch (B, 1280) -> (B, embed_dim / 2)."""
         belief = self.classifier(patch).softmax(dim=-1)
-        return cast(Tensor, belief @ self.class_text + self.glance(patch))
+        return cast(Tensor, belief @ self.class_text + self.pooled_branch(patch))
 
 
 def mean_patch(seen: Tensor, read: Tensor) -> Tensor:
@@ -229,16 +230,17 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     from ovseg_demo.clip.model import MaskAdaptedCLIP
 
     file = path / f"{weights}.safetensors" if path.is_dir() else path
-    config = json.loads((file.parent / "config.json").read_text("utf-8"))
-    tensors = {key: value.float() for key, value in read_checkpoint(file).items()}
-    lost = [field.name for field in fields(MiniShape) if field.name not in config]
-    if lost or file.stem not in config.get("score_scale", {}):
+    record = json.loads((file.parent / "config.json").read_text("utf-8"))
+    record = {_RENAMED_SETTINGS.get(key, key): value for key, value in record.items()}
+    tensors = {current_name(key): value.float() for key, value in read_checkpoint(file).items()}
+    lost = [field.name for field in fields(MiniConfig) if field.name not in record]
+    if lost or file.stem not in record.get("score_scale", {}):
         what = ", ".join(lost) or f"a score_scale of {file.stem}"
         raise CheckpointError(f"{file.parent / 'config.json'} lacks {what}; export the model again.")
-    shape = MiniShape(**{field.name: int(config[field.name]) for field in fields(MiniShape)})
+    config = MiniConfig(**{field.name: int(record[field.name]) for field in fields(MiniConfig)})
     prompts = tensors.get("visual.prompts.mask_embedding")
-    tower = MiniImageTower(shape, prompt_depth=0 if prompts is None else len(prompts))
-    text = MiniTextTower(shape.embed_dim)
+    tower = MiniImageTower(config, prompt_depth=0 if prompts is None else len(prompts))
+    text = MiniTextTower(config.embed_dim)
     wanted = {f"visual.{key}": value.shape for key, value in tower.state_dict().items()}
     wanted |= {f"text.{key}": value.shape for key, value in text.state_dict().items()}
     check_names_and_shapes(tensors, wanted, file)
@@ -249,15 +251,23 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     model = MaskAdaptedCLIP(
         tower,
         text,
-        embed_dim=shape.embed_dim,
+        embed_dim=config.embed_dim,
         crop_recipe=CROP_RECIPE,
-        score_scale=float(config["score_scale"][file.stem]),
+        score_scale=float(record["score_scale"][file.stem]),
         name="ovseg-mini",
-        calibration=config.get("calibration", {}).get(file.stem),
+        calibration=record.get("calibration", {}).get(file.stem),
     )
     model.text_key = text_digest(text)
     model.known_names = read_known_names(file.parent / KNOWN_NAMES, text)
     return model
+
+
+def current_name(key: str) -> str:
+    """Today's name of a tensor; files written before the branches were renamed have others."""
+    for old, new in _RENAMED_TENSORS.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
 
 
 def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], Tensor]:
@@ -301,6 +311,6 @@ def check_names_and_shapes(tensors: dict[str, Tensor], wanted: dict[str, torch.S
         raise CheckpointError(f"{file} is not an ovseg-mini: {'; '.join(problems[:3])}{more}.")
 
 
-def shape_record(shape: MiniShape) -> dict[str, Any]:
+def config_record(config: MiniConfig) -> dict[str, Any]:
     """What goes into config.json."""
-    return asdict(shape)
+    return asdict(config)

@@ -23,24 +23,23 @@ from ovseg_demo.errors import CheckpointError, ModelError, quoted
 from ovseg_demo.models import MODELS, exists, resolve
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.result import Arm
-from ovseg_demo.workers import shares, side_by_side, workers
+from ovseg_demo.workers import parallel_map, shares, workers
 
-Weights = Arm
 CROPS_AT_ONCE = 32
 CROPS_AT_ONCE_ON_CPU = 8  # more do not fit its caches
 
 
 @dataclass(frozen=True)
-class FirstLook:
-    """What the part of an image tower that arms have in common makes of regions.
+class StemFeatures:
+    """What the stem of an image tower, which arms may have in common, makes of regions.
 
     Attributes:
-        part: names that part, and the recipe of the crops it has seen.
+        stem_id: names that stem, and the recipe of the crops it has seen.
         features: (B, ...) what it made of them.
         token_masks: (B, grid * grid) 1 where a patch shows some of the region.
     """
 
-    part: str
+    stem_id: str
     features: Tensor
     token_masks: Tensor
 
@@ -136,10 +135,10 @@ class MaskAdaptedCLIP(nn.Module):
         return self._unit_vectors(self._in_parts(embed, len(crops)))
 
     @cached_property
-    def first_part(self) -> str | None:
-        """Names the frozen first part of the image tower by its weights; None if the tower has none.
+    def stem_id(self) -> str | None:
+        """Hash of the weights of the image tower's frozen stem; None if the tower has none.
 
-        Two arms with the same name here can share a `FirstLook`.
+        Two arms with the same hash can share a `StemFeatures`.
         """
         if not isinstance(self.image_tower, TowerWithStem):
             return None
@@ -150,28 +149,28 @@ class MaskAdaptedCLIP(nn.Module):
         return digest.hexdigest()
 
     @torch.no_grad()
-    def look(self, crops: Tensor, masks: Tensor) -> FirstLook:
-        """Let the frozen first part see crops; arguments and errors as for `encode_regions`.
+    def compute_stem(self, crops: Tensor, masks: Tensor) -> StemFeatures:
+        """Run the frozen stem on crops; arguments and errors as for `encode_regions`.
 
-        Only for a model that has such a part: see `first_part`.
+        Only for a model that has a stem: see `stem_id`.
         """
         self._check(crops, masks)
-        tower, part = cast(TowerWithStem, self.image_tower), cast(str, self.first_part)
+        tower, stem_id = cast(TowerWithStem, self.image_tower), cast(str, self.stem_id)
         features = self._in_parts(
             lambda some: tower.stem(crops[some].to(self.device, self.dtype)), len(crops)
         )
         seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
-        return FirstLook(part, seen, token_mask(masks.to(self.device), self.image_tower.patch))
+        return StemFeatures(stem_id, seen, token_mask(masks.to(self.device), self.image_tower.patch))
 
     @torch.no_grad()
-    def encode_look(self, look: FirstLook) -> Tensor:
-        """Embed what the first part has seen: the same as `encode_regions` on the same crops."""
+    def encode_stem(self, stem: StemFeatures) -> Tensor:
+        """Embed from the output of the stem: the same as `encode_regions` on the same crops."""
         tower = cast(TowerWithStem, self.image_tower)
 
         def embed(some: slice) -> Tensor:
-            return tower.from_stem(look.features[some], look.token_masks[some]).float()
+            return tower.from_stem(stem.features[some], stem.token_masks[some]).float()
 
-        return self._unit_vectors(self._in_parts(embed, len(look.features)))
+        return self._unit_vectors(self._in_parts(embed, len(stem.features)))
 
     def _check(self, crops: Tensor, masks: Tensor) -> None:
         size = self.image_tower.image_size
@@ -192,7 +191,7 @@ class MaskAdaptedCLIP(nn.Module):
             return list(in_batches(of_part, size, at_once, what="one region", advice=advice))
 
         pieces = shares(count, workers(self.device), at_most=at_once)
-        return [part for parts in side_by_side(of_share, pieces, self.device) for part in parts]
+        return [part for parts in parallel_map(of_share, pieces, self.device) for part in parts]
 
     def _unit_vectors(self, features: Sequence[Tensor]) -> Tensor:
         empty = torch.zeros(0, self.embed_dim, device=self.device)
@@ -223,7 +222,7 @@ class MaskAdaptedCLIP(nn.Module):
 def load_clip(
     name_or_path: str | Path,
     *,
-    weights: Weights = "adapted",
+    weights: Arm = "adapted",
     device: str | torch.device = "cpu",
     cache_dir: Path | None = None,
 ) -> MaskAdaptedCLIP:
@@ -273,7 +272,7 @@ def load_clip(
     return model
 
 
-def _load_vit(path: Path, weights: Weights) -> MaskAdaptedCLIP:
+def _load_vit(path: Path, weights: Arm) -> MaskAdaptedCLIP:
     clip, prompts = build_clip(read_checkpoint(path), source=path)
     if weights == "vanilla":
         prompts = None
@@ -282,7 +281,7 @@ def _load_vit(path: Path, weights: Weights) -> MaskAdaptedCLIP:
     return MaskAdaptedCLIP(image_tower, ClipTextTower(clip), embed_dim=embed_dim)
 
 
-def _arm_in(folder: Path, weights: Weights) -> Path:
+def _arm_in(folder: Path, weights: Arm) -> Path:
     """The file of an arm in a folder that training wrote.
 
     Raises:

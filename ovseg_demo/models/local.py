@@ -21,13 +21,13 @@ from ovseg_demo.models.hub import (
 )
 from ovseg_demo.models.table import (
     MODELS,
-    Arm,
     EmbeddedFile,
     HandFile,
     ModelEntry,
     PackagedFile,
     Source,
 )
+from ovseg_demo.result import Arm
 from ovseg_demo.settings import default_cache_dir
 
 __all__ = ["LocalWeights", "file_size", "present_file", "resolve"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ovseg_demo.models.hub import HubFile, is_file
-
-Arm = Literal["adapted", "vanilla", "mpt-only"]
+from ovseg_demo.result import Arm
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class ModelEntry:
     """By arm ("vanilla", "adapted", "mpt-only") for a CLIP; under "weights" for a proposer."""
 
     non_commercial: bool = False
-    """True if the licence allows no commercial use: whoever shows results says so."""
+    """True if the licence allows no commercial use, which is shown beside every result."""
 
     proposer: str = field(default="", kw_only=True)
     """The proposer it was published with; "" = any."""

@@ -65,7 +65,7 @@ _CUSTOMARY = {
 def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     """One colour for each of `names`, in their order; equal only for names that fold to the same.
 
-    A name alone always gets its own hue. Among several, whoever finds its hue taken moves to the next free
+    A name alone always gets its own hue. Among several, a name whose hue is taken moves to the next free
     one; the order of `names` does not matter. From the 25th name on, hues repeat in other shades.
 
     >>> assign_colours(["grass"]) == assign_colours([" GRASS "])

@@ -22,7 +22,7 @@ from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
-from ovseg_demo.page.server.gradio_requests import answering, finished
+from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
@@ -30,9 +30,9 @@ from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 if TYPE_CHECKING:
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["LANE", "add_endpoints", "cached_file", "names_of", "photo_input"]
+__all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "names_of", "photo_input"]
 
-LANE = "model"
+MODEL_QUEUE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
 
 OWN = "own"
@@ -55,7 +55,7 @@ def _as_uploaded(payload: ImageData | None) -> str | None:
 
 
 def cached_file(content: bytes, name: str) -> str:
-    """Path of a file in Gradio's cache, which is served to whoever got its path and emptied in time."""
+    """Path of a file in Gradio's cache: anyone who has the path can fetch it until the cache is emptied."""
     return str(save_bytes_to_cache(content, name, get_upload_folder()))
 
 
@@ -79,7 +79,7 @@ def add_endpoints(pool: ModelPool) -> None:
         masks = gr.JSON(label="masks")
         button = gr.Button()
 
-    common: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": LANE}
+    common: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODEL_QUEUE}
     models = _Endpoints(pool)
     button.click(
         models.segment,
@@ -145,7 +145,7 @@ class _Endpoints:
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
-        with answering(self.pool.desk, "segment") as ticket:
+        with tracked_request(self.pool.tracker, "segment") as context:
             steps = self._models(model, proposer, density).stream(
                 photo,
                 words,
@@ -155,7 +155,7 @@ class _Endpoints:
                 strictness=strictness,
                 ensemble=ensemble,
             )
-            result = finished(steps, ticket)
+            result = run_tracked(steps, context)
             files = export(result, ("overlay", "label-map"))
             return (
                 result.to_json(),
@@ -188,7 +188,7 @@ class _Endpoints:
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
-        with answering(self.pool.desk, "compare") as ticket:
+        with tracked_request(self.pool.tracker, "compare") as context:
             steps = self._models(model, proposer, density).stream_compare(
                 photo,
                 words,
@@ -197,7 +197,7 @@ class _Endpoints:
                 strictness=strictness,
                 ensemble=ensemble,
             )
-            result = finished(steps, ticket)
+            result = run_tracked(steps, context)
             arms = {arm.arm: arm.to_json() for arm in (result.vanilla, result.adapted)}
             return result.to_json() | arms, cached_file(zip_comparison(result), "comparison.zip")
 
@@ -212,11 +212,11 @@ class _Endpoints:
         from ovseg_demo.proposals import working_image
 
         limits = self.pool.settings
-        with answering(self.pool.desk, "proposals") as ticket:
+        with tracked_request(self.pool.tracker, "proposals") as context:
             image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
             # The classifier of a segmenter is loaded when it is first needed: not for this.
             source = self._models(limits.model, proposer, density).proposer
-            found = finished(source.stream(working_image(source, image, limits.max_side_px)), ticket)
+            found = run_tracked(source.stream(working_image(source, image, limits.max_side_px)), context)
             return {
                 "size": list(found.masks.shape[1:]),
                 "proposals": [

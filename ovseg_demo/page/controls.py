@@ -60,8 +60,8 @@ class Controls:
 
     photo: gr.Image
     words: gr.Textbox
-    add_absent: gr.Button
-    look_around: gr.Button
+    add_distractors: gr.Button
+    suggest: gr.Button
     suggestions: gr.Dataset
     start: gr.Button
     stop: gr.Button
@@ -104,8 +104,8 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         elem_id="words",
     )
     with gr.Row(elem_id="help-with-words"):
-        add_absent = gr.Button("Add distractors", size="sm", elem_id="distractors")
-        look_around = gr.Button("What else is here?", size="sm", elem_id="what-else")
+        add_distractors = gr.Button("Add distractors", size="sm", elem_id="distractors")
+        suggest = gr.Button("What else is here?", size="sm", elem_id="what-else")
     suggestions = gr.Dataset(
         components=[gr.Textbox(render=False)],
         samples=[],
@@ -130,8 +130,8 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
     return Controls(
         photo,
         words,
-        add_absent,
-        look_around,
+        add_distractors,
+        suggest,
         suggestions,
         start,
         stop,

@@ -12,9 +12,9 @@ from ovseg_demo.output.export import EXPORTS, export, zip_comparison, zipped
 from ovseg_demo.page.api import cached_file
 from ovseg_demo.page.batch import run_batch
 from ovseg_demo.page.controls import Controls
-from ovseg_demo.page.events import AT_ONCE, IN_LANE
+from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED
 from ovseg_demo.page.handlers import Request, Result
-from ovseg_demo.page.server.gradio_requests import answering, spoken
+from ovseg_demo.page.server.gradio_requests import tracked_request, with_error_messages
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.result import Comparison
 
@@ -34,7 +34,7 @@ def export_row(kept: gr.State, pool: ModelPool) -> None:
         ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
 
     def prepare(kept: str | Result | None, key: str) -> str:
-        result = pool.shelf.get(kept)
+        result = pool.result_store.get(kept)
         if result is None:
             raise ImageError("There is no result to take away yet; run a photo first.")
         if isinstance(result, Comparison):
@@ -48,7 +48,7 @@ def export_row(kept: gr.State, pool: ModelPool) -> None:
         return cached_file(zipped(files), f"{key}.zip")
 
     made = make.click(
-        spoken(prepare, pool.desk, "export"),
+        with_error_messages(prepare, pool.tracker, "export"),
         inputs=[kept, choice],
         outputs=ready,
         concurrency_limit=2,
@@ -72,12 +72,12 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
         archive = gr.File(label="Results", interactive=False, visible=False, elem_id="batch-results")
 
     def all_of_them(paths: list[str] | None, *values: Any) -> Iterator[Any]:
-        with answering(pool.desk, "batch", toast=True) as ticket:
+        with tracked_request(pool.tracker, "batch", toast=True) as context:
             for step in run_batch(paths or [], Request(None, *values), pool):
                 if step.doing:
                     # A batch has the time of one request for each of its photos.
-                    ticket.timeout_s = pool.settings.timeout_s * step.total
-                    ticket.check()
+                    context.timeout_s = pool.settings.timeout_s * step.total
+                    context.check()
                 ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
                 shown = gr.File(value=ready, visible=ready is not None)
                 yield "\n".join([step.message, *step.failures]), shown
@@ -88,6 +88,6 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
         outputs=[told, archive],
         show_progress="minimal",
         show_progress_on=[told],
-        **IN_LANE,
+        **ON_MODEL_QUEUE,
     )
-    stop.click(lambda: "Stopped.", outputs=told, cancels=[running], **AT_ONCE)
+    stop.click(lambda: "Stopped.", outputs=told, cancels=[running], **UNQUEUED)

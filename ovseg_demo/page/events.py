@@ -13,20 +13,24 @@ import numpy as np
 from ovseg_demo.errors import ImageError, OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
-from ovseg_demo.page.api import LANE
+from ovseg_demo.page.api import MODEL_QUEUE
 from ovseg_demo.page.controls import NAMES_ITS_MASKS, SHARED, Controls, model_badge
-from ovseg_demo.page.example_results import shipped
+from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import Example
-from ovseg_demo.page.handlers import Request, Result, kept_of, note, run
-from ovseg_demo.page.server.gradio_requests import spoken, still_waiting
+from ovseg_demo.page.handlers import Request, Result, note, run, without_masks
+from ovseg_demo.page.server.gradio_requests import still_waiting, with_error_messages
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
 from ovseg_demo.result import Comparison
 
-__all__ = ["AT_ONCE", "IN_LANE", "wire_run", "wire_settings", "wire_words"]
+__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "connect_run", "connect_settings", "connect_words"]
 
-IN_LANE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": LANE, "api_visibility": "private"}
-AT_ONCE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+ON_MODEL_QUEUE: dict[str, Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": MODEL_QUEUE,
+    "api_visibility": "private",
+}
+UNQUEUED: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 # The photo shows at once; the result that was there belongs to another one.
 _SHOW_PHOTO = "(photo) => photo ? { kind: 'photo', url: photo.url } : { kind: 'empty' }"
@@ -74,11 +78,11 @@ class Runner:
 
     def __init__(self, left: Controls, shown: gr.HTML, kept: gr.State, pool: ModelPool) -> None:
         self.left, self.kept, self.pool = left, kept, pool
-        self.lane: dict[str, Any] = {
+        self.queue_options: dict[str, Any] = {
             "outputs": [shown, kept, left.start, left.stop],
             "show_progress": "minimal",
             "show_progress_on": [left.line],
-            **IN_LANE,
+            **ON_MODEL_QUEUE,
         }
         self.shown = shown
         self.events: list[Any] = []
@@ -87,12 +91,14 @@ class Runner:
         """Shows each step of the answer to a request."""
         for step in run(Request(*values), self.pool, still_waiting()):
             running = step.payload["kind"] == "working"
-            result = gr.skip() if step.result is None else self.pool.shelf.put(kept_of(step.result))
+            result = (
+                gr.skip() if step.result is None else self.pool.result_store.put(without_masks(step.result))
+            )
             yield step.payload, result, gr.Button(visible=not running), gr.Button(visible=running)
 
     def again(self, kept: str | Result | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same where the photo has a result already: other words cost next to nothing then."""
-        result = self.pool.shelf.get(kept)
+        result = self.pool.result_store.get(kept)
         if result is None or not same_photo(values[0], result):
             yield tuple(gr.skip() for _ in range(4))
             return
@@ -100,7 +106,9 @@ class Runner:
 
     def then_again(self, event: Any) -> None:
         """Scores the words again after an event that changed them."""
-        self.events.append(event.success(self.again, inputs=[self.kept, *self.left.asked], **self.lane))
+        self.events.append(
+            event.success(self.again, inputs=[self.kept, *self.left.asked], **self.queue_options)
+        )
 
 
 def same_photo(path: str | None, result: Result) -> bool:
@@ -112,32 +120,32 @@ def same_photo(path: str | None, result: Result) -> bool:
         return False
 
 
-def wire_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> None:
+def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> None:
     """Run, Enter, Stop, a new photo, an example."""
     left, shown, kept = runner.left, runner.shown, runner.kept
     asking = [left.start.click, left.words.submit]
     gr.on(asking, None, outputs=[shown, left.start, left.stop], js=_WAIT, api_visibility="private")
     # "multiple": Run may be pressed before Gradio has noticed a Stop; at other times Stop has Run's place.
-    asked = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.lane)
+    asked = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.queue_options)
     runner.events.append(asked)
     # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
     asked.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")
     left.photo.input(None, inputs=left.photo, outputs=shown, js=_SHOW_PHOTO, api_visibility="private")
-    left.photo.input(lambda: None, outputs=kept, **AT_ONCE)
+    left.photo.input(lambda: None, outputs=kept, **UNQUEUED)
 
     def example(number: int) -> tuple[Any, ...]:
         chosen = examples[number]
-        ready = shipped(chosen)
+        ready = example_result(chosen)
         payload = ready.payload if ready else note("Press Run.", "ready")
         return str(chosen.photo), chosen.words, payload, ready.result if ready else None
 
     if left.examples is not None:
         left.examples.click(
-            example, inputs=left.examples, outputs=[left.photo, left.words, shown, kept], **AT_ONCE
+            example, inputs=left.examples, outputs=[left.photo, left.words, shown, kept], **UNQUEUED
         )
         page.load(None, js=_named_thumbnails(examples), api_visibility="private")
-        if ready := shipped(examples[0]):
-            page.load(lambda: ready.result, outputs=kept, **AT_ONCE)
+        if ready := example_result(examples[0]):
+            page.load(lambda: ready.result, outputs=kept, **UNQUEUED)
 
     places = [shown, left.start, left.stop]
     left.stop.click(None, outputs=places, js=_STOP, cancels=runner.events, api_visibility="private")
@@ -153,7 +161,7 @@ def _named_thumbnails(examples: tuple[Example, ...]) -> str:
     }})"""
 
 
-def wire_words(runner: Runner) -> None:
+def connect_words(runner: Runner) -> None:
     """Presets, distractors and suggestions; each is scored at once where the photo is known."""
     left, pool = runner.left, runner.pool
     runner.then_again(
@@ -161,10 +169,12 @@ def wire_words(runner: Runner) -> None:
             lambda key: preset_text(key) if key else gr.skip(),
             inputs=left.preset,
             outputs=left.words,
-            **AT_ONCE,
+            **UNQUEUED,
         )
     )
-    runner.then_again(left.add_absent.click(distractors, inputs=left.words, outputs=left.words, **AT_ONCE))
+    runner.then_again(
+        left.add_distractors.click(distractors, inputs=left.words, outputs=left.words, **UNQUEUED)
+    )
     for option in (
         left.options.strictness,
         left.options.templates,
@@ -172,30 +182,30 @@ def wire_words(runner: Runner) -> None:
         left.options.ensemble,
     ):
         # While a slider moves, the last place it was seen in counts.
-        runner.then_again(option.input(lambda: None, trigger_mode="always_last", **AT_ONCE))
+        runner.then_again(option.input(lambda: None, trigger_mode="always_last", **UNQUEUED))
 
-    def look(kept: str | Result | None, *values: Any) -> gr.Dataset:
-        result = pool.shelf.get(kept)
+    def suggest(kept: str | Result | None, *values: Any) -> gr.Dataset:
+        result = pool.result_store.get(kept)
         if result is None:
             raise ImageError("There is no result yet; run a photo first.")
         names = what_else(result, pool, Request(*values).models)
         label = "Click to add" if names else "Nothing more that the list has a name for"
         return gr.Dataset(samples=[[name] for name in names], label=label, visible=True)
 
-    left.look_around.click(
-        spoken(look, pool.desk, "what-else"),
+    left.suggest.click(
+        with_error_messages(suggest, pool.tracker, "what-else"),
         inputs=[runner.kept, *left.asked],
         outputs=left.suggestions,
         show_progress="minimal",
         show_progress_on=[left.line],
-        **IN_LANE,
+        **ON_MODEL_QUEUE,
     )
     runner.then_again(
         left.suggestions.click(
             lambda words, sample: add_word(words, sample[0]),
             inputs=[left.words, left.suggestions],
             outputs=left.words,
-            **AT_ONCE,
+            **UNQUEUED,
         )
     )
 
@@ -215,15 +225,15 @@ _COPY_LINK = f"""(...values) => {{
 }}"""
 
 
-def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
+def connect_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
     """The badge follows the model; a link brings words and settings back."""
     models = [left.options.model, left.options.proposer]
-    gr.on([field.change for field in models], model_badge, inputs=models, outputs=badge, **AT_ONCE)
+    gr.on([field.change for field in models], model_badge, inputs=models, outputs=badge, **UNQUEUED)
     left.options.proposer.change(
-        share_of_clip, inputs=left.options.proposer, outputs=left.options.ensemble, **AT_ONCE
+        share_of_clip, inputs=left.options.proposer, outputs=left.options.ensemble, **UNQUEUED
     )
     left.options.model.input(
-        own_proposer, inputs=left.options.model, outputs=left.options.proposer, **AT_ONCE
+        own_proposer, inputs=left.options.model, outputs=left.options.proposer, **UNQUEUED
     )
     left.link.click(None, inputs=left.shareable, js=_COPY_LINK, api_visibility="private")
 
@@ -232,7 +242,7 @@ def wire_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
         fields = zip(SHARED, left.shareable, strict=True)
         return [restored(query[name], field) if name in query else gr.skip() for name, field in fields]
 
-    page.load(restore, outputs=left.shareable, **AT_ONCE)
+    page.load(restore, outputs=left.shareable, **UNQUEUED)
 
 
 def share_of_clip(proposer: str) -> Any:

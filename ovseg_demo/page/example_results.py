@@ -32,11 +32,11 @@ from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, photo_payload, result_p
 from ovseg_demo.result import Arm, ClassResult, Comparison, RegionResult, Segmentation, compare
 from ovseg_demo.settings import Settings
 
-__all__ = ["Shipped", "file_of", "shipped"]
+__all__ = ["ExampleResult", "example_result", "result_file"]
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ExampleResult:
     """An example with its result."""
 
     payload: dict[str, Any]
@@ -44,16 +44,16 @@ class Shipped:
     result: Comparison
 
 
-def file_of(example: Example) -> Path:
+def result_file(example: Example) -> Path:
     """Where the result of an example lies."""
     return example.photo.parent / "results" / f"{example.photo.stem}.json.gz"
 
 
 @lru_cache(maxsize=32)
-def shipped(example: Example) -> Shipped | None:
+def example_result(example: Example) -> ExampleResult | None:
     """The kept result of an example; None if there is none for these words."""
     try:
-        kept: dict[str, Any] = json.loads(gzip.decompress(file_of(example).read_bytes()))
+        kept: dict[str, Any] = json.loads(gzip.decompress(result_file(example).read_bytes()))
     except FileNotFoundError:
         return None
     if kept.pop("words") != example.words:
@@ -68,7 +68,7 @@ def shipped(example: Example) -> Shipped | None:
         "timing": f"An example, computed beforehand: {example.title}. Photo: {example.credit}.",
         "again": False,
     }
-    return Shipped(payload, result)
+    return ExampleResult(payload, result)
 
 
 def _read_back(kept: dict[str, Any], arm: str, photo: npt.NDArray[np.uint8]) -> Segmentation:
@@ -100,7 +100,7 @@ def _read_back(kept: dict[str, Any], arm: str, photo: npt.NDArray[np.uint8]) -> 
     )
 
 
-def content_of(result: Comparison, words: str) -> bytes:
+def result_bytes(result: Comparison, words: str) -> bytes:
     """The file of a result: the same result gives the same bytes."""
     assert max(result.adapted.size) <= MAX_MAP_SIDE, "the maps would be thinned out"
     kept = result_payload(result) | {"words": words}
@@ -120,8 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     segmenter = Segmenter.from_pretrained(settings.model, proposer=settings.proposer)
     for example in load_examples():
         result = segmenter.compare(example.photo, example.words)
-        path = file_of(example)
-        write_files({path.name: content_of(result, example.words)}, path.parent)
+        path = result_file(example)
+        write_files({path.name: result_bytes(result, example.words)}, path.parent)
         print(f"{path.name}: {path.stat().st_size:,} bytes. {result.verdict}")
 
 

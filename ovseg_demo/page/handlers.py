@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.page.model_downloads import arms_of, fetch_missing, what_loads
-from ovseg_demo.page.proposal_preview import Sketch
+from ovseg_demo.page.model_downloads import arms_of, fetch_missing, models_with_sizes
+from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.server.model_pool import ModelPool, Models
-from ovseg_demo.page.server.request_tracker import NotWantedError, Ticket
+from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import photo_payload, result_payload
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from ovseg_demo.progress import Progress
     from ovseg_demo.segmenter import ImageSource, MergeRule, Segmenter
 
-__all__ = ["Request", "Result", "Shown", "kept_of", "note", "run", "spent", "stream", "summary"]
+__all__ = [
+    "PageUpdate",
+    "Request",
+    "Result",
+    "note",
+    "run",
+    "stream",
+    "summary",
+    "timing_payload",
+    "without_masks",
+]
 
 Result = Segmentation | Comparison
 Payload = dict[str, Any]
@@ -67,7 +77,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageUpdate:
     """One step of the answer: what the viewer gets, and the result once there is one."""
 
     payload: Payload
@@ -79,7 +89,7 @@ def note(message: str, level: str) -> Payload:
     return {"kind": "note", "level": level, "message": message}
 
 
-def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: True) -> Iterator[Shown]:
+def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: True) -> Iterator[PageUpdate]:
     """Answers a request step by step; never raises. Closing the iterator stops the work.
 
     Args:
@@ -87,16 +97,16 @@ def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: 
         pool: the models.
         wanted: whether somebody still waits for the answer; if not, the steps end.
     """
-    with pool.desk.request("page", wanted) as ticket:
+    with pool.tracker.request("page", wanted) as context:
         try:
-            yield from _steps(request, pool, ticket)
-        except NotWantedError:
-            ticket.outcome = "stopped"
+            yield from _steps(request, pool, context)
+        except RequestCancelledError:
+            context.outcome = "stopped"
         except Exception as error:
-            yield Shown(note(ticket.tell(error), "error"))
+            yield PageUpdate(note(context.error_message(error), "error"))
 
 
-def _steps(request: Request, pool: ModelPool, ticket: Ticket) -> Iterator[Shown]:
+def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterator[PageUpdate]:
     started = time.perf_counter()
     limits = pool.settings
     if not request.photo:
@@ -108,57 +118,57 @@ def _steps(request: Request, pool: ModelPool, ticket: Ticket) -> Iterator[Shown]
     image = load_image(
         Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
     )
-    yield Shown(_working("Starting", 0.0) | {"photo": photo_payload(image)})
+    yield PageUpdate(_working("Starting", 0.0) | {"photo": photo_payload(image)})
     missing = fetch_missing(request.model, request.arms, request.proposer, cache_dir=limits.cache_dir)
     for sentence, share in missing:
-        ticket.check()
-        yield Shown(_working(sentence, share))
+        context.check()
+        yield PageUpdate(_working(sentence, share))
     if not pool.has(request.models):
-        what = what_loads(request.model, request.proposer, limits.cache_dir)
-        yield Shown(_working(f"Loading {what}, once", 0.0))
+        what = models_with_sizes(request.model, request.proposer, limits.cache_dir)
+        yield PageUpdate(_working(f"Loading {what}, once", 0.0))
     segmenter = pool.get(request.models)
     # Weights that cannot be used are told before the photo is looked at.
     for arm in request.arms:
-        ticket.check()
+        context.check()
         segmenter.classifier(arm)
     steps = stream(segmenter, image, vocabulary, request)
     with closing(steps):
-        result = yield from _with_progress(steps, ticket)
+        result = yield from _with_progress(steps, context)
     payload = result_payload(result) | {
         "kind": "result",
         "message": " ".join(part for part in (summary(result), segmenter.notice) if part),
-        **spent(result, time.perf_counter() - started),
+        **timing_payload(result, time.perf_counter() - started),
     }
-    yield Shown(payload, result)
+    yield PageUpdate(payload, result)
 
 
 def _with_progress(
-    steps: Generator[Progress, None, Result], ticket: Ticket
-) -> Generator[Shown, None, Result]:
+    steps: Generator[Progress, None, Result], context: RequestContext
+) -> Generator[PageUpdate, None, Result]:
     started = shown = time.perf_counter()
-    sketch = Sketch()
+    preview = ProposalPreview()
     while True:
-        ticket.check()
+        context.check()
         try:
             progress = next(steps)
         except StopIteration as end:
             return cast(Result, end.value)
-        sketch.take(progress)
+        preview.take(progress)
         now = time.perf_counter()
         # What follows a step with all regions takes long: it is not left out.
-        if now - shown >= _SECONDS_BETWEEN_UPDATES or (progress.stage == "embed" and sketch.pending):
+        if now - shown >= _SECONDS_BETWEEN_UPDATES or (progress.stage == "embed" and preview.pending):
             shown = now
-            drawn = sketch.payload()
-            told = progress.message + (f": {len(sketch)} so far" if sketch.growing else "")
-            working = _working(told + _left(progress.fraction, now - started), progress.fraction)
-            yield Shown(working | ({"sketch": drawn} if drawn else {}))
+            drawn = preview.payload()
+            told = progress.message + (f": {len(preview)} so far" if preview.growing else "")
+            working = _working(told + _time_left(progress.fraction, now - started), progress.fraction)
+            yield PageUpdate(working | ({"preview": drawn} if drawn else {}))
 
 
 def _working(message: str, fraction: float) -> Payload:
     return {"kind": "working", "message": message + " …", "fraction": fraction}
 
 
-def _left(fraction: float, elapsed_s: float) -> str:
+def _time_left(fraction: float, elapsed_s: float) -> str:
     """An estimate, once there is something to base it on."""
     if fraction < 0.1 or elapsed_s < 1.5:
         return ""
@@ -181,7 +191,7 @@ def stream(
     return segmenter.stream(image, vocabulary, request.arms[-1], **options)
 
 
-def kept_of(result: Result) -> Result:
+def without_masks(result: Result) -> Result:
     """What is kept for a visitor: without the whole masks, which are large and for the viewer only."""
     if isinstance(result, Comparison):
         return replace(
@@ -202,7 +212,7 @@ def summary(result: Result) -> str:
     return f"Found {', '.join(c.name for c in first.found[:5])}."
 
 
-def spent(result: Result, seconds: float) -> Payload:
+def timing_payload(result: Result, seconds: float) -> Payload:
     """How long it took and, if so, that only the words were scored again."""
     arms = (result.vanilla, result.adapted) if isinstance(result, Comparison) else (result,)
     if all(arm.timings.get(key, 0.0) == 0.0 for arm in arms for key in ("propose", "embed")):

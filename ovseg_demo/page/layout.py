@@ -16,13 +16,13 @@ from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.api import add_endpoints
 from ovseg_demo.page.controls import controls, model_badge
 from ovseg_demo.page.downloads import batch_panel, export_row
-from ovseg_demo.page.events import Runner, wire_run, wire_settings, wire_words
-from ovseg_demo.page.example_results import shipped
+from ovseg_demo.page.events import Runner, connect_run, connect_settings, connect_words
+from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.model_downloads import arms_of
-from ovseg_demo.page.server.middleware import Door
+from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
-from ovseg_demo.page.server.request_tracker import Desk, log_as_json_lines
+from ovseg_demo.page.server.request_tracker import RequestTracker, log_as_json_lines
 from ovseg_demo.page.server.uploads import Sweeper, own_folder
 from ovseg_demo.page.theme import PAGE_CSS, theme
 from ovseg_demo.page.viewer.component import viewer
@@ -36,7 +36,7 @@ _HEADLINE = "# Type what you want to see\nthen see what mask-adapted CLIP change
 def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
     """The page, not yet served."""
     examples = load_examples()
-    first = shipped(examples[0]) if examples else None
+    first = example_result(examples[0]) if examples else None
     with gr.Blocks(
         title="ovseg-demo: type what you want to see",
         analytics_enabled=False,
@@ -46,7 +46,9 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
         with gr.Row(elem_id="top"):
             gr.Markdown(_HEADLINE, elem_id="headline")
             badge = gr.HTML(model_badge(settings.model, settings.proposer), elem_id="badge")
-        kept = gr.State(None, time_to_live=int(settings.state_lifetime_s), delete_callback=pool.shelf.drop)
+        kept = gr.State(
+            None, time_to_live=int(settings.state_lifetime_s), delete_callback=pool.result_store.drop
+        )
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="inputs", scale=0):
                 left = controls(settings, examples)
@@ -55,11 +57,11 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
                 export_row(kept, pool)
                 batch_panel(left, pool)
         runner = Runner(left, shown, kept, pool)
-        wire_words(runner)
-        wire_run(page, runner, examples)
-        wire_settings(left, badge, page)
+        connect_words(runner)
+        connect_run(page, runner, examples)
+        connect_settings(left, badge, page)
         add_endpoints(pool)
-    # Not open: whoever goes past the queue goes past its limits.
+    # Closed: a call that bypasses the queue bypasses its limits.
     page.queue(max_size=settings.max_queue, api_open=False)
     # Answers that nobody comes for; there are never more visitors in the line than it is long.
     page._queue.pending_messages_per_session.max_size = settings.max_queue + settings.max_visitors
@@ -73,22 +75,22 @@ def served(
     page: gr.Blocks,
     settings: Settings,
     *,
-    desk: Desk | None = None,
+    tracker: RequestTracker | None = None,
     stored_bytes: Callable[[], int] = lambda: 0,
     **where: Any,
 ) -> str:
-    """Serves a page with its theme and limits behind its door; returns its address.
+    """Serves a page with its theme and limits behind the request filter; returns its address.
 
     Args:
         page: from `build`.
         settings: limits.
-        desk: the one of the page's pool; it answers `/healthz` and `/counters`.
+        tracker: the one of the page's pool; it answers `/healthz` and `/counters`.
         stored_bytes: reads how full the folder of uploads is.
         where: Gradio's own arguments for name, port and lifetime of the server.
     """
-    door = {
+    filter_options = {
         "settings": settings,
-        "desk": desk or Desk(settings),
+        "tracker": tracker or RequestTracker(settings),
         "folder": Path(get_upload_folder()),
         "stored_bytes": stored_bytes,
         "mcp": bool(where.get("mcp_server")) or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
@@ -104,7 +106,7 @@ def served(
         enable_monitoring=False,
         run_history=False,
         app_kwargs={
-            "middleware": [(Door, (), door)],
+            "middleware": [(RequestFilter, (), filter_options)],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
@@ -128,9 +130,9 @@ def launch(settings: Settings) -> None:
             return sweeper.stored_bytes
 
         sweeper.start()
-        pool.desk.gauge("stored_bytes", stored_bytes)
-        pool.desk.gauge("queue_length", lambda: len(page._queue))
-        served(page, settings, desk=pool.desk, stored_bytes=stored_bytes, prevent_thread_lock=True)
+        pool.tracker.gauge("stored_bytes", stored_bytes)
+        pool.tracker.gauge("queue_length", lambda: len(page._queue))
+        served(page, settings, tracker=pool.tracker, stored_bytes=stored_bytes, prevent_thread_lock=True)
         if not ON_ZERO_GPU:
             # Only now: what the models import would hold the page up.
             threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()
@@ -138,7 +140,7 @@ def launch(settings: Settings) -> None:
 
 
 def _warm_up(pool: ModelPool) -> None:
-    # Whoever asks first is told what is wrong.
+    # The first request reports what is wrong.
     with suppress(OvsegError):
         segmenter = pool.get(pool.default)
         for arm in arms_of(pool.settings.model):

@@ -11,16 +11,15 @@ from typing import cast
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
 from ovseg_demo.models.hub import HubFile
-from ovseg_demo.models.table import Arm as FileArm
 from ovseg_demo.result import Arm
 
-__all__ = ["arms_of", "fetch_missing", "what_loads"]
+__all__ = ["arms_of", "fetch_missing", "models_with_sizes"]
 
-_LOOKS_EVERY_S = 0.25
+_POLL_INTERVAL_S = 0.25
 
 
-class _LeftError(OvsegError):
-    """Whoever waited for the download has left."""
+class _CancelledError(OvsegError):
+    """The client that waited for the download has left."""
 
 
 def arms_of(model: str) -> tuple[Arm, ...]:
@@ -29,7 +28,7 @@ def arms_of(model: str) -> tuple[Arm, ...]:
     return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
-def what_loads(model: str, proposer: str, cache_dir: Path | None = None) -> str:
+def models_with_sizes(model: str, proposer: str, cache_dir: Path | None = None) -> str:
     """The models and their sizes, for people: "ovseg-mini (70 MB) and mobile-sam (41 MB)"."""
     sizes = {row.name: row.size_bytes for row in rows(cache_dir=cache_dir)}
     return " and ".join(
@@ -52,7 +51,7 @@ def fetch_missing(
         DownloadError: the weights cannot be had; says how to get them.
     """
     here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
-    wanted: list[tuple[str, FileArm, str]] = [(model, cast(FileArm, arm), arm) for arm in arms]
+    wanted: list[tuple[str, Arm, str]] = [(model, arm, arm) for arm in arms]
     wanted.append((proposer, "adapted", "weights"))
     for name, arm, part in wanted:
         entry = models.get(name)
@@ -63,21 +62,21 @@ def fetch_missing(
 
 
 def _download(
-    name: str, arm: FileArm, models: Mapping[str, ModelEntry], cache_dir: Path | None
+    name: str, arm: Arm, models: Mapping[str, ModelEntry], cache_dir: Path | None
 ) -> Iterator[tuple[int, int]]:
     left = threading.Event()
     state = (0, 0)
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal state
         state = (done, total)
         if left.is_set():
-            raise _LeftError("The download was stopped.")
+            raise _CancelledError("The download was stopped.")
 
     with ThreadPoolExecutor(1) as thread:
-        work = thread.submit(resolve, name, arm, cache_dir=cache_dir, progress=told, models=models)
+        work = thread.submit(resolve, name, arm, cache_dir=cache_dir, progress=report, models=models)
         try:
-            while not wait([work], timeout=_LOOKS_EVERY_S).done:
+            while not wait([work], timeout=_POLL_INTERVAL_S).done:
                 yield state
             work.result()
         finally:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ovseg_demo.progress import Progress
 
-__all__ = ["Sketch", "outline"]
+__all__ = ["ProposalPreview", "outline"]
 
 _MOST = 200
 _SAME = 0.7
@@ -31,7 +31,7 @@ _SPECK = 4
 """Pixels that a part must enclose to be drawn."""
 
 
-class Sketch:
+class ProposalPreview:
     """What is drawn on the photo while one request is worked on."""
 
     def __init__(self) -> None:

@@ -5,8 +5,8 @@ proposals = propose(proposer, image)
 """
 
 from ovseg_demo.proposals.base import (
-    Found,
     Proposals,
+    ProposalStep,
     Proposer,
     SizedProposer,
     Steps,
@@ -18,7 +18,7 @@ from ovseg_demo.proposals.loading import DENSITIES, PROPOSERS, find_proposer, lo
 __all__ = [
     "DENSITIES",
     "PROPOSERS",
-    "Found",
+    "ProposalStep",
     "Proposals",
     "Proposer",
     "SizedProposer",

@@ -1,8 +1,8 @@
 """What a mask proposer is: an image in, class-agnostic masks out.
 
 Every proposer is a generator: between two pieces of work it yields how far it is, with what it has found on
-the way if it can tell, and at the end it returns its masks. Whoever drives it can show progress, and stops it
-by closing it.
+the way if it can tell, and at the end it returns its masks. The caller shows progress, and stops it by
+closing it.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.
 
 
 @dataclass(frozen=True)
-class Found:
+class ProposalStep:
     """One step of a proposer that can tell what it has found on the way.
 
     Attributes:
@@ -141,7 +141,7 @@ class Found:
             _check_masks(self.masks)
 
 
-Steps = Generator["float | Found", None, Proposals]
+Steps = Generator["float | ProposalStep", None, Proposals]
 """What `Proposer.stream` gives."""
 
 

@@ -26,7 +26,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.view(batch, count, heads, -1).transpose(1, 2)
 
 
-def tokens_see_own_image(attend: Any, tokens: Tensor, located: Tensor, content: Tensor) -> Tensor:
+def token_to_image_attention(attend: Any, tokens: Tensor, located: Tensor, content: Tensor) -> Tensor:
     """Prompt tokens attend to image tokens.
 
     The key bias shifts all scores of a token alike, so the softmax does not see it; the value bias passes
@@ -53,7 +53,7 @@ def tokens_see_own_image(attend: Any, tokens: Tensor, located: Tensor, content: 
     return out
 
 
-def tokens_see_shared_image(attend: Any, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def token_to_shared_image_attention(attend: Any, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Prompt tokens (B, T, C) attend to one image's projected keys and values, each (1, H, N, c)."""
     heads, (batch, count, _) = attend.num_heads, tokens.shape
     q = split_heads(attend.q_proj(tokens), heads).transpose(0, 1).reshape(1, heads, batch * count, -1)
@@ -62,7 +62,7 @@ def tokens_see_shared_image(attend: Any, tokens: Tensor, keys: Tensor, values: T
     return out
 
 
-def own_image_sees_tokens(
+def image_to_token_attention(
     attend: Any, tokens: Tensor, values: Tensor, located: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Image tokens attend to prompt tokens.
@@ -86,10 +86,10 @@ def own_image_sees_tokens(
     return _shares(scores, heads, count), _rows(attend, values).to(located.dtype)
 
 
-def shared_image_sees_tokens(
+def shared_image_to_token_attention(
     attend: Any, tokens: Tensor, values: Tensor, queries: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Like own_image_sees_tokens for one image whose projected queries are (1, N, H * c)."""
+    """Like image_to_token_attention for one image whose projected queries are (1, N, H * c)."""
     heads, (batch, count, _) = attend.num_heads, tokens.shape
     k = split_heads(attend.k_proj(tokens), heads)
     k = k * k.shape[-1] ** -0.5

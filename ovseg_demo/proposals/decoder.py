@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg_demo.proposals.cross_attention import (
-    own_image_sees_tokens,
-    shared_image_sees_tokens,
+    image_to_token_attention,
+    shared_image_to_token_attention,
     split_heads,
-    tokens_see_own_image,
-    tokens_see_shared_image,
+    token_to_image_attention,
+    token_to_shared_image_attention,
 )
 
 
@@ -119,7 +119,7 @@ class PointDecoder:
             tokens, content = self._later_layer(level, image, prompt, tokens, content)
         final = self._decoder.transformer
         located = content + image.positional
-        seen = tokens_see_own_image(final.final_attn_token_to_image, tokens + prompt, located, content)
+        seen = token_to_image_attention(final.final_attn_token_to_image, tokens + prompt, located, content)
         tokens = final.norm_final_attn(tokens + seen)
 
         quality = self._decoder.iou_prediction_head(tokens[:, 0])
@@ -150,10 +150,10 @@ class PointDecoder:
         layer = self._layers[0]
         tokens = layer.norm1(layer.self_attn(q=prompt, k=prompt, v=prompt))
         attend = layer.cross_attn_token_to_image
-        seen = tokens_see_shared_image(attend, tokens + prompt, image.first_keys, image.first_values)
+        seen = token_to_shared_image_attention(attend, tokens + prompt, image.first_keys, image.first_values)
         tokens = _rest_of_token_update(layer, tokens + seen)
         attend = layer.cross_attn_image_to_token
-        change = shared_image_sees_tokens(attend, tokens + prompt, tokens, image.first_queries)
+        change = shared_image_to_token_attention(attend, tokens + prompt, tokens, image.first_queries)
         return tokens, self._add(0, image.tokens, change)
 
     def _later_layer(
@@ -164,9 +164,9 @@ class PointDecoder:
         located_tokens = tokens + prompt
         tokens = layer.norm1(tokens + layer.self_attn(q=located_tokens, k=located_tokens, v=tokens))
         located = content + image.positional
-        seen = tokens_see_own_image(layer.cross_attn_token_to_image, tokens + prompt, located, content)
+        seen = token_to_image_attention(layer.cross_attn_token_to_image, tokens + prompt, located, content)
         tokens = _rest_of_token_update(layer, tokens + seen)
-        change = own_image_sees_tokens(layer.cross_attn_image_to_token, tokens + prompt, tokens, located)
+        change = image_to_token_attention(layer.cross_attn_image_to_token, tokens + prompt, tokens, located)
         return tokens, self._add(level, content, change)
 
     def _add(self, level: int, content: Tensor, change: tuple[Tensor, Tensor]) -> Tensor:

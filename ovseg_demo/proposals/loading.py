@@ -53,7 +53,7 @@ def load_proposer(
     from ovseg_demo.devices import choose_device
     from ovseg_demo.models import is_file, resolve
     from ovseg_demo.proposals.mobile_sam import load_mobile_sam
-    from ovseg_demo.proposals.prompting import PLANS
+    from ovseg_demo.proposals.prompting import POINT_PROMPT_CONFIGS
     from ovseg_demo.proposals.sam import load_sam
 
     if name not in PROPOSERS:
@@ -64,7 +64,7 @@ def load_proposer(
             raise UnknownModelError(
                 f"There is no proposer {quoted(name, 200)}; choose one of {', '.join(PROPOSERS)}."
             )
-    if density not in PLANS:
+    if density not in POINT_PROMPT_CONFIGS:
         raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
     default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
     side = default if size is None else size
@@ -89,23 +89,23 @@ def load_proposer(
 
         proposer = load_coco_maskformer(name, path, device=place)
     elif name == "mobile-sam":
-        proposer = load_mobile_sam(path, device=place, side=side, plan=PLANS[density])
+        proposer = load_mobile_sam(path, device=place, side=side, plan=POINT_PROMPT_CONFIGS[density])
     else:
-        proposer = load_sam(name, path, device=place, plan=PLANS[density])
+        proposer = load_sam(name, path, device=place, plan=POINT_PROMPT_CONFIGS[density])
     proposer.weights_sha256 = sha256
     return proposer
 
 
 def _held_by(path: Path) -> str:
-    """Which proposer a file of weights is, by its tensors; what is no SAM, OVSeg's reader will look at."""
-    from ovseg_demo.proposals.sam import SHAPES
+    """Which proposer a file of weights is, by its tensors; anything but a SAM is left to OVSeg's reader."""
+    from ovseg_demo.proposals.sam import CONFIGS
     from ovseg_demo.weight_files import read_file
 
     content = read_file(path)
     if not isinstance(content, Mapping) or not any(str(key).startswith("image_encoder.") for key in content):
         return "maskformer"
     width = getattr(content.get("image_encoder.pos_embed"), "shape", (0,))[-1]
-    return next((name for name, shape in SHAPES.items() if shape.width == width), "mobile-sam")
+    return next((name for name, config in CONFIGS.items() if config.width == width), "mobile-sam")
 
 
 def find_proposer(

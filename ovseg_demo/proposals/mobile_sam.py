@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
-from ovseg_demo.proposals.prompting import PointProposer, PromptPlan
+from ovseg_demo.proposals.prompting import PointPromptConfig, PointProposer
 from ovseg_demo.proposals.tiny_vit import RectangularTinyViT
 from ovseg_demo.proposals.weights import fill
 
 
-def load_mobile_sam(weights: Path, *, device: torch.device, side: int, plan: PromptPlan) -> PointProposer:
+def load_mobile_sam(
+    weights: Path, *, device: torch.device, side: int, plan: PointPromptConfig
+) -> PointProposer:
     """MobileSAM as a proposer.
 
     Args:

@@ -17,11 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg_demo.devices import in_batches
-from ovseg_demo.proposals.base import Found, Proposals, Steps, check_image
+from ovseg_demo.proposals.base import Proposals, ProposalStep, Steps, check_image
 from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
-from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
-from ovseg_demo.workers import shares, side_by_side, workers
+from ovseg_demo.proposals.selection import (
+    mask_iou,
+    non_max_suppression,
+    stability,
+    uncovered_patches,
+    upsample,
+)
+from ovseg_demo.workers import parallel_map, shares, workers
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -29,7 +35,7 @@ _ENCODER_WORTH = 24  # prompts that cost about as much time as encoding the imag
 
 
 @dataclass(frozen=True)
-class PromptPlan:
+class PointPromptConfig:
     """How many points to try and which masks to keep."""
 
     coarse: int = 64
@@ -50,10 +56,10 @@ class PromptPlan:
     """Leftover patches at least this large become proposals of low quality; 1 turns this off."""
 
 
-PLANS: dict[str, PromptPlan] = {
-    "low": PromptPlan(coarse=36, refine=16),
-    "normal": PromptPlan(),
-    "high": PromptPlan(coarse=144, refine=144),
+POINT_PROMPT_CONFIGS: dict[str, PointPromptConfig] = {
+    "low": PointPromptConfig(coarse=36, refine=16),
+    "normal": PointPromptConfig(),
+    "high": PointPromptConfig(coarse=144, refine=144),
 }
 
 
@@ -84,7 +90,7 @@ class PointProposer:
         decoder: PointDecoder,
         *,
         side: int,
-        plan: PromptPlan,
+        plan: PointPromptConfig,
         device: torch.device,
     ) -> None:
         self.name = name
@@ -130,7 +136,7 @@ class PointProposer:
                 covered |= masks.any(axis=0)
                 count -= len(now)
                 done += len(now)
-                yield Found(min(done / total, 0.99), masks)
+                yield ProposalStep(min(done / total, 0.99), masks)
         with torch.inference_mode():
             return self._finish(found, covered, height, width)
 
@@ -161,7 +167,7 @@ class PointProposer:
             )
 
         pieces = shares(len(points), workers(self._device), at_most=len(points))
-        return [found for part in side_by_side(prompt, pieces, self._device) for found in part]
+        return [found for part in parallel_map(prompt, pieces, self._device) for found in part]
 
     def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
@@ -184,11 +190,11 @@ class PointProposer:
     def _finish(
         self, found: list[_Candidates], covered: npt.NDArray[np.bool_], height: int, width: int
     ) -> Proposals:
-        """Remove duplicates, enlarge the survivors and fill the gaps."""
+        """Remove duplicates, enlarge the survivors and fill the uncovered_patches."""
         logits = torch.cat([part.logits for part in found])
         score = np.concatenate([part.score for part in found])
-        kept = suppress(mask_iou(logits > 0), score, self.plan.max_overlap)
-        patches = gaps(covered, int(self.plan.fill_area_fraction * covered.size))
+        kept = non_max_suppression(mask_iou(logits > 0), score, self.plan.max_overlap)
+        patches = uncovered_patches(covered, int(self.plan.fill_area_fraction * covered.size))
         filled = torch.from_numpy(patches).to(self._device) * 2.0 - 1.0
         masks = upsample(torch.cat([logits[kept], filled]), height, width)
         quality = np.concatenate([score[kept], np.full(len(patches), 0.3, dtype=np.float32)])

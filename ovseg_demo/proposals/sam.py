@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
-from ovseg_demo.proposals.prompting import PointProposer, PromptPlan
+from ovseg_demo.proposals.prompting import PointPromptConfig, PointProposer
 from ovseg_demo.proposals.weights import fill
 
 SIDE = 1024
@@ -25,7 +25,7 @@ _CHANNELS = 256
 
 
 @dataclass(frozen=True)
-class SamShape:
+class SamConfig:
     """The numbers in which the published encoders differ."""
 
     width: int
@@ -35,10 +35,10 @@ class SamShape:
     """Blocks that attend to the whole picture; the others to windows of 14 x 14 tokens."""
 
 
-SHAPES: dict[str, SamShape] = {
-    "sam-vit-b": SamShape(768, 12, 12, (2, 5, 8, 11)),
-    "sam-vit-l": SamShape(1024, 24, 16, (5, 11, 17, 23)),
-    "sam-vit-h": SamShape(1280, 32, 16, (7, 15, 23, 31)),
+CONFIGS: dict[str, SamConfig] = {
+    "sam-vit-b": SamConfig(768, 12, 12, (2, 5, 8, 11)),
+    "sam-vit-l": SamConfig(1024, 24, 16, (5, 11, 17, 23)),
+    "sam-vit-h": SamConfig(1280, 32, 16, (7, 15, 23, 31)),
 }
 
 
@@ -58,21 +58,26 @@ class PaddedEncoder(nn.Module):
 
 
 def load_sam(
-    name: str, weights: Path, *, device: torch.device, plan: PromptPlan, shape: SamShape | None = None
+    name: str,
+    weights: Path,
+    *,
+    device: torch.device,
+    plan: PointPromptConfig,
+    config: SamConfig | None = None,
 ) -> PointProposer:
     """One published SAM as a proposer.
 
     Args:
-        name: a key of SHAPES.
+        name: a key of CONFIGS.
         weights: the published checkpoint, a state dict.
         device: "cpu" or a CUDA device.
         plan: density and thresholds.
-        shape: another encoder than the one the name stands for.
+        config: another encoder than the one the name stands for.
 
     Raises:
         CheckpointError: the file cannot be read, is no state dict, or one of another model.
     """
-    parts = build_sam(shape or SHAPES[name])
+    parts = build_sam(config or CONFIGS[name])
     fill(parts, weights, name)
     dtype = fast_dtype(device)
     encoder = PaddedEncoder(parts["image_encoder"]).to(device, dtype)
@@ -87,7 +92,7 @@ def load_sam(
     )
 
 
-def build_sam(shape: SamShape) -> nn.ModuleDict:
+def build_sam(config: SamConfig) -> nn.ModuleDict:
     """The package's three modules without memory for their weights (on the "meta" device)."""
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 
@@ -95,14 +100,14 @@ def build_sam(shape: SamShape) -> nn.ModuleDict:
     with torch.device("meta"):
         encoder = ImageEncoderViT(
             img_size=SIDE,
-            embed_dim=shape.width,
-            depth=shape.depth,
-            num_heads=shape.heads,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
             out_chans=_CHANNELS,
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
             use_rel_pos=True,
             window_size=14,
-            global_attn_indexes=shape.global_blocks,
+            global_attn_indexes=config.global_blocks,
         )
         prompts = PromptEncoder(
             embed_dim=_CHANNELS, image_embedding_size=grid, input_image_size=(SIDE, SIDE), mask_in_chans=16

@@ -32,7 +32,9 @@ def mask_iou(masks: Tensor) -> npt.NDArray[np.float32]:
     return iou
 
 
-def suppress(iou: npt.NDArray[np.float32], score: npt.NDArray[np.float32], threshold: float) -> list[int]:
+def non_max_suppression(
+    iou: npt.NDArray[np.float32], score: npt.NDArray[np.float32], threshold: float
+) -> list[int]:
     """Greedy non-maximum suppression: indices kept, best score first, ties in input order."""
     kept: list[int] = []
     alive = np.ones(len(score), dtype=bool)
@@ -43,7 +45,7 @@ def suppress(iou: npt.NDArray[np.float32], score: npt.NDArray[np.float32], thres
     return kept
 
 
-def gaps(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDArray[np.bool_]:
+def uncovered_patches(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDArray[np.bool_]:
     """Connected leftovers of a (h, w) coverage map: (G, h, w) bool, large first.
 
     The map is opened by one cell first, so that thin seams between masks are no regions; patches of fewer

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.clip.mini import MiniImageTower, MiniShape, PatchTrunk, mean_patch
+from ovseg_demo.clip.mini import MiniConfig, MiniImageTower, PatchTrunk, mean_patch
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import CheckpointError
 from train.export import save_known_names, save_mini
 
-SHAPE = MiniShape(width=64, layers=3, glance_width=64)
+SHAPE = MiniConfig(width=64, layers=3, pooled_branch_width=64)
 MAPS = torch.eye(384).repeat(2, 1)
 
 
@@ -75,13 +75,13 @@ def test_what_lies_under_a_prompt_does_not_matter_after_the_trunk(tower: MiniIma
 
 
 @torch.inference_mode()
-def test_the_glance_is_the_mean_of_the_patches_that_count(tower: MiniImageTower) -> None:
+def test_the_pooled_branch_reads_the_mean_of_the_patches_that_count(tower: MiniImageTower) -> None:
     seen, read = torch.randn(2, 1280, 7, 7), torch.zeros(2, 49)
     read[0, :7] = 1
     assert torch.allclose(mean_patch(seen, read)[0], seen[0, :, 0].mean(-1), atol=1e-6)
     assert not mean_patch(seen, read)[1].any()  # a crop without any patch of its region
     belief = tower.classifier(seen.mean((2, 3))).softmax(-1)
-    alone = tower.from_mean(seen.mean((2, 3))) - tower.glance(seen.mean((2, 3)))
+    alone = tower.from_mean(seen.mean((2, 3))) - tower.pooled_branch(seen.mean((2, 3)))
     assert torch.allclose(alone, belief @ tower.class_text, atol=1e-5)
 
 
@@ -137,7 +137,10 @@ def test_a_file_with_other_tensors_is_refused_by_name(folder: Path, problem: str
 
 @pytest.mark.parametrize(
     ("change", "lost"),
-    [({"glance_width": None}, "glance_width"), ({"score_scale": {}}, "a score_scale of adapted")],
+    [
+        ({"pooled_branch_width": None}, "pooled_branch_width"),
+        ({"score_scale": {}}, "a score_scale of adapted"),
+    ],
 )
 def test_a_config_of_another_version_is_told(folder: Path, change: dict[str, object], lost: str) -> None:
     config = json.loads((folder / "config.json").read_text()) | change
@@ -167,11 +170,11 @@ def test_the_embedded_weights_are_the_ones_that_were_hashed() -> None:
 def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniImageTower) -> None:
     adapted = load_clip(folder)
     crops, masks = torch.randn(11, 3, 224, 224), (torch.rand(11, 224, 224) > 0.5).float()
-    look = adapted.look(crops, masks)
-    assert torch.allclose(adapted.encode_look(look), adapted.encode_regions(crops, masks), atol=1e-5)
+    stem = adapted.compute_stem(crops, masks)
+    assert torch.allclose(adapted.encode_stem(stem), adapted.encode_regions(crops, masks), atol=1e-5)
 
     # Another arm: its trained part differs, so much that it says the opposite.
-    ends = (tower.proj, tower.class_text, *tower.glance[-1].parameters())
+    ends = (tower.proj, tower.class_text, *tower.pooled_branch[-1].parameters())
     with torch.no_grad():
         for end in ends:
             end.neg_()
@@ -179,17 +182,17 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
         for end in ends:
             end.neg_()
     vanilla = load_clip(folder, weights="vanilla")
-    assert vanilla.first_part == adapted.first_part
-    assert torch.allclose(vanilla.encode_look(look), vanilla.encode_regions(crops, masks), atol=1e-5)
-    assert torch.allclose(vanilla.encode_look(look), -adapted.encode_look(look), atol=1e-5)
+    assert vanilla.stem_id == adapted.stem_id
+    assert torch.allclose(vanilla.encode_stem(stem), vanilla.encode_regions(crops, masks), atol=1e-5)
+    assert torch.allclose(vanilla.encode_stem(stem), -adapted.encode_stem(stem), atol=1e-5)
 
     strange = load_clip(folder)
     with torch.no_grad():
         next(iter(strange.image_tower.stem_weights())).mul_(1.5)  # type: ignore[attr-defined]
-    assert strange.first_part != adapted.first_part
+    assert strange.stem_id != adapted.stem_id
 
 
 def test_no_regions_are_no_error_for_the_shared_part(folder: Path) -> None:
     clip = load_clip(folder)
-    look = clip.look(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
-    assert clip.encode_look(look).shape == (0, 768)
+    stem = clip.compute_stem(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
+    assert clip.encode_stem(stem).shape == (0, 768)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovseg_demo.imaging import load_image
-from ovseg_demo.page.example_results import shipped
+from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import FOLDER, Example, load_examples
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -14,7 +14,7 @@ from ovseg_demo.vocabulary import Vocabulary
 @pytest.mark.parametrize("example", load_examples(), ids=lambda e: e.photo.stem)
 def test_the_shipped_result_is_of_these_words_and_weights(example: Example) -> None:
     """Make them anew with: python -m ovseg_demo.page.example_results"""
-    ready = shipped(example)
+    ready = example_result(example)
     assert ready is not None, "there is no result for these words"
     words = Vocabulary.parse(example.words)
     sums = (FOLDER.parent / "checkpoints" / "ovseg-mini" / "SHA256SUMS").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from drawn import box_mask, drawn_result
 from PIL import Image
 
 from ovseg_demo.imaging import load_image
-from ovseg_demo.page.example_results import content_of, file_of, shipped
+from ovseg_demo.page.example_results import example_result, result_bytes, result_file
 from ovseg_demo.page.examples import FOLDER, Example, load_examples
 from ovseg_demo.result import compare
 from ovseg_demo.vocabulary import Vocabulary
@@ -45,9 +45,9 @@ def test_a_result_that_is_read_back_is_written_the_same(tmp_path: Path) -> None:
     ]
     result = compare(*arms)
     example = Example(photo, "Grey", "cup, fork", "nothing", "nobody, none")
-    file_of(example).parent.mkdir()
-    file_of(example).write_bytes(content_of(result, example.words))
-    ready = shipped(example)
+    result_file(example).parent.mkdir()
+    result_file(example).write_bytes(result_bytes(result, example.words))
+    ready = example_result(example)
     assert ready is not None
     for mine, theirs in ((ready.result.vanilla, result.vanilla), (ready.result.adapted, result.adapted)):
         assert mine.to_json() == theirs.to_json()
@@ -57,8 +57,8 @@ def test_a_result_that_is_read_back_is_written_the_same(tmp_path: Path) -> None:
 
 
 def test_a_result_of_other_words_is_not_shown(tmp_path: Path) -> None:
-    assert shipped(replace(EXAMPLES[0], words="something else")) is None
-    assert shipped(replace(EXAMPLES[0], photo=tmp_path / "none.jpg")) is None
+    assert example_result(replace(EXAMPLES[0], words="something else")) is None
+    assert example_result(replace(EXAMPLES[0], photo=tmp_path / "none.jpg")) is None
 
 
 def test_no_photo_lies_there_without_attribution() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ovseg_demo.output.export import EXPORTS, export
 from ovseg_demo.page.events import same_photo
-from ovseg_demo.page.handlers import Request, Shown, kept_of, run
+from ovseg_demo.page.handlers import PageUpdate, Request, run, without_masks
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.suggestions import nouns, what_else
 from ovseg_demo.result import Comparison, Segmentation
@@ -32,39 +32,39 @@ ASKED = Request(
 
 
 @pytest.fixture(scope="module")
-def answer(pool: ModelPool) -> list[Shown]:
+def answer(pool: ModelPool) -> list[PageUpdate]:
     return list(run(ASKED, pool))
 
 
-def test_the_photo_is_shown_first_and_the_result_last(answer: list[Shown]) -> None:
+def test_the_photo_is_shown_first_and_the_result_last(answer: list[PageUpdate]) -> None:
     assert answer[0].payload["kind"] == "working" and answer[0].payload["photo"]["width"] == 1024
     assert [step.payload["kind"] for step in answer[1:-1]] == ["working"] * (len(answer) - 2)
     assert answer[-1].payload["kind"] == "result"
 
 
-def test_progress_never_goes_back(answer: list[Shown]) -> None:
+def test_progress_never_goes_back(answer: list[PageUpdate]) -> None:
     fractions = [step.payload["fraction"] for step in answer[:-1]]
     assert fractions == sorted(fractions)
 
 
-def test_regions_are_drawn_while_they_are_found_and_before_they_are_named(answer: list[Shown]) -> None:
-    drawn = [step.payload["sketch"] for step in answer if "sketch" in step.payload]
+def test_regions_are_drawn_while_they_are_found_and_before_they_are_named(answer: list[PageUpdate]) -> None:
+    drawn = [step.payload["preview"] for step in answer if "preview" in step.payload]
     assert len(drawn) >= 3
-    counts = [len(sketch["paths"]) for sketch in drawn]
+    counts = [len(preview["paths"]) for preview in drawn]
     assert counts[0] > 0 and "so far" in answer[-1 - len(drawn)].payload["message"]
     result = answer[-1].result
     assert isinstance(result, Comparison)
     # Specks and what is nearly the same are not drawn.
     assert 0.8 * len(result.adapted.regions) <= counts[-1] <= len(result.adapted.regions)
     assert drawn[-1]["fresh"] == 0 and abs(drawn[-1]["width"] / drawn[-1]["height"] - 4 / 3) < 0.02
-    assert max(len(json.dumps(sketch)) for sketch in drawn) < 60_000
+    assert max(len(json.dumps(preview)) for preview in drawn) < 60_000
 
 
-def test_nothing_is_drawn_where_only_words_change(pool: ModelPool, answer: list[Shown]) -> None:
-    assert not any("sketch" in step.payload for step in run(replace(ASKED, words="cow, hill"), pool))
+def test_nothing_is_drawn_where_only_words_change(pool: ModelPool, answer: list[PageUpdate]) -> None:
+    assert not any("preview" in step.payload for step in run(replace(ASKED, words="cow, hill"), pool))
 
 
-def test_the_result_has_both_arms_and_says_how_long_it_took(answer: list[Shown]) -> None:
+def test_the_result_has_both_arms_and_says_how_long_it_took(answer: list[PageUpdate]) -> None:
     assert isinstance(answer[-1].result, Comparison)
     assert set(answer[-1].payload["arms"]) == {"adapted", "vanilla"}
     assert "Done in" in answer[-1].payload["timing"] and not answer[-1].payload["again"]
@@ -77,13 +77,13 @@ def test_one_arm_is_enough_if_no_comparison_is_wanted(pool: ModelPool) -> None:
 
 
 def test_other_words_on_the_same_photo_are_scored_without_looking_again(
-    pool: ModelPool, answer: list[Shown]
+    pool: ModelPool, answer: list[PageUpdate]
 ) -> None:
     last = list(run(replace(ASKED, words="cow, meadow"), pool))[-1]
     assert "Only the words were scored again" in last.payload["timing"] and last.payload["again"]
 
 
-def test_strictness_needs_no_second_look_either(pool: ModelPool, answer: list[Shown]) -> None:
+def test_strictness_needs_no_second_look_either(pool: ModelPool, answer: list[PageUpdate]) -> None:
     last = list(run(replace(ASKED, strictness=60.0), pool))[-1]
     assert last.payload["again"] and last.payload["message"] == "None of these words fit."
     assert last.payload["arms"]["adapted"]["unassigned_fraction"] == 1.0
@@ -101,15 +101,15 @@ def test_the_first_request_says_what_is_loaded(pool: ModelPool) -> None:
     assert re.search(r"Loading ovseg-mini \(\d+ MB\) and mobile-sam \(\d+ MB\), once", told[-1])
 
 
-def test_what_is_kept_for_a_visitor_is_the_result_without_its_masks(answer: list[Shown]) -> None:
+def test_what_is_kept_for_a_visitor_is_the_result_without_its_masks(answer: list[PageUpdate]) -> None:
     result = answer[-1].result
     assert isinstance(result, Comparison) and result.adapted.masks is not None
-    kept = kept_of(result)
+    kept = without_masks(result)
     assert isinstance(kept, Comparison) and kept.adapted.masks is None and kept.vanilla.masks is None
     assert export(kept.adapted, tuple(EXPORTS)) == export(result.adapted, tuple(EXPORTS))
 
 
-def test_the_same_photo_is_known_by_its_pixels(answer: list[Shown], tmp_path: Path) -> None:
+def test_the_same_photo_is_known_by_its_pixels(answer: list[PageUpdate], tmp_path: Path) -> None:
     result = answer[-1].result
     assert result is not None
     other = tmp_path / "other name.png"
@@ -119,7 +119,7 @@ def test_the_same_photo_is_known_by_its_pixels(answer: list[Shown], tmp_path: Pa
     assert not same_photo(None, result) and not same_photo(__file__, result)
 
 
-def test_what_else_names_things_that_were_not_typed(pool: ModelPool, answer: list[Shown]) -> None:
+def test_what_else_names_things_that_were_not_typed(pool: ModelPool, answer: list[PageUpdate]) -> None:
     result = list(run(replace(ASKED, words="zebra"), pool))[-1].result
     assert result is not None
     names = what_else(result, pool, ASKED.models)

@@ -10,7 +10,7 @@ import pytest
 from ovseg_demo.errors import DownloadError
 from ovseg_demo.models import rows
 from ovseg_demo.page import model_downloads
-from ovseg_demo.page.model_downloads import arms_of, fetch_missing, what_loads
+from ovseg_demo.page.model_downloads import arms_of, fetch_missing, models_with_sizes
 from tests.hub_server import PINNED, HubServer, table
 
 TINY = table(PINNED)
@@ -19,7 +19,7 @@ TINY = table(PINNED)
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OVSEG_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(model_downloads, "_LOOKS_EVERY_S", 0.02)
+    monkeypatch.setattr(model_downloads, "_POLL_INTERVAL_S", 0.02)
 
 
 def fetched() -> Iterator[tuple[str, float]]:
@@ -66,5 +66,5 @@ def test_what_cannot_be_had_is_one_sentence(hub: HubServer) -> None:
 
 def test_what_is_here_needs_no_download() -> None:
     assert list(fetch_missing("ovseg-mini", ("vanilla", "adapted"), "mobile-sam")) == []
-    assert what_loads("ovseg-mini", "mobile-sam").count(" MB)") == 2
+    assert models_with_sizes("ovseg-mini", "mobile-sam").count(" MB)") == 2
     assert arms_of("clip-vit-b-16") == ("vanilla",) and arms_of("some/file.pt") == ("vanilla", "adapted")

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.page.proposal_preview import Sketch, outline
+from ovseg_demo.page.proposal_preview import ProposalPreview, outline
 from ovseg_demo.progress import Progress
 
 
@@ -28,31 +28,31 @@ def numbers(path: str) -> list[int]:
 
 
 def test_before_anything_is_found_there_is_nothing_to_draw() -> None:
-    sketch = Sketch()
-    sketch.take(Progress("read", 0.0, "Reading the photo"))
-    sketch.take(Progress("propose", 0.1, "Finding regions"))
-    assert sketch.payload() is None and not sketch.growing
+    preview = ProposalPreview()
+    preview.take(Progress("read", 0.0, "Reading the photo"))
+    preview.take(Progress("propose", 0.1, "Finding regions"))
+    assert preview.payload() is None and not preview.growing
 
 
 def test_what_is_found_is_drawn_and_what_is_new_is_known() -> None:
-    sketch = Sketch()
-    sketch.take(finding(box(10, 30, 10, 30)))
-    first = sketch.payload()
-    assert first is not None and (len(first["paths"]), first["fresh"]) == (1, 1) and sketch.growing
-    sketch.take(finding(box(50, 80, 10, 30)))
-    sketch.take(finding(box(50, 80, 60, 90)))
-    second = sketch.payload()
+    preview = ProposalPreview()
+    preview.take(finding(box(10, 30, 10, 30)))
+    first = preview.payload()
+    assert first is not None and (len(first["paths"]), first["fresh"]) == (1, 1) and preview.growing
+    preview.take(finding(box(50, 80, 10, 30)))
+    preview.take(finding(box(50, 80, 60, 90)))
+    second = preview.payload()
     assert second is not None and (len(second["paths"]), second["fresh"]) == (3, 2)
     # Gradio sends what was added to a list, as long as what was there stays.
     assert second["paths"][:1] == first["paths"]
 
 
 def test_nearly_the_same_mask_is_drawn_once() -> None:
-    sketch = Sketch()
-    sketch.take(finding(box(10, 60, 10, 60), box(10, 60, 10, 62)))
-    sketch.take(finding(box(11, 60, 10, 60), box(10, 30, 10, 30)))
-    assert sketch.payload() is not None
-    assert len(sketch) == 2
+    preview = ProposalPreview()
+    preview.take(finding(box(10, 60, 10, 60), box(10, 60, 10, 62)))
+    preview.take(finding(box(11, 60, 10, 60), box(10, 30, 10, 30)))
+    assert preview.payload() is not None
+    assert len(preview) == 2
 
 
 def test_a_path_runs_around_its_mask() -> None:
@@ -79,42 +79,42 @@ def test_a_hole_and_a_second_part_have_their_own_lines() -> None:
 def test_specks_are_left_out() -> None:
     assert outline(box(5, 6, 5, 6)) == ""
     assert outline(np.zeros((96, 128), dtype=bool)) == ""
-    sketch = Sketch()
-    sketch.take(finding(box(5, 6, 5, 6)))
-    assert sketch.payload() is None
+    preview = ProposalPreview()
+    preview.take(finding(box(5, 6, 5, 6)))
+    assert preview.payload() is None
 
 
 def test_all_regions_take_the_place_of_what_was_found_on_the_way() -> None:
-    sketch = Sketch()
-    sketch.take(finding(box(10, 30, 10, 30), box(50, 80, 60, 90)))
-    sketch.payload()
+    preview = ProposalPreview()
+    preview.take(finding(box(10, 30, 10, 30), box(50, 80, 60, 90)))
+    preview.payload()
     larger = box(20, 60, 20, 60, (192, 256))
-    sketch.take(Progress("embed", 0.7, "Looking at 1 regions", larger[None]))
-    drawn = sketch.payload()
-    assert drawn is not None and not sketch.growing
+    preview.take(Progress("embed", 0.7, "Looking at 1 regions", larger[None]))
+    drawn = preview.payload()
+    assert drawn is not None and not preview.growing
     assert drawn == {"width": 1024, "height": 768, "paths": [outline(larger)], "fresh": 0}
-    assert sketch.payload() == drawn
+    assert preview.payload() == drawn
 
 
 def test_a_photo_that_is_begun_again_is_drawn_anew() -> None:
-    sketch = Sketch()
-    sketch.take(finding(box(10, 30, 10, 30)))
-    assert sketch.payload() is not None
-    sketch.take(Progress("read", 0.0, "Reading the photo"))
-    assert sketch.payload() is None
+    preview = ProposalPreview()
+    preview.take(finding(box(10, 30, 10, 30)))
+    assert preview.payload() is not None
+    preview.take(Progress("read", 0.0, "Reading the photo"))
+    assert preview.payload() is None
 
 
 def test_many_masks_are_few_bytes_and_little_time() -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:192, :256]
-    sketch, spent = Sketch(), 0.0
+    preview, spent = ProposalPreview(), 0.0
     for _ in range(20):
         blobs = [
             (x - a) ** 2 + (y - b) ** 2 < r**2 for a, b, r in rng.uniform((0, 0, 5), (256, 192, 60), (24, 3))
         ]
         began = time.process_time()
-        sketch.take(finding(*blobs))
-        drawn = sketch.payload()
+        preview.take(finding(*blobs))
+        drawn = preview.payload()
         spent += time.process_time() - began
     assert drawn is not None and 100 < len(drawn["paths"]) <= 200
     assert len(json.dumps(drawn)) < 60_000

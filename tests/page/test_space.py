@@ -240,7 +240,7 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
 
     from ovseg_demo.classify import Classifier
     from ovseg_demo.clip import MaskAdaptedCLIP
-    from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower, MiniShape
+    from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
     from ovseg_demo.clip.minilm import MiniTextTower
     from ovseg_demo.page.server.zero_gpu import SECONDS, ZeroGpuSegmenter
     from ovseg_demo.progress import Progress
@@ -248,7 +248,7 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     from ovseg_demo.settings import Settings
 
     torch.manual_seed(0)
-    tower = MiniImageTower(MiniShape(width=64, layers=2), prompt_depth=2)
+    tower = MiniImageTower(MiniConfig(width=64, layers=2), prompt_depth=2)
     clip = MaskAdaptedCLIP(
         tower, MiniTextTower(), embed_dim=768, crop_recipe=CROP_RECIPE, score_scale=20.0, name="tiny"
     ).eval()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovseg_demo.errors import ProposalError
-from ovseg_demo.proposals import Found, Proposals, propose
+from ovseg_demo.proposals import Proposals, ProposalStep, propose
 
 
 def masks_of(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -50,9 +50,9 @@ def test_parts_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ProposalError, match="1 masks need 1 qualities"):
         Proposals(good.masks, np.ones(2, dtype=np.float32), good.boxes)
     with pytest.raises(ProposalError, match=r"bool array, not uint8 of shape \(1, 8, 10\)"):
-        Found(0.5, good.masks.astype(np.uint8))
+        ProposalStep(0.5, good.masks.astype(np.uint8))
     with pytest.raises(ProposalError, match=r"not bool of shape \(8, 10\)"):
-        Found(0.5, good.masks[0])
+        ProposalStep(0.5, good.masks[0])
 
 
 class TwoSteps:

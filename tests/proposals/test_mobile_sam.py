@@ -12,7 +12,7 @@ from PIL import Image
 
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.imaging import load_image, resize_to_side
-from ovseg_demo.proposals import Found, Proposals, Proposer, load_proposer, propose
+from ovseg_demo.proposals import Proposals, ProposalStep, Proposer, load_proposer, propose
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -53,7 +53,7 @@ def test_the_same_photo_gives_the_same_masks(quick: Proposer, photo: np.ndarray,
 def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: np.ndarray) -> None:
     steps = quick.stream(photo)
     told = [next(steps) for _ in range(4)]
-    fractions = [step.fraction if isinstance(step, Found) else step for step in told]
+    fractions = [step.fraction if isinstance(step, ProposalStep) else step for step in told]
     assert fractions[0] == 0
     assert fractions == sorted(set(fractions))
     assert fractions[-1] < 1
@@ -63,7 +63,7 @@ def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: n
 
 
 def test_masks_are_told_as_they_are_found(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
-    told = [step.masks for step in quick.stream(photo) if isinstance(step, Found)]
+    told = [step.masks for step in quick.stream(photo) if isinstance(step, ProposalStep)]
     assert len(told) > 2
     small = np.concatenate([masks for masks in told if masks is not None])
     assert small.dtype == np.bool_ and max(small.shape[1:]) == 256 // 4

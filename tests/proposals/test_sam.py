@@ -12,11 +12,11 @@ import torch
 from ovseg_demo.errors import CheckpointError, SettingsError, UnknownModelError
 from ovseg_demo.models import resolve
 from ovseg_demo.proposals import load_proposer, propose
-from ovseg_demo.proposals.prompting import PromptPlan
-from ovseg_demo.proposals.sam import SHAPES, PaddedEncoder, SamShape, build_sam, load_sam
+from ovseg_demo.proposals.prompting import PointPromptConfig
+from ovseg_demo.proposals.sam import CONFIGS, PaddedEncoder, SamConfig, build_sam, load_sam
 
-TINY = SamShape(width=16, depth=2, heads=2, global_blocks=(1,))
-EAGER = PromptPlan(coarse=4, refine=2, min_quality=-9, min_stability=-1, max_overlap=1)
+TINY = SamConfig(width=16, depth=2, heads=2, global_blocks=(1,))
+EAGER = PointPromptConfig(coarse=4, refine=2, min_quality=-9, min_stability=-1, max_overlap=1)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_checkpoint_of_sams_make_proposes_masks(checkpoint: Path) -> None:
-    proposer = load_sam("sam-vit-b", checkpoint, device=torch.device("cpu"), plan=EAGER, shape=TINY)
+    proposer = load_sam("sam-vit-b", checkpoint, device=torch.device("cpu"), plan=EAGER, config=TINY)
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     proposals = propose(proposer, image)
     assert proposer.name == "sam-vit-b"
@@ -60,7 +60,7 @@ def test_padding_is_cut_off_again() -> None:
     [("sam-vit-b", 93_735_472), ("sam-vit-l", 312_342_832), ("sam-vit-h", 641_090_608)],
 )
 def test_the_three_sizes_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    assert sum(p.numel() for p in build_sam(SHAPES[name]).parameters()) == parameters
+    assert sum(p.numel() for p in build_sam(CONFIGS[name]).parameters()) == parameters
 
 
 def test_another_models_weights_are_refused_by_their_first_wrong_key(
@@ -73,7 +73,7 @@ def test_another_models_weights_are_refused_by_their_first_wrong_key(
     del state["mask_decoder.iou_token.weight"]
     torch.save(state, tmp_path / "lacking.pth")
     with pytest.raises(CheckpointError, match=r"it lacks mask_decoder\.iou_token\.weight"):
-        load_sam("sam-vit-b", tmp_path / "lacking.pth", device=torch.device("cpu"), plan=EAGER, shape=TINY)
+        load_sam("sam-vit-b", tmp_path / "lacking.pth", device=torch.device("cpu"), plan=EAGER, config=TINY)
     with pytest.raises(CheckpointError, match="nothing called"):
         load_proposer("mobile-sam", weights=checkpoint)
 
@@ -101,7 +101,7 @@ def test_a_local_file_tells_which_sam_it_is(checkpoint: Path, tmp_path: Path) ->
     mobile = load_proposer(str(resolve("mobile-sam").path), size=256, density="low")
     assert mobile.name == "mobile-sam"
     state = torch.load(checkpoint, weights_only=True)
-    state["image_encoder.pos_embed"] = torch.zeros(1, 64, 64, SHAPES["sam-vit-l"].width)
+    state["image_encoder.pos_embed"] = torch.zeros(1, 64, 64, CONFIGS["sam-vit-l"].width)
     torch.save(state, tmp_path / "mine.pth")
     with pytest.raises(CheckpointError, match=r"mine\.pth is not sam-vit-l"):
         load_proposer(str(tmp_path / "mine.pth"))

@@ -1,4 +1,4 @@
-"""Which masks are kept: stability, duplicates, gaps, and the way back to full size."""
+"""Which masks are kept: stability, duplicates, uncovered_patches, and the way back to full size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovseg_demo.proposals.selection import gaps, mask_iou, stability, suppress, upsample
+from ovseg_demo.proposals.selection import (
+    mask_iou,
+    non_max_suppression,
+    stability,
+    uncovered_patches,
+    upsample,
+)
 
 
 def test_a_steep_mask_is_stable_and_a_shallow_one_is_not() -> None:
@@ -41,9 +47,9 @@ def test_mask_iou_is_intersection_over_union(seed: int) -> None:
 
 def test_of_duplicates_the_best_is_kept() -> None:
     iou = np.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]], dtype=np.float32)
-    assert suppress(iou, np.array([0.5, 0.8, 0.7], dtype=np.float32), 0.7) == [1, 2]
-    assert suppress(iou, np.array([0.5, 0.5, 0.5], dtype=np.float32), 0.7) == [0, 2]
-    assert suppress(np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.float32), 0.7) == []
+    assert non_max_suppression(iou, np.array([0.5, 0.8, 0.7], dtype=np.float32), 0.7) == [1, 2]
+    assert non_max_suppression(iou, np.array([0.5, 0.5, 0.5], dtype=np.float32), 0.7) == [0, 2]
+    assert non_max_suppression(np.zeros((0, 0), dtype=np.float32), np.zeros(0, dtype=np.float32), 0.7) == []
 
 
 @settings(deadline=None)
@@ -53,7 +59,7 @@ def test_what_is_kept_is_free_of_duplicates_and_what_is_not_has_a_better_one(
 ) -> None:
     iou = mask_iou(torch.from_numpy(patches(seed, 6)))
     score = np.linspace(0, 1, 6, dtype=np.float32)
-    kept = suppress(iou, score, threshold)
+    kept = non_max_suppression(iou, score, threshold)
     assert all(iou[i, j] <= threshold for i in kept for j in kept if i != j)
     for index in set(range(6)) - set(kept):
         assert any(iou[index, other] > threshold and score[other] > score[index] for other in kept)
@@ -65,14 +71,14 @@ def test_gaps_are_the_large_connected_leftovers_without_thin_seams() -> None:
     covered[20:38, 20:50] = False
     covered[:, 55] = False  # a seam
     covered[30:33, 2:5] = False  # too small
-    large, small = gaps(covered, min_area=50)
+    large, small = uncovered_patches(covered, min_area=50)
     assert np.argwhere(large).min(axis=0).tolist() == [20, 20]
     assert np.argwhere(small).max(axis=0).tolist() == [11, 11]
     assert not (large | small)[covered].any()
 
 
 def test_a_covered_image_has_no_gaps() -> None:
-    assert gaps(np.ones((8, 9), dtype=bool), min_area=1).shape == (0, 8, 9)
+    assert uncovered_patches(np.ones((8, 9), dtype=bool), min_area=1).shape == (0, 8, 9)
 
 
 def test_upsampling_puts_a_mask_where_it_belongs() -> None:

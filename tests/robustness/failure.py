@@ -115,7 +115,7 @@ def _time() -> Iterator[Figure]:
     yield Figure(
         "a request over its time", told, "a sentence", "more than 1 seconds" in told and is_sentence(told)
     )
-    left = pool.desk.running + len(segmenter._photos) + pool.shelf.kept_bytes
+    left = pool.tracker.running + len(segmenter._photos) + pool.result_store.kept_bytes
     yield Figure("what stays of it", str(left), "0", left == 0)
 
 

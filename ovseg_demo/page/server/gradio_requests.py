@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 import gradio as gr
 from gradio.context import LocalContext
 
-from ovseg_demo.page.server.request_tracker import Desk, Ticket
+from ovseg_demo.page.server.request_tracker import RequestContext, RequestTracker
 
-__all__ = ["answering", "finished", "spoken", "still_waiting"]
+__all__ = ["run_tracked", "still_waiting", "tracked_request", "with_error_messages"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,43 +37,43 @@ def still_waiting() -> Callable[[], bool]:
 
 
 @contextmanager
-def answering(desk: Desk, kind: str, *, toast: bool = False) -> Iterator[Ticket]:
-    """A request whose errors become Gradio's, which show their sentence to whoever asked.
+def tracked_request(tracker: RequestTracker, kind: str, *, toast: bool = False) -> Iterator[RequestContext]:
+    """A tracked request whose errors become Gradio's, which show their sentence to the client.
 
     Args:
-        desk: keeps the books.
+        tracker: counts and times the request.
         kind: which endpoint or button.
         toast: whether the sentence is shown on the page, where Gradio takes it for HTML.
     """
-    with desk.request(kind, still_waiting()) as ticket:
+    with tracker.request(kind, still_waiting()) as context:
         try:
-            yield ticket
+            yield context
         except Exception as error:
-            sentence = ticket.tell(error)
+            sentence = context.error_message(error)
             # The cause stays out of it: Gradio would print its message, which may quote what was typed.
             raise gr.Error(html.escape(sentence) if toast else sentence, print_exception=False) from None
 
 
-def spoken(work: Callable[P, T], desk: Desk, kind: str) -> Callable[P, T]:
+def with_error_messages(work: Callable[P, T], tracker: RequestTracker, kind: str) -> Callable[P, T]:
     """A button's handler with its errors shown on the page."""
 
     @wraps(work)  # Gradio names an endpoint's parameters after those of its function
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        with answering(desk, kind, toast=True):
+    def handler(*args: P.args, **kwargs: P.kwargs) -> T:
+        with tracked_request(tracker, kind, toast=True):
             return work(*args, **kwargs)
 
-    return told
+    return handler
 
 
-def finished(steps: Generator[Any, None, T], ticket: Ticket) -> T:
+def run_tracked(steps: Generator[Any, None, T], context: RequestContext) -> T:
     """Runs a generator to its end and returns its result, unless time is up or nobody waits any more.
 
     Raises:
-        ResourceError, NotWantedError: as `Ticket.check`.
+        ResourceError, RequestCancelledError: as `RequestContext.check`.
     """
     with closing(steps):
         while True:
-            ticket.check()
+            context.check()
             try:
                 next(steps)
             except StopIteration as end:

@@ -1,4 +1,4 @@
-"""The door of the server: what comes in at all, how much of it, and what leaves with it.
+"""Middleware: which requests come in, how large they may be, and what leaves with the answers.
 
 Gradio serves far more than this page needs: it fetches addresses for others, edits videos, keeps sessions for
 links, lets a program go past the queue. Only what the page and the API use is let through; the rest does not
@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from ovseg_demo.page.server.request_tracker import Desk
+from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.settings import Settings
 
-__all__ = ["Door"]
+__all__ = ["RequestFilter"]
 
 _log = logging.getLogger("ovseg_demo")
 
@@ -53,13 +53,13 @@ _POLICY = (
 )
 
 
-class Door:
+class RequestFilter:
     """ASGI middleware around Gradio's program.
 
     Args:
         app: what lies behind.
         settings: limits.
-        desk: counts what is refused, and answers `/healthz` and `/counters`.
+        tracker: counts what is refused, and answers `/healthz` and `/counters`.
         folder: the only folder that files are served from.
         stored_bytes: reads how full that folder is.
         mcp: whether the tools for language models are served, too.
@@ -70,14 +70,14 @@ class Door:
         app: ASGIApp,
         *,
         settings: Settings,
-        desk: Desk,
+        tracker: RequestTracker,
         folder: Path,
         stored_bytes: Callable[[], int] = lambda: 0,
         mcp: bool = False,
     ) -> None:
         self.app = app
         self.settings = settings
-        self.desk = desk
+        self.tracker = tracker
         self.folder = folder.resolve()
         self.stored_bytes = stored_bytes
         self.mcp = mcp
@@ -169,15 +169,15 @@ class Door:
     # --- answers -----------------------------------------------------------------------------------------
 
     async def _refuse(self, send: Send, status: int, sentence: str) -> None:
-        self.desk.count("door", str(status))
+        self.tracker.count("door", str(status))
         await _answer(send, status, "application/json", json.dumps({"detail": sentence}).encode())
 
     async def _operator(self, path: str, scope: MutableMapping[str, Any], send: Send) -> None:
         if path == "/healthz":
-            status, facts = self.desk.health()
+            status, facts = self.tracker.health()
             await _answer(send, status, "application/json", json.dumps(facts).encode())
         elif self._is_operator(scope):
-            await _answer(send, 200, "text/plain; charset=utf-8", self.desk.counters().encode())
+            await _answer(send, 200, "text/plain; charset=utf-8", self.tracker.counters().encode())
         else:
             await self._refuse(send, 403, "This page is for the operator.")
 

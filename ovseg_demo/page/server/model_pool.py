@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import SettingsError
-from ovseg_demo.page.server.request_tracker import Desk
-from ovseg_demo.page.server.result_store import Shelf
+from ovseg_demo.page.server.request_tracker import RequestTracker
+from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class ModelPool:
         self._kept = kept
         self._lock = threading.Lock()
         self._segmenters: dict[Models, Segmenter] = {}
-        self.desk = Desk(settings)
-        self.shelf = Shelf(settings)
-        self.desk.gauge("kept_bytes", lambda: self.shelf.kept_bytes)
+        self.tracker = RequestTracker(settings)
+        self.result_store = ResultStore(settings)
+        self.tracker.gauge("kept_bytes", lambda: self.result_store.kept_bytes)
 
     @property
     def default(self) -> Models:

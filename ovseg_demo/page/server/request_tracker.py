@@ -1,7 +1,7 @@
-"""The operator's desk: an id and a time limit for every request, counters, a log without anything personal.
+"""Request tracking: an id and a time limit for every request, counters, a log without anything personal.
 
 What visitors type and what their files are called never reaches the log: of an error it holds the class and
-the places in the code, not the message, which may quote the words.
+the traceback_locations in the code, not the message, which may quote the words.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ovseg_demo import __version__
 from ovseg_demo.errors import OvsegError, ResourceError
 from ovseg_demo.settings import Settings
 
-__all__ = ["Desk", "JsonLines", "NotWantedError", "Ticket", "log_as_json_lines"]
+__all__ = ["JsonLines", "RequestCancelledError", "RequestContext", "RequestTracker", "log_as_json_lines"]
 
 _log = logging.getLogger("ovseg_demo")
 
@@ -31,12 +31,12 @@ _STUCK_AFTER = 2
 """A request that runs for this many times its limit is not coming back."""
 
 
-class NotWantedError(Exception):
-    """Whoever asked is gone: the work ends, and nobody is told."""
+class RequestCancelledError(Exception):
+    """The client has left: the work ends and nothing is reported."""
 
 
 @dataclass
-class Ticket:
+class RequestContext:
     """One request under way."""
 
     kind: str
@@ -59,10 +59,10 @@ class Ticket:
 
         Raises:
             ResourceError: the request is over its time limit.
-            NotWantedError: nobody waits for it any more.
+            RequestCancelledError: nobody waits for it any more.
         """
         if not self.wanted():
-            raise NotWantedError
+            raise RequestCancelledError
         if self.seconds > self.timeout_s:
             self.outcome = "timeout"
             raise ResourceError(
@@ -70,10 +70,10 @@ class Ticket:
                 "try a smaller photo, fewer words or a smaller model."
             )
 
-    def tell(self, error: BaseException) -> str:
-        """The sentence for whoever asked, with the id of the request; notes the outcome."""
+    def error_message(self, error: BaseException) -> str:
+        """The sentence for the client, with the id of the request; notes the outcome."""
         self.error = error
-        if isinstance(error, NotWantedError):
+        if isinstance(error, RequestCancelledError):
             self.outcome = "stopped"
             return "Stopped."
         if not isinstance(error, OvsegError) and _is_out_of_memory(error):
@@ -89,7 +89,7 @@ class Ticket:
         return f"Something went wrong here; please try again. (request {self.id})"
 
 
-class Desk:
+class RequestTracker:
     """Counts and times what the server does.
 
     Args:
@@ -101,7 +101,7 @@ class Desk:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, float] = {}
-        self._running: dict[str, Ticket] = {}
+        self._running: dict[str, RequestContext] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
         self._began = time.monotonic()
 
@@ -110,34 +110,34 @@ class Desk:
         self._gauges[name] = read
 
     def count(self, kind: str, outcome: str) -> None:
-        """Counts something that is over at once, such as a request refused at the door."""
+        """Counts something that is over at once, such as a request that the middleware refuses."""
         with self._lock:
             self._counts[kind, outcome] += 1
 
     @contextmanager
-    def request(self, kind: str, wanted: Callable[[], bool] = lambda: True) -> Iterator[Ticket]:
+    def request(self, kind: str, wanted: Callable[[], bool] = lambda: True) -> Iterator[RequestContext]:
         """A request from its beginning to its end, however it ends.
 
         A generator closed inside the block counts as stopped, as does work that nobody wants any more.
         """
-        ticket = Ticket(kind, self.settings.timeout_s, wanted)
+        context = RequestContext(kind, self.settings.timeout_s, wanted)
         with self._lock:
-            self._running[ticket.id] = ticket
+            self._running[context.id] = context
         try:
-            yield ticket
-        except (GeneratorExit, NotWantedError):
-            ticket.outcome = "stopped"
+            yield context
+        except (GeneratorExit, RequestCancelledError):
+            context.outcome = "stopped"
             raise
         except BaseException as error:
-            ticket.error = ticket.error or error
-            ticket.outcome = "failed" if ticket.outcome == "done" else ticket.outcome
+            context.error = context.error or error
+            context.outcome = "failed" if context.outcome == "done" else context.outcome
             raise
         finally:
             with self._lock:
-                del self._running[ticket.id]
-                self._counts[kind, ticket.outcome] += 1
-                self._seconds[kind] = self._seconds.get(kind, 0.0) + ticket.seconds
-            _write(ticket)
+                del self._running[context.id]
+                self._counts[kind, context.outcome] += 1
+                self._seconds[kind] = self._seconds.get(kind, 0.0) + context.seconds
+            _write(context)
 
     @property
     def running(self) -> int:
@@ -147,7 +147,7 @@ class Desk:
     def health(self) -> tuple[int, dict[str, Any]]:
         """HTTP status and facts for `/healthz`: 503 if a request is stuck, so that a supervisor restarts."""
         with self._lock:
-            longest = max((ticket.seconds for ticket in self._running.values()), default=0.0)
+            longest = max((context.seconds for context in self._running.values()), default=0.0)
         stuck = longest > _STUCK_AFTER * self.settings.timeout_s
         facts = {
             "status": "stuck" if stuck else "ok",
@@ -178,22 +178,22 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-def _write(ticket: Ticket) -> None:
+def _write(context: RequestContext) -> None:
     facts: dict[str, Any] = {
-        "request": ticket.id,
-        "kind": ticket.kind,
-        "outcome": ticket.outcome,
-        "seconds": round(ticket.seconds, 3),
+        "request": context.id,
+        "kind": context.kind,
+        "outcome": context.outcome,
+        "seconds": round(context.seconds, 3),
     }
-    if ticket.error is not None:
-        facts["error"] = type(ticket.error).__name__
-    if ticket.outcome == "failed" and ticket.error is not None:
-        facts["where"] = places(ticket.error)
-    level = logging.ERROR if ticket.outcome == "failed" else logging.INFO
+    if context.error is not None:
+        facts["error"] = type(context.error).__name__
+    if context.outcome == "failed" and context.error is not None:
+        facts["where"] = traceback_locations(context.error)
+    level = logging.ERROR if context.outcome == "failed" else logging.INFO
     _log.log(level, "request", extra={"facts": facts})
 
 
-def places(error: BaseException, most: int = 12) -> list[str]:
+def traceback_locations(error: BaseException, most: int = 12) -> list[str]:
     """Where in the code an exception came from, innermost last; no values, no messages."""
     frames = traceback.extract_tb(error.__traceback__)[-most:]
     parts = [(frame.filename.replace("\\", "/").split("/"), frame) for frame in frames]
@@ -213,7 +213,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
-            line["where"] = places(record.exc_info[1])
+            line["where"] = traceback_locations(record.exc_info[1])
         return json.dumps(line)
 
 
@@ -221,7 +221,7 @@ def log_as_json_lines() -> None:
     """Sends the log to stderr, one JSON object a line; for a program that does nothing but serve.
 
     Gradio prints the errors it meets with all their values, among them what was typed. They go into the log
-    instead, as the class of the error and the places in the code.
+    instead, as the class of the error and the traceback_locations in the code.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())

@@ -19,20 +19,20 @@ import numpy.typing as npt
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
 
-__all__ = ["Shelf"]
+__all__ = ["ResultStore"]
 
 Result = Segmentation | Comparison
 _Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredResult:
     result: Result
     size_bytes: int
     since: float
 
 
-class Shelf:
+class ResultStore:
     """Results by key; the oldest make room, and none stays longer than a visitor's state may.
 
     Args:
@@ -42,13 +42,13 @@ class Shelf:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, _StoredResult] = OrderedDict()
 
     def put(self, result: Result) -> str:
         """Keeps a result; returns the key, which nobody can guess."""
         key = secrets.token_urlsafe(16)
         with self._lock:
-            self._kept[key] = _Kept(result, size_bytes(result), time.monotonic())
+            self._kept[key] = _StoredResult(result, size_bytes(result), time.monotonic())
             self._make_room()
         return key
 

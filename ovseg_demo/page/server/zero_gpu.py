@@ -20,11 +20,11 @@ try:
 except ImportError:
     spaces = None
 
-from ovseg_demo.classify import Classifier, PhotoFeatures
-from ovseg_demo.progress import Progress, looking_at
+from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
+from ovseg_demo.progress import Progress, embedding_progress
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm
-from ovseg_demo.segmenter import PhotoAnalysis, Segmenter
+from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 
 __all__ = ["SECONDS", "ZeroGpuSegmenter", "on_gpu"]
@@ -42,7 +42,7 @@ def on_gpu(work: F) -> F:
 
 
 class ZeroGpuSegmenter(Segmenter):
-    """Looks at photos in the GPU's process and names what it saw in this one.
+    """Find and embed regions in the GPU's process, and name them in this one.
 
     Args: as `Segmenter`; `device` is where the GPU's process finds its models.
     """
@@ -59,8 +59,8 @@ class ZeroGpuSegmenter(Segmenter):
         super().__init__(model, proposer, device="cpu", settings=settings)
         # Placed before the process is forked: what it loads itself, it loads again in every call.
         self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
-        self._look = on_gpu(self._looking)
-        self._embed = on_gpu(self._embedding)
+        self._examine_on_gpu = on_gpu(self._examine_there)
+        self._embed_on_gpu = on_gpu(self._embed_there)
 
     def sibling(
         self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
@@ -78,9 +78,9 @@ class ZeroGpuSegmenter(Segmenter):
     def examine(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress, None, PhotoAnalysis]:
-        """See `Segmenter.examine`; embeds on the same occasion."""
+        """See `Segmenter.examine`; embeds the regions in the same call."""
         photo = None
-        with closing(self._look(pixels, arms)) as steps:
+        with closing(self._examine_on_gpu(pixels, arms)) as steps:
             for step in steps:
                 if isinstance(step, Progress):
                     yield step
@@ -91,19 +91,19 @@ class ZeroGpuSegmenter(Segmenter):
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         """See `Segmenter.embed`."""
-        return unpacked(self._embed(packed(photo), arm), photo.image).features[arm]
+        return unpacked(self._embed_on_gpu(packed(photo), arm), photo.image).features[arm]
 
-    def _looking(
+    def _examine_there(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress | Packed, None, None]:
         photo = yield from self.there.examine(pixels, arms)
         for arm in arms:
-            yield looking_at(photo.proposals.masks, 0.7)
+            yield embedding_progress(photo.proposals.masks, 0.7)
             photo.features[arm] = self.there.embed(photo, arm)
             photo.timings |= photo.features[arm].timings
         yield packed(photo)
 
-    def _embedding(self, content: Packed, arm: Arm) -> Packed:
+    def _embed_there(self, content: Packed, arm: Arm) -> Packed:
         photo = unpacked(content, content["working"])
         photo.features[arm] = self.there.embed(photo, arm)
         return packed(photo)

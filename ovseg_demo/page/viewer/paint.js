@@ -85,13 +85,13 @@ function armLayers(result, arm, hidden) {
 }
 
 // Regions while they are being found: thin lines, those of the last step with a breath of light inside.
-function drawSketch(context, sketch, width, height, scale) {
-  const size = new DOMMatrix([width / sketch.width, 0, 0, height / sketch.height, 0, 0]);
+function drawPreview(context, preview, width, height, scale) {
+  const size = new DOMMatrix([width / preview.width, 0, 0, height / preview.height, 0, 0]);
   const all = new Path2D(), fresh = new Path2D();
-  sketch.paths.forEach((path, i) => {
+  preview.paths.forEach((path, i) => {
     const line = new Path2D(path);
     all.addPath(line, size);
-    if (i >= sketch.paths.length - sketch.fresh) fresh.addPath(line, size);
+    if (i >= preview.paths.length - preview.fresh) fresh.addPath(line, size);
   });
   context.fillStyle = "rgba(255, 255, 255, 0.3)";
   context.fill(fresh, "evenodd");

@@ -13,7 +13,7 @@ function bringIntoView() {
   find(".ov-left").scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
 }
 
-async function showWorking({ photo: sent, message, fraction, sketch: found }) {
+async function showWorking({ photo: sent, message, fraction, preview: found }) {
   stage.dataset.state = "working";
   find(".ov-working").hidden = false;
   status.dataset.level = "";
@@ -23,7 +23,7 @@ async function showWorking({ photo: sent, message, fraction, sketch: found }) {
   bar.setAttribute("aria-valuenow", String(Math.round(fraction * 100)));
   bar.firstElementChild.style.width = `${fraction * 100}%`;
   if (!sent) {
-    sketch = found || null;
+    preview = found || null;
     if (!result) draw();
     return;
   }
@@ -60,7 +60,7 @@ async function showResult(value) {
 // A decoded result, in the place of whatever is there.
 function show(next) {
   forget();
-  [result, sketch] = [next, null];
+  [result, preview] = [next, null];
   stage.dataset.state = "result";
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
   shape(next.photo.width, next.photo.height);
@@ -78,7 +78,7 @@ function showTiming(text, again) {
 function showNote({ message, level }) {
   request++;
   find(".ov-working").hidden = true;
-  sketch = null;
+  preview = null;
   if (before) show(before);
   else if (!result) draw();
   stage.dataset.state = result ? "result" : photo ? "chosen" : level;
@@ -94,7 +94,7 @@ async function showChosen({ url }) {
   const image = await loadPhoto({ url }).catch(() => null);
   if (mine !== request) return;
   forget();
-  [photo, sketch] = [image, null];
+  [photo, preview] = [image, null];
   stage.dataset.state = "chosen";
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
   status.dataset.level = "";
@@ -108,7 +108,7 @@ async function showChosen({ url }) {
 function showEmpty() {
   request++;
   forget();
-  [photo, sketch] = [null, null];
+  [photo, preview] = [null, null];
   stage.dataset.state = "empty";
   canvas.width = canvas.height = 0;
   find(".ov-empty").hidden = false;

@@ -14,7 +14,7 @@ const view = {
 };
 let result = null, photo = null, layers = {}, request = 0;
 // While an answer is worked on: the outlines found so far, and the result that comes back if there is none.
-let sketch = null, before = null, stopped = false;
+let preview = null, before = null, stopped = false;
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -44,7 +44,7 @@ function draw() {
   context.globalAlpha = 1;
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, width, height);
-  if (!result) return sketch ? drawSketch(context, sketch, width, height, scale) : undefined;
+  if (!result) return preview ? drawPreview(context, preview, width, height, scale) : undefined;
   if (view.mode === "split") {
     const at = Math.round(view.split * width);
     within(context, 0, 0, at, height, () => drawArm(context, result.arms.vanilla, width, height, scale));

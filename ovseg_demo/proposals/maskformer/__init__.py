@@ -1,11 +1,11 @@
 """Swin MaskFormers: the segmenter of OVSeg, whose queries live in CLIP's text space, and the one of COCO.
 
-names.py     which published weight is which of transformers'
-shape.py     the architecture, read off the shapes
-network.py   the network, made of transformers' modules
-weights.py   a complete OVSeg file to a network that holds its weights
-proposer.py  the network as a proposer
-coco.py      transformers' own weights as a source of masks without names
+key_mapping.py  which published weight is which of transformers'
+config.py       the architecture, read off the shapes
+network.py      the network, made of transformers' modules
+weights.py      a complete OVSeg file to a network that holds its weights
+proposer.py     the network as a proposer
+coco.py         transformers' own weights as a source of masks without names
 """
 
 from ovseg_demo.proposals.maskformer.coco import load_coco_maskformer

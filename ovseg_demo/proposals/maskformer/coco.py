@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.base import Proposals
-from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer
 from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, SwinProposer
 from ovseg_demo.proposals.queries import SoftMasks
@@ -23,7 +23,7 @@ from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, 
 
 LONG_SIDE = 1333
 THRESHOLD = 0.5
-SWIN_B = MaskFormerShape(
+SWIN_B = SwinMaskFormerConfig(
     embed_dim=128,
     patch=4,
     depths=(2, 2, 18, 2),
@@ -66,7 +66,7 @@ def load_coco_maskformer(
     *,
     device: torch.device,
     mask_threshold: float = THRESHOLD,
-    shape: MaskFormerShape = SWIN_B,
+    config: SwinMaskFormerConfig = SWIN_B,
 ) -> CocoMaskFormerProposer:
     """A MaskFormer in transformers' form as a class-agnostic proposer.
 
@@ -75,13 +75,13 @@ def load_coco_maskformer(
         weights: `model.safetensors` of the hub.
         device: where it runs.
         mask_threshold: a pixel belongs to a mask strictly above it.
-        shape: another network than the Swin-B that the name stands for.
+        config: another network than the Swin-B that the name stands for.
 
     Raises:
         CheckpointError: the file cannot be read, or is no MaskFormer of this shape.
         SettingsError: the threshold is out of its range.
     """
-    network = build_coco_maskformer(_read(weights), weights, shape)
+    network = build_coco_maskformer(_read(weights), weights, config)
     return CocoMaskFormerProposer(
         name,
         network,
@@ -111,11 +111,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def build_coco_maskformer(weights: dict[str, Tensor], source: Path, shape: MaskFormerShape) -> SwinMaskFormer:
+def build_coco_maskformer(
+    weights: dict[str, Tensor], source: Path, config: SwinMaskFormerConfig
+) -> SwinMaskFormer:
     """The network with these weights, every one of which has to fit; `CheckpointError` if not."""
     classes = weights.get("class_embed.weight", torch.empty(1, 1)).shape[0]
     with torch.device("meta"):
-        network = SwinMaskFormer(shape, nn.Linear(shape.hidden, classes))
+        network = SwinMaskFormer(config, nn.Linear(config.hidden, classes))
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     if missing := [name for name in wanted if name not in weights]:
         raise CheckpointError(f"{named(source)} is no MaskFormer of transformers: it lacks {some(missing)}.")

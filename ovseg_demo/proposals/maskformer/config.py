@@ -31,7 +31,7 @@ _TELLING = {
 
 
 @dataclass(frozen=True)
-class MaskFormerShape:
+class SwinMaskFormerConfig:
     """The sizes in which one Swin MaskFormer of OVSeg differs from another."""
 
     embed_dim: int
@@ -58,7 +58,7 @@ class MaskFormerShape:
     @classmethod
     def of(
         cls, weights: Mapping[str, Tensor], source: Path, decoder_heads: int | None = None
-    ) -> MaskFormerShape:
+    ) -> SwinMaskFormerConfig:
         """Read the sizes off the weights.
 
         Args:
@@ -81,7 +81,7 @@ class MaskFormerShape:
         places = weights[tables[0]].shape[0]
         hidden = weights[_PREDICTOR + "query_embed.weight"].shape[1]
         conv_dim = weights["sem_seg_head.pixel_decoder.layer_1.weight"].shape[0]
-        shape = cls(
+        config = cls(
             embed_dim=embed_dim,
             patch=weights["backbone.patch_embed.proj.weight"].shape[-1],
             depths=depths,
@@ -98,20 +98,20 @@ class MaskFormerShape:
             projects_input=_PREDICTOR + "input_proj.weight" in weights,
         )
         for fits, what in (
-            ((2 * shape.window - 1) ** 2 == places, f"{places} relative positions, which make no square"),
+            ((2 * config.window - 1) ** 2 == places, f"{places} relative positions, which make no square"),
             (
-                all(embed_dim * 2**i % heads == 0 for i, heads in enumerate(shape.heads)),
-                f"{shape.heads} attention heads at a width of {embed_dim}",
+                all(embed_dim * 2**i % heads == 0 for i, heads in enumerate(config.heads)),
+                f"{config.heads} attention heads at a width of {embed_dim}",
             ),
             (conv_dim % 32 == 0, f"a pixel decoder of width {conv_dim}, no multiple of its 32 groups"),
             (
-                hidden % 2 == 0 and hidden % shape.decoder_heads == 0,
-                f"queries of width {hidden} for {shape.decoder_heads} attention heads",
+                hidden % 2 == 0 and hidden % config.decoder_heads == 0,
+                f"queries of width {hidden} for {config.decoder_heads} attention heads",
             ),
         ):
             if not fits:
                 raise CheckpointError(f"{named(source)} has {what}; no MaskFormer fits that.")
-        return shape
+        return config
 
 
 def _depths(weights: Mapping[str, Tensor]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from transformers.models.maskformer.configuration_maskformer import MaskFormerDe
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 from transformers.models.maskformer.modeling_maskformer import MaskformerMLPPredictionHead
 
-from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -36,22 +36,22 @@ class SwinMaskFormer(nn.Module):
     """The segmenter without a loss, with whatever names its queries.
 
     Args:
-        shape: its sizes.
+        config: its sizes.
         class_embed: module from (1, N, hidden) to (1, N, D).
     """
 
-    def __init__(self, shape: MaskFormerShape, class_embed: nn.Module) -> None:
+    def __init__(self, config: SwinMaskFormerConfig, class_embed: nn.Module) -> None:
         super().__init__()
-        self.model = MaskFormerModel(configuration(shape))
+        self.model = MaskFormerModel(transformers_config(config))
         self.class_embed = class_embed
-        self.mask_embed = MaskformerMLPPredictionHead(shape.hidden, shape.hidden, shape.mask_dim)
+        self.mask_embed = MaskformerMLPPredictionHead(config.hidden, config.hidden, config.mask_dim)
         # This norm and this average serve image classification; nothing here reads them, no file has them.
         swin = self.model.pixel_level_module.encoder.model
         swin.layernorm, swin.pooler = nn.Identity(), None
-        if shape.projects_input:
+        if config.projects_input:
             # transformers leaves the projection out where the widths are equal; the file decides.
-            deepest = shape.embed_dim * 2 ** (shape.stages - 1)
-            self.model.transformer_module.input_projection = nn.Conv2d(deepest, shape.hidden, 1)
+            deepest = config.embed_dim * 2 ** (config.stages - 1)
+            self.model.transformer_module.input_projection = nn.Conv2d(deepest, config.hidden, 1)
 
     def features(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """(1, 3, H, W) from `prepare` -> the Swin's feature maps, finest (stride 4) first."""
@@ -74,37 +74,37 @@ class SwinMaskFormer(nn.Module):
         return self.class_embed(queries)[0], masks[0]
 
 
-def text_head(shape: MaskFormerShape, text_width: int, hidden: int) -> nn.Module:
+def text_head(config: SwinMaskFormerConfig, text_width: int, hidden: int) -> nn.Module:
     """OVSeg's class head, to a point of the text space; transformers' is one layer to a list of names."""
-    head: nn.Module = MaskformerMLPPredictionHead(shape.hidden, hidden, text_width, num_layers=2)
+    head: nn.Module = MaskformerMLPPredictionHead(config.hidden, hidden, text_width, num_layers=2)
     return head
 
 
-def configuration(shape: MaskFormerShape) -> MaskFormerConfig:
-    """What transformers must know to build a network of this shape."""
+def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
+    """What transformers must know to build a network of these sizes."""
     swin = MaskFormerSwinConfig(  # type: ignore[call-arg]
-        patch_size=shape.patch,
-        embed_dim=shape.embed_dim,
-        depths=list(shape.depths),
-        num_heads=list(shape.heads),
-        window_size=shape.window,
-        mlp_ratio=shape.mlp_ratio,
-        out_features=[f"stage{i + 1}" for i in range(shape.stages)],
+        patch_size=config.patch,
+        embed_dim=config.embed_dim,
+        depths=list(config.depths),
+        num_heads=list(config.heads),
+        window_size=config.window,
+        mlp_ratio=config.mlp_ratio,
+        out_features=[f"stage{i + 1}" for i in range(config.stages)],
     )
     decoder = MaskFormerDetrConfig(
-        d_model=shape.hidden,
-        num_queries=shape.queries,
+        d_model=config.hidden,
+        num_queries=config.queries,
         encoder_layers=0,
-        decoder_layers=shape.decoder_layers,
-        decoder_attention_heads=shape.decoder_heads,
-        decoder_ffn_dim=shape.feedforward,
+        decoder_layers=config.decoder_layers,
+        decoder_attention_heads=config.decoder_heads,
+        decoder_ffn_dim=config.feedforward,
     )
     with _without_remarks():
         return MaskFormerConfig(
             backbone_config=swin,
             decoder_config=decoder,
-            fpn_feature_size=shape.conv_dim,
-            mask_feature_size=shape.mask_dim,
+            fpn_feature_size=config.conv_dim,
+            mask_feature_size=config.mask_dim,
         )
 
 

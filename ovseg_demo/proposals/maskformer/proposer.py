@@ -33,7 +33,7 @@ class SwinProposer(ABC):
         mask_threshold: a pixel belongs to a mask strictly above it.
         short_side: shorter side in pixels at which a picture is worked on, unless the longer one then exceeds
             `long_side`.
-        fingerprint: differs from file to file, for whoever keeps proposals.
+        fingerprint: differs from file to file; part of the key under which proposals are cached.
         weights_sha256: of the published file, "" if the weights came from another.
 
     Raises:

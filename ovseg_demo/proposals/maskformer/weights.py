@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.config import CLASS_HEAD, MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import CLASS_HEAD, SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
 from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
@@ -24,7 +24,7 @@ def load_segmenter(path: Path, *, decoder_heads: int | None = None) -> tuple[Swi
 
     Args:
         path: the file, in detectron2's form.
-        decoder_heads: see `MaskFormerShape.of`.
+        decoder_heads: see `SwinMaskFormerConfig.of`.
 
     Returns:
         The network in evaluation mode on the CPU, and the (D,) no-object feature, L2-normalised.
@@ -62,12 +62,12 @@ def build_segmenter(
     weights: Mapping[str, Tensor], source: Path, *, decoder_heads: int | None = None
 ) -> tuple[SwinMaskFormer, Tensor]:
     """Build the network that the shapes describe and put the weights in; as `load_segmenter`."""
-    shape = MaskFormerShape.of(weights, source, decoder_heads)
+    config = SwinMaskFormerConfig.of(weights, source, decoder_heads)
     class_hidden, text_width = (weights[CLASS_HEAD.format(layer)].shape[0] for layer in (0, 1))
     with torch.device("meta"):  # no memory and no random numbers: the weights replace everything
-        network = SwinMaskFormer(shape, text_head(shape, text_width, class_hidden))
+        network = SwinMaskFormer(config, text_head(config, text_width, class_hidden))
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    where = places(wanted, shape.stages)
+    where = places(wanted, config.stages)
     _check_names(weights, where, source)
     given = {name: _part(weights[place.key], place.part) for name, place in where.items()}
     for name, value in given.items():
@@ -79,7 +79,7 @@ def build_segmenter(
                 f"{named(source)} has {where[name].key} of shape {found} where {fits} fits the rest."
             )
         if name.endswith(_INDEX):
-            _check_index(value, where[name].key, shape.window, source)
+            _check_index(value, where[name].key, config.window, source)
     no_object = weights[NO_OBJECT]
     if no_object.shape != (1, text_width):
         shapes = f"{tuple(no_object.shape)} where {(1, text_width)} fits the rest"

@@ -1,4 +1,4 @@
-"""The door lets in what the page and the API use, in sizes that are allowed, and nothing else."""
+"""The request filter lets in what the page and the API use, in sizes that are allowed, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from ovseg_demo.page.server.middleware import Door
-from ovseg_demo.page.server.request_tracker import Desk
+from ovseg_demo.page.server.middleware import RequestFilter
+from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.settings import Settings
 
 SETTINGS = Settings(max_request_bytes=2000, max_batch_bytes=5000, timeout_s=1)
 
 
 class Inside:
-    """What lies behind the door: notes what reaches it and answers with the body's length."""
+    """The app behind the filter: notes what reaches it and answers with the body's length."""
 
     def __init__(self, status: int = 200, kind: str = "text/plain") -> None:
         self.status, self.kind = status, kind
@@ -55,8 +55,10 @@ def knock(
     """Status, body and headers of one request; with pieces of a body it is a POST."""
     sent: list[dict[str, Any]] = []
     waiting = list(pieces)
-    desk = Desk(settings)
-    door = Door(inside or Inside(), settings=settings, desk=desk, folder=folder, stored_bytes=lambda: stored)
+    tracker = RequestTracker(settings)
+    request_filter = RequestFilter(
+        inside or Inside(), settings=settings, tracker=tracker, folder=folder, stored_bytes=lambda: stored
+    )
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(slow_s)
@@ -74,7 +76,7 @@ def knock(
         "headers": named,
         "client": (client, 5000),
     }
-    asyncio.run(door(scope, receive, send))
+    asyncio.run(request_filter(scope, receive, send))
     told = {k.decode().lower(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]).decode(), told
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from ovseg_demo.errors import ImageError, ResourceError
-from ovseg_demo.page.server.request_tracker import Desk, JsonLines, NotWantedError
+from ovseg_demo.page.server.request_tracker import JsonLines, RequestCancelledError, RequestTracker
 from ovseg_demo.settings import Settings
 
 SECRET = "my-holiday.jpg"
@@ -20,16 +20,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 def test_outcomes_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ovseg_demo")
-    desk = Desk(Settings())
-    with desk.request("page"):
+    tracker = RequestTracker(Settings())
+    with tracker.request("page"):
         pass
-    for error in (ImageError(f"'{SECRET}' is no picture."), ValueError(SECRET), NotWantedError()):
-        with desk.request("page") as ticket:
-            told = ticket.tell(error)
+    for error in (ImageError(f"'{SECRET}' is no picture."), ValueError(SECRET), RequestCancelledError()):
+        with tracker.request("page") as context:
+            told = context.error_message(error)
             assert SECRET not in told or isinstance(error, ImageError)
-    with pytest.raises(ZeroDivisionError), desk.request("page"):
+    with pytest.raises(ZeroDivisionError), tracker.request("page"):
         1 / 0  # noqa: B018
-    counters = desk.counters()
+    counters = tracker.counters()
     for outcome, number in {"done": 1, "refused": 1, "failed": 2, "stopped": 1}.items():
         assert f'ovseg_requests_total{{kind="page",outcome="{outcome}"}} {number}\n' in counters
     assert "ovseg_requests_running 0\n" in counters
@@ -42,47 +42,50 @@ def test_outcomes_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_sentence_ends_with_the_id_of_its_request() -> None:
-    with Desk(Settings()).request("page") as ticket:
-        assert ticket.tell(ImageError("This is no picture.")) == f"This is no picture. (request {ticket.id})"
-        assert "not enough memory" in ticket.tell(MemoryError())
-        assert ticket.tell(ValueError("private")).startswith("Something went wrong here")
+    with RequestTracker(Settings()).request("page") as context:
+        assert (
+            context.error_message(ImageError("This is no picture."))
+            == f"This is no picture. (request {context.id})"
+        )
+        assert "not enough memory" in context.error_message(MemoryError())
+        assert context.error_message(ValueError("private")).startswith("Something went wrong here")
 
 
 def test_time_is_limited() -> None:
-    desk = Desk(Settings(timeout_s=1))
-    with desk.request("page") as ticket:
-        ticket.check()
-        ticket.started -= 2
+    tracker = RequestTracker(Settings(timeout_s=1))
+    with tracker.request("page") as context:
+        context.check()
+        context.started -= 2
         with pytest.raises(ResourceError, match=r"more than 1 seconds") as caught:
-            ticket.check()
-        ticket.tell(caught.value)
-    assert 'outcome="timeout"} 1' in desk.counters()
+            context.check()
+        context.error_message(caught.value)
+    assert 'outcome="timeout"} 1' in tracker.counters()
 
 
 def test_work_that_nobody_waits_for_ends() -> None:
     here = [True]
-    desk = Desk(Settings())
-    with pytest.raises(NotWantedError), desk.request("page", lambda: here[0]) as ticket:
-        ticket.check()
+    tracker = RequestTracker(Settings())
+    with pytest.raises(RequestCancelledError), tracker.request("page", lambda: here[0]) as context:
+        context.check()
         here[0] = False
-        ticket.check()
-    assert 'outcome="stopped"} 1' in desk.counters()
+        context.check()
+    assert 'outcome="stopped"} 1' in tracker.counters()
 
 
 def test_a_stuck_request_is_bad_health() -> None:
-    desk = Desk(Settings(timeout_s=1))
-    with desk.request("page") as ticket:
-        assert desk.health()[0] == 200
-        ticket.started -= 3
-        assert desk.health() == (503, {**desk.health()[1], "status": "stuck"})
-    assert desk.health()[1]["running"] == 0
+    tracker = RequestTracker(Settings(timeout_s=1))
+    with tracker.request("page") as context:
+        assert tracker.health()[0] == 200
+        context.started -= 3
+        assert tracker.health() == (503, {**tracker.health()[1], "status": "stuck"})
+    assert tracker.health()[1]["running"] == 0
 
 
 def test_gauges_are_read_when_asked() -> None:
-    desk, values = Desk(Settings()), [1.0]
-    desk.gauge("things", lambda: values[0])
+    tracker, values = RequestTracker(Settings()), [1.0]
+    tracker.gauge("things", lambda: values[0])
     values[0] = 7
-    assert "ovseg_things 7\n" in desk.counters()
+    assert "ovseg_things 7\n" in tracker.counters()
 
 
 def test_exceptions_are_logged_without_their_words() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovseg_demo.page.server.result_store import Shelf
+from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.server.uploads import Sweeper, own_folder
 from ovseg_demo.settings import Settings
 from tests.drawn import box_mask, drawn_result
@@ -21,31 +21,31 @@ SIZE = 10 * 10 * (3 + 2 + 2) + 100
 
 
 def test_a_result_is_kept_under_a_key_of_its_own() -> None:
-    shelf = Shelf(Settings())
-    keys = [shelf.put(RESULT) for _ in range(3)]
+    store = ResultStore(Settings())
+    keys = [store.put(RESULT) for _ in range(3)]
     assert len(set(keys)) == 3 and all(len(key) > 16 for key in keys)
-    assert shelf.get(keys[0]) is RESULT and shelf.kept_bytes == 3 * SIZE
-    shelf.drop(keys[0])
-    assert shelf.get(keys[0]) is None and shelf.get(None) is None and shelf.get("guessed") is None
-    assert shelf.get(RESULT) is RESULT
+    assert store.get(keys[0]) is RESULT and store.kept_bytes == 3 * SIZE
+    store.drop(keys[0])
+    assert store.get(keys[0]) is None and store.get(None) is None and store.get("guessed") is None
+    assert store.get(RESULT) is RESULT
 
 
 def test_the_oldest_make_room() -> None:
-    shelf = Shelf(Settings(max_visitors=2))
-    first, second, third = (shelf.put(RESULT) for _ in range(3))
-    assert shelf.get(first) is None and shelf.get(second) and shelf.get(third)
-    narrow = Shelf(Settings(max_kept_bytes=1))
+    store = ResultStore(Settings(max_visitors=2))
+    first, second, third = (store.put(RESULT) for _ in range(3))
+    assert store.get(first) is None and store.get(second) and store.get(third)
+    narrow = ResultStore(Settings(max_kept_bytes=1))
     narrow.put(RESULT)
     last = narrow.put(RESULT)
     assert narrow.get(last) is RESULT and narrow.kept_bytes == SIZE
 
 
 def test_a_result_has_its_lifetime() -> None:
-    shelf = Shelf(Settings(state_lifetime_s=1))
-    key = shelf.put(RESULT)
-    assert shelf.get(key) is RESULT
+    store = ResultStore(Settings(state_lifetime_s=1))
+    key = store.put(RESULT)
+    assert store.get(key) is RESULT
     time.sleep(1.1)
-    assert shelf.get(key) is None
+    assert store.get(key) is None
 
 
 def test_files_have_their_lifetime_whatever_their_dates_say(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ovseg_demo.errors import CheckpointError
 from ovseg_demo.models import MODELS
 from ovseg_demo.proposals import load_proposer, propose
 from ovseg_demo.proposals.maskformer import load_coco_maskformer
-from ovseg_demo.proposals.maskformer.network import configuration, prepare
+from ovseg_demo.proposals.maskformer.network import prepare, transformers_config
 from tests.tiny_full import TINY
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (640, 700, 3), dtype=np.uint8)
 @pytest.fixture(scope="module")
 def theirs() -> MaskFormerForInstanceSegmentation:
     torch.manual_seed(0)
-    config = configuration(TINY)
+    config = transformers_config(TINY)
     config.num_labels = 133
     model = MaskFormerForInstanceSegmentation(config).eval()
     with torch.no_grad():

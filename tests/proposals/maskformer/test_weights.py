@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovseg_demo.clip.checkpoints import read_checkpoint
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.config import MaskFormerShape
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare, text_head
 from ovseg_demo.proposals.maskformer.weights import load_segmenter, read_segmenter
@@ -34,7 +34,7 @@ def refusal(path: Path) -> str:
 
 def test_every_key_of_a_complete_file_is_used_or_named(weights: Weights, tmp_path: Path) -> None:
     path = save_full(tmp_path / "full.pth", weights)
-    shape = MaskFormerShape.of(read_segmenter(path), path)
+    shape = SwinMaskFormerConfig.of(read_segmenter(path), path)
     with torch.device("meta"):
         network = SwinMaskFormer(shape, text_head(shape, 32, 24))
     segmenter = {place.key for place in places(network.state_dict(), shape.stages).values()}
@@ -50,7 +50,7 @@ def test_the_architecture_is_read_off_the_shapes(tmp_path: Path) -> None:
         "other window": other_shape(window=3, conv_dim=64, queries=3, feedforward=20),
     }.items():
         path = save_full(tmp_path / f"{name}.pth", segmenter_weights(shape))
-        assert MaskFormerShape.of(read_segmenter(path), path) == shape
+        assert SwinMaskFormerConfig.of(read_segmenter(path), path) == shape
         network, no_object = load_segmenter(path)
         with torch.inference_mode():
             features = network.features(prepare(torch.zeros(40, 50, 3, dtype=torch.uint8)))
@@ -64,9 +64,9 @@ def test_the_architecture_is_read_off_the_shapes(tmp_path: Path) -> None:
 def test_attention_heads_are_guessed_as_published(hidden: int, heads: int, tmp_path: Path) -> None:
     """No shape tells them: 8 at a width of 256, 4 in the published modules' tensors at 64."""
     weights = segmenter_weights(other_shape(hidden=hidden, decoder_heads=heads))
-    shape = MaskFormerShape.of(weights, tmp_path / "full.pth")
+    shape = SwinMaskFormerConfig.of(weights, tmp_path / "full.pth")
     assert shape.decoder_heads == heads
-    assert MaskFormerShape.of(weights, tmp_path / "full.pth", decoder_heads=4).decoder_heads == 4
+    assert SwinMaskFormerConfig.of(weights, tmp_path / "full.pth", decoder_heads=4).decoder_heads == 4
 
 
 def test_equal_widths_need_a_projection_only_if_the_file_has_one(tmp_path: Path) -> None:
