@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.clip.checkpoints import ClipShape
+from ovseg_demo.clip.checkpoints import ClipConfig
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.errors import SettingsError
@@ -38,10 +38,10 @@ from train.pairs import CropPairs
 from train.prompts import add_prompts
 from train.schedule import parameter_groups
 
-SHAPES: dict[str, ClipShape] = {
-    "vit-b-16": ClipShape(512, 16, 14, 768, 12, 77, 512, 12),
-    "vit-l-14": ClipShape(768, 14, 16, 1024, 24, 77, 768, 12),
-    "tiny": ClipShape(32, 8, 4, 64, 2, 77, 64, 1),
+SHAPES: dict[str, ClipConfig] = {
+    "vit-b-16": ClipConfig(512, 16, 14, 768, 12, 77, 512, 12),
+    "vit-l-14": ClipConfig(768, 14, 16, 1024, 24, 77, 768, 12),
+    "tiny": ClipConfig(32, 8, 4, 64, 2, 77, 64, 1),
 }
 WARM_UP = 5
 """Steps before the clock starts."""
@@ -87,7 +87,7 @@ class BenchmarkSettings:
 class MadeUpPairs:
     """The same random batch again and again: what the device does, without the reading of crops."""
 
-    def __init__(self, shape: ClipShape, part: int, nouns: int, seed: int = 0) -> None:
+    def __init__(self, shape: ClipConfig, part: int, nouns: int, seed: int = 0) -> None:
         dice = torch.Generator().manual_seed(seed)
         self.nouns = [f"noun {i}" for i in range(nouns)]
         self.noun_of = np.arange(nouns)
@@ -101,7 +101,7 @@ class MadeUpPairs:
         return self.made
 
 
-def random_clip(shape: ClipShape, device: str) -> MaskAdaptedCLIP:
+def random_clip(shape: ClipConfig, device: str) -> MaskAdaptedCLIP:
     """A CLIP of these sizes with random weights; its text tower stays on the CPU, unused."""
     clip = replace(shape, text_layers=1).build()
     image, text = ClipImageTower(clip.visual), ClipTextTower(clip)
@@ -110,7 +110,7 @@ def random_clip(shape: ClipShape, device: str) -> MaskAdaptedCLIP:
     return model
 
 
-def operations_per_image(shape: ClipShape, method: str) -> float:
+def operations_per_image(shape: ClipConfig, method: str) -> float:
     """Floating-point operations of one training step on one image; a multiplication and an addition are two.
 
     Backward costs twice the forward where weights learn (their gradients and the activations'), once where

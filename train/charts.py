@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ovseg_demo.lettering import TextLine, shorten
+from ovseg_demo.output.text_drawing import TextLine, shorten
 from train.files import write_whole
 
 Colour = tuple[int, int, int]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ovseg_demo.lettering import TextLine
+from ovseg_demo.output.text_drawing import TextLine
 from train.data.sources import DataError
 from train.files import write_whole
 from train.options import run_command

@@ -28,7 +28,7 @@ from torch import Tensor
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.checkpoints import (
     PROMPTS,
-    ClipShape,
+    ClipConfig,
     build_clip,
     read_checkpoint,
     read_entries,
@@ -38,8 +38,8 @@ from ovseg_demo.clip.checkpoints import (
 from ovseg_demo.clip.mini import (
     KNOWN_NAMES,
     MiniImageTower,
+    config_record,
     read_known_names,
-    shape_record,
 )
 from ovseg_demo.clip.minilm import MiniTextTower, text_digest
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
@@ -74,7 +74,7 @@ def save_mini(
     path = folder / f"{arm}.safetensors"
     write_tensors(path, half)
     config = read_config(folder)
-    config |= {"architecture": "ovseg-mini", **shape_record(tower.shape)}
+    config |= {"architecture": "ovseg-mini", **config_record(tower.config)}
     config.setdefault("score_scale", {})[arm] = round(score_scale, 3)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_hashes(folder)
@@ -309,7 +309,7 @@ def _copy_vit(source: Path, vanilla: Path | None, out: Path) -> None:
     if vanilla is not None:
         plain = {key: value for key, value in vit_entries(vanilla).items() if key != PROMPTS}
         write_entries(out / "vanilla.safetensors", plain)
-    shape = ClipShape.of(entries, source)
+    shape = ClipConfig.of(entries, source)
     depth = len(entries[PROMPTS]) if PROMPTS in entries else 0
     config = {"architecture": "clip-vit", **asdict(shape), "prompt_depth": depth, "score_scale": 100.0}
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ovseg_demo.clip.checkpoints import PROMPTS
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
 from ovseg_demo.weight_files import entries_of, named, read_file, some
 from train.files import write_saved
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.clip.mini import MiniImageTower, MiniShape
+from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 from ovseg_demo.devices import fast_dtype
 from train.checkpointing import load_training_state, save_training_state
@@ -110,7 +110,7 @@ class Pretraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tower = MiniImageTower(MiniShape())
+        self.tower = MiniImageTower(MiniConfig())
         self.tokens, self.glance = Half(), Half()
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ class Pretraining(nn.Module):
         of their temperatures.
         """
         trust = torch.tensor([token_trust, 1.0])
-        self.tower.trust.copy_(trust)
+        self.tower.branch_weights.copy_(trust)
         halves = (self.tokens, self.glance)
         scales = torch.stack([half.log_scales[1].exp() for half in halves])
         lengths = 2**0.5 * trust.norm()  # of a text's vector and a crop's
@@ -330,7 +330,7 @@ def glance_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
     """The glance and the classes' vectors learn from mean patches."""
     tower = model.tower
     model.requires_grad_(False)
-    for part in (tower.glance, model.glance):
+    for part in (tower.pooled_branch, model.glance):
         part.requires_grad_(True)
     tower.class_text.requires_grad_(True)
     return Stage(

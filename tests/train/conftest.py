@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from ovseg_demo.clip.mini import MiniImageTower, MiniShape
+from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 from tests.train.drawn_pairs import write_pairs, write_vit
 from train.export import save_mini
@@ -52,7 +52,7 @@ def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an ovseg-mini with a thin random tower."""
     folder = tmp_path_factory.mktemp("small_clip")
     torch.manual_seed(0)
-    shape = MiniShape(width=64, layers=1, glance_width=64)
+    shape = MiniConfig(width=64, layers=1, pooled_branch_width=64)
     tower = MiniImageTower(shape)
     save_mini(folder, tower, torch.eye(TEXT_WIDTH).repeat(2, 1), "vanilla", score_scale=30.0)
     return folder

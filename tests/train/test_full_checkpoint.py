@@ -11,7 +11,7 @@ from torch import Tensor
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.checkpoints import PROMPTS
 from ovseg_demo.errors import CheckpointError, SettingsError
-from ovseg_demo.proposals.maskformer.names import CLIP_PREFIX
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
 from tests.tiny_full import clip_weights, full_weights, save_full, segmenter_weights
 from train.export import ExportSettings, export

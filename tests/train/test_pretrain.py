@@ -105,7 +105,7 @@ def test_the_stages_never_train_the_trunk() -> None:
         moving = {id(p) for group in stage.groups for p in group["params"]}
         tower = model.tower
         assert not moving & {id(p) for p in (*tower.trunk.parameters(), *tower.classifier.parameters())}
-        assert ({id(p) for p in tower.glance.parameters()} <= moving) == (stage.name == "glance")
+        assert ({id(p) for p in tower.pooled_branch.parameters()} <= moving) == (stage.name == "glance")
         assert (id(tower.proj) in moving) == (stage.name == "tokens")
         assert {id(p) for p in stage.half.parameters()} <= moving
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ovseg_demo.cluster import on_ray
 from ovseg_demo.errors import SettingsError
+from ovseg_demo.ray_backend import on_ray
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from ovseg_demo.cluster import on_ray
 from ovseg_demo.errors import SettingsError
+from ovseg_demo.ray_backend import on_ray
 
 Engine = Literal["local", "ray"]
 Step = Callable[[int], dict[str, int]]
