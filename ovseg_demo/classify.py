@@ -68,7 +68,7 @@ class Classifier:
     """A hidden name whose text feature is closer than this to a typed one's does not compete with it."""
 
     NAMES_AT_ONCE = 64
-    """So many new names are embedded before they are kept: what is interrupted is not lost."""
+    """Batch size of new names; each batch is cached before the next."""
 
     def __init__(self, clip: MaskAdaptedCLIP, texts: TextCache | None = None) -> None:
         self.clip = clip

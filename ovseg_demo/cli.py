@@ -140,7 +140,7 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
     segmenter = Segmenter.from_pretrained(
         request.model, proposer=request.proposer, device=request.device, settings=settings
     )
-    # Weights that are missing or wrong are told once, before the first photo.
+    # Weights that are missing or wrong are reported once, before the first photo.
     for arm in _ARMS[request.weights]:
         segmenter.classifier(arm)
 
@@ -188,7 +188,7 @@ def _photos_in(given: Path) -> Iterator[Path]:
 
 
 def _is_photo(path: Path) -> bool:
-    """By its name; hidden files are litter of systems and programs, whatever their ending."""
+    """By its name; hidden files belong to systems and programs, whatever their ending."""
     hidden = path.name.startswith(".")
     return path.suffix.lower() in _PHOTO_ENDINGS and not hidden and not path.is_dir()
 

@@ -1,4 +1,4 @@
-"""Pictures that are small to send and costly to decode, told by their headers.
+"""Refuse pictures that are small to send and costly to decode, by their headers.
 
 The size in pixels bounds what most decoders do. Three of the formats we read have ways around that bound:
 a progressive JPEG may draw the whole picture again and again, a run-length BMP may skip or pad far beyond its

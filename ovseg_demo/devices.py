@@ -51,8 +51,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory ran out, on the CPU or on a GPU, in torch, NumPy or OpenCV."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    told = str(error).lower()
-    return any(part in told for part in ("out of memory", "allocate memory", "insufficient memory"))
+    text = str(error).lower()
+    return any(part in text for part in ("out of memory", "allocate memory", "insufficient memory"))
 
 
 def is_device_failure(error: BaseException) -> bool:
@@ -62,8 +62,8 @@ def is_device_failure(error: BaseException) -> bool:
     """
     if is_out_of_memory(error) or not isinstance(error, (RuntimeError, AssertionError)):
         return False
-    told = str(error)
-    return any(part in told for part in ("CUDA", "cuDNN", "CUBLAS", "NVIDIA", "HIP error", "MPS backend"))
+    text = str(error)
+    return any(part in text for part in ("CUDA", "cuDNN", "CUBLAS", "NVIDIA", "HIP error", "MPS backend"))
 
 
 def in_batches(

@@ -1,6 +1,6 @@
 """Hidden names: words nobody typed that compete with the typed ones.
 
-A softmax over two typed words always crowns one of them. With the things and stuff of COCO and ADE20K behind
+A softmax over two typed words always picks one of them. With the things and stuff of COCO and ADE20K behind
 them, a word that is not in the photo loses to what is there (the idea of SAN's vocabulary expansion). A
 hidden name that means the same as a typed one must not compete: "puppy" would take the dog from "dog".
 """

@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster, for what is too much for one machine (pip install 'ovseg-demo[scale]')."""
+"""Run work on a Ray cluster, for what is too much for one machine (pip install 'ovseg-demo[scale]')."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def on_ray(make: MakeWork, rows: Sequence[Row], workers: int) -> Iterator[Row]:
     if not rows:
         return
     actors = min(workers, len(rows))
-    asked = ray.data.from_items(list(rows), override_num_blocks=len(rows))
-    yield from asked.map(cast(Any, _Actor), fn_constructor_args=(make,), concurrency=actors).iter_rows()
+    dataset = ray.data.from_items(list(rows), override_num_blocks=len(rows))
+    yield from dataset.map(cast(Any, _Actor), fn_constructor_args=(make,), concurrency=actors).iter_rows()

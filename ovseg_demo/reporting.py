@@ -1,4 +1,4 @@
-"""From what the merge decides to what people are told: facts about classes and regions, in photo pixels."""
+"""From what the merge decides to facts about classes and regions, in photo pixels."""
 
 from __future__ import annotations
 

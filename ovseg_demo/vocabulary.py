@@ -28,7 +28,7 @@ _SYNONYM_BAR = re.compile("[|\uff5c]")
 # Letters that draw nothing (Hangul fillers, the Braille blank) count as blanks.
 _BLANK_LETTERS = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0\u2800"), " ")
 
-# Zero-width (non-)joiners belong inside emoji, Persian or Hindi words; anywhere else they are litter.
+# Zero-width (non-)joiners belong inside emoji, Persian or Hindi words; anywhere else they are removed.
 _JOINERS = "\u200c\u200d"
 _JOINED = f"[^\\x00-\\x7f\\s{_JOINERS}]"
 _JOINER_RUN = re.compile(f"(?<={_JOINED})([{_JOINERS}])[{_JOINERS}]*(?={_JOINED})|[{_JOINERS}]+")

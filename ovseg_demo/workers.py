@@ -1,8 +1,8 @@
 """Several pieces of work at once on a CPU, each on one thread of its own.
 
 PyTorch splits every operation over all cores, and each one waits for the slowest of them: thousands of waits
-a photo, and where another program holds a core, most of the time. Crops and prompts do not know each other;
-dealt out whole, they wait once.
+a photo, and where another program holds a core, most of the time. Crops and prompts are
+independent: one thread for each waits only once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The left column: what a visitor sets, as one object the handlers are wired to."""
+"""The left column: what a visitor sets, as one object that the events are connected to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the buttons and fields of the page set going."""
+"""Events of the page: which handler each button and field calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ovseg_demo.page.controls import NAMES_ITS_MASKS, SHARED, Controls, model_ba
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, note, run, without_masks
-from ovseg_demo.page.server.gradio_requests import still_waiting, with_error_messages
+from ovseg_demo.page.server.gradio_requests import client_still_waits, with_error_messages
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
 from ovseg_demo.result import Comparison
@@ -74,7 +74,7 @@ _REFUSED = """() => {
 
 
 class Runner:
-    """Answers requests, and knows how they are wired: one lane, with Stop in the place of Run meanwhile."""
+    """Answer requests on the model's queue; Stop replaces Run while one is answered."""
 
     def __init__(self, left: Controls, shown: gr.HTML, kept: gr.State, pool: ModelPool) -> None:
         self.left, self.kept, self.pool = left, kept, pool
@@ -89,7 +89,7 @@ class Runner:
 
     def answer(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Shows each step of the answer to a request."""
-        for step in run(Request(*values), self.pool, still_waiting()):
+        for step in run(Request(*values), self.pool, client_still_waits()):
             running = step.payload["kind"] == "working"
             result = (
                 gr.skip() if step.result is None else self.pool.result_store.put(without_masks(step.result))
@@ -126,10 +126,10 @@ def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) 
     asking = [left.start.click, left.words.submit]
     gr.on(asking, None, outputs=[shown, left.start, left.stop], js=_WAIT, api_visibility="private")
     # "multiple": Run may be pressed before Gradio has noticed a Stop; at other times Stop has Run's place.
-    asked = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.queue_options)
-    runner.events.append(asked)
+    running = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.queue_options)
+    runner.events.append(running)
     # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
-    asked.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")
+    running.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")
     left.photo.input(None, inputs=left.photo, outputs=shown, js=_SHOW_PHOTO, api_visibility="private")
     left.photo.input(lambda: None, outputs=kept, **UNQUEUED)
 
@@ -216,12 +216,12 @@ _COPY_LINK = f"""(...values) => {{
   const link = `${{location.origin}}${{location.pathname}}?${{query}}`;
   history.replaceState(null, "", link);
   const button = document.querySelector("#link"), before = button.textContent;
-  const told = (text) => {{
+  const show = (text) => {{
     button.textContent = text;
     setTimeout(() => {{ button.textContent = before; }}, 3000);
   }};
-  const asked = navigator.clipboard ? navigator.clipboard.writeText(link) : Promise.reject();
-  asked.then(() => told("Copied"), () => told("The link is in the address bar"));
+  const copied = navigator.clipboard ? navigator.clipboard.writeText(link) : Promise.reject();
+  copied.then(() => show("Copied"), () => show("The link is in the address bar"));
 }}"""
 
 
@@ -256,17 +256,17 @@ def own_proposer(model: str) -> Any:
     return (entry and entry.proposer) or gr.skip()
 
 
-def restored(told: str, field: Any) -> Any:
+def restored(text: str, field: Any) -> Any:
     """What a link says of a field; a choice that does not exist leaves the field alone."""
     if isinstance(field, gr.Textbox):
-        return told
+        return text
     if isinstance(field, gr.Checkbox):
-        return told != "false"
+        return text != "false"
     if isinstance(field, gr.Slider):
         try:
-            value = float(told)
+            value = float(text)
         except ValueError:
             return gr.skip()
         return value if field.minimum <= value <= field.maximum else gr.skip()
     known = {str(value): value for _, value in field.choices}
-    return known.get(told, gr.skip())
+    return known.get(text, gr.skip())

@@ -51,8 +51,8 @@ def stage(folder: Path) -> None:
     for name in _FILES:
         shutil.copyfile(ROOT / name, folder / name)
     for name in _FOLDERS:
-        litter = shutil.ignore_patterns("__pycache__", "*.part", "*.pyc", ".*")
-        shutil.copytree(ROOT / name, folder / name, ignore=litter)
+        ignored = shutil.ignore_patterns("__pycache__", "*.part", "*.pyc", ".*")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     text = (folder / "requirements.txt").read_text(encoding="utf-8")
     (folder / "requirements.txt").write_text(requirements(text), encoding="utf-8")
 
@@ -111,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("space", metavar="OWNER/NAME")
     parser.add_argument("--hardware", help="such as zero-a10g or cpu-basic; the hub's default if left out")
     parser.add_argument("--private", action="store_true", help="for its owner only, if it is made now")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        print(f"Uploaded to {upload(asked.space, hardware=asked.hardware, private=asked.private)}")
+        print(f"Uploaded to {upload(options.space, hardware=options.hardware, private=options.private)}")
     except OvsegError as error:
         print(error, file=sys.stderr)
         return 2

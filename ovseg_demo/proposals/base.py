@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.imaging import resize_to_side
+from ovseg_demo.progress import run_to_end
 
 if TYPE_CHECKING:
     from ovseg_demo.proposals.queries import Queries
@@ -191,13 +192,7 @@ def working_image(
 
 def propose(proposer: Proposer, image: npt.NDArray[np.uint8]) -> Proposals:
     """Run a proposer to its end on one (H, W, 3) uint8 RGB image."""
-    steps = proposer.stream(image)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Proposals = end.value
-            return result
+    return run_to_end(proposer.stream(image))
 
 
 def check_image(image: npt.NDArray[np.uint8]) -> None:

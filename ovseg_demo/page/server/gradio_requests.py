@@ -1,4 +1,4 @@
-"""Around every handler: an id, a time limit, an end when the visitor has gone, and errors as sentences."""
+"""Tracked requests in Gradio: an id, a time limit, an end when the client has left, errors as sentences."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gradio.context import LocalContext
 
 from ovseg_demo.page.server.request_tracker import RequestContext, RequestTracker
 
-__all__ = ["run_tracked", "still_waiting", "tracked_request", "with_error_messages"]
+__all__ = ["client_still_waits", "run_tracked", "tracked_request", "with_error_messages"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def still_waiting() -> Callable[[], bool]:
-    """To be called by a handler; the function it gives tells whether somebody still waits for the answer.
+def client_still_waits() -> Callable[[], bool]:
+    """For a handler: a function that says whether the client still waits for the answer.
 
     Gradio ends a generator when its visitor leaves, but nothing else, and that only between two of its steps.
-    Outside a server somebody always waits.
+    Outside a server the client always waits.
     """
     event_id, blocks = LocalContext.event_id.get(None), LocalContext.blocks.get(None)
     if not event_id or blocks is None:
@@ -45,7 +45,7 @@ def tracked_request(tracker: RequestTracker, kind: str, *, toast: bool = False) 
         kind: which endpoint or button.
         toast: whether the sentence is shown on the page, where Gradio takes it for HTML.
     """
-    with tracker.request(kind, still_waiting()) as context:
+    with tracker.request(kind, client_still_waits()) as context:
         try:
             yield context
         except Exception as error:

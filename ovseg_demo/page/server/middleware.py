@@ -185,7 +185,7 @@ class RequestFilter:
         if token := self.settings.operator_token:
             shown = _header(scope, b"authorization")
             return hmac.compare_digest(shown.encode(), f"Bearer {token}".encode())
-        # Whoever comes through a proxy is somebody else, even if the proxy is on this machine.
+        # A request through a proxy is not the operator's, even if the proxy is on this machine.
         if _header(scope, b"x-forwarded-for") or _header(scope, b"forwarded"):
             return False
         try:

@@ -1,7 +1,7 @@
 """The visitors' last results, in bounded memory.
 
 A result holds the photo, its maps and its masks, which can be hundreds of megabytes. Gradio's session state
-knows a limit for the number of sessions only, so it gets a key, and the results lie here.
+knows a limit for the number of sessions only, so it gets a key, and the results are kept here.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ function armLayers(result, arm, hidden) {
   };
 }
 
-// Regions while they are being found: thin lines, those of the last step with a breath of light inside.
+// Regions while they are being found: thin lines; those of the last step are filled lightly.
 function drawPreview(context, preview, width, height, scale) {
   const size = new DOMMatrix([width / preview.width, 0, 0, height / preview.height, 0, 0]);
   const all = new Path2D(), fresh = new Path2D();

@@ -41,7 +41,7 @@ def checkpoint(theirs: MaskFormerForInstanceSegmentation, tmp_path_factory: pyte
 
 
 def test_masks_are_those_of_transformers(theirs: MaskFormerForInstanceSegmentation, checkpoint: Path) -> None:
-    proposer = load_coco_maskformer("coco", checkpoint, device=CPU, shape=TINY)
+    proposer = load_coco_maskformer("coco", checkpoint, device=CPU, config=TINY)
     proposals = propose(proposer, IMAGE)
     with torch.inference_mode():
         told = theirs(prepare(torch.from_numpy(IMAGE)))
@@ -64,10 +64,10 @@ def test_a_file_of_another_kind_is_told_by_what_it_lacks(checkpoint: Path, tmp_p
     del weights["mask_embedder.1.0.bias"]
     save_file(weights, tmp_path / "lacking.safetensors")
     with pytest.raises(CheckpointError, match=r"lacks mask_embed\.1\.0\.bias"):
-        load_coco_maskformer("coco", tmp_path / "lacking.safetensors", device=CPU, shape=TINY)
+        load_coco_maskformer("coco", tmp_path / "lacking.safetensors", device=CPU, config=TINY)
     save_file({**load_file(checkpoint), "surprise": torch.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(CheckpointError, match="it has surprise"):
-        load_coco_maskformer("coco", tmp_path / "more.safetensors", device=CPU, shape=TINY)
+        load_coco_maskformer("coco", tmp_path / "more.safetensors", device=CPU, config=TINY)
 
 
 def _deeper(checkpoint: Path, folder: Path) -> Path:
