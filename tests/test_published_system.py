@@ -18,7 +18,7 @@ from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.tiny_full import save_full
 from train.evaluate import EvaluateSettings, evaluate
-from train.proposers import KeptProposals
+from train.evaluation.proposers import KeptProposals
 
 NAMES = "grass, sky | heaven, brick"
 

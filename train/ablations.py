@@ -25,13 +25,13 @@ import numpy as np
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
-from train.files import write_whole
+from train.core.files import write_whole
+from train.core.options import DEFAULT_DATA, run_command
+from train.data.pair_folder import PairFolder
+from train.evaluation.region_naming import Named, RegionSet
 from train.finetune import FinetuneSettings, finetune
 from train.mining.synonyms import coco_category
-from train.options import DEFAULT_DATA, run_command
-from train.pair_folder import PairFolder
 from train.prompt_tune import PromptTuneSettings, prompt_tune
-from train.true_regions import Named, RegionSet
 
 Folders = tuple[Path, ...]
 Name = Literal["depth", "order", "diet", "captions", "masking"]

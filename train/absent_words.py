@@ -27,12 +27,12 @@ from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
 from ovseg_demo.settings import Settings
+from train.core.files import write_text
+from train.core.options import DEFAULT_DATA, run_command
 from train.data.truth import TruthPhoto, TruthSet
 from train.evaluate import read_data_set
-from train.files import write_text
-from train.metrics import Counts, draw_photos, interval, percent_of
-from train.options import DEFAULT_DATA, run_command
-from train.walk import WalkSettings, arm_sources, make_segmenters, spread
+from train.evaluation.metrics import Counts, draw_photos, interval, percent_of
+from train.evaluation.runner import WalkSettings, arm_sources, make_segmenters, spread
 
 GOALS = {"absent_not_found": 80.0, "present_found": 85.0}
 

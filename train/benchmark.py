@@ -4,9 +4,9 @@
     python -m train.benchmark --architecture vit-l-14 --method prompt_tune --batch 128 --json l14.json
 
 The weights are random and the batches made up, or read from `--pairs` by `--workers` processes as in a real
-run. What runs is the training loop itself (`train.adapt.run`). The share of the device's rate is against what
-a plain product of large matrices reaches on it in the same run, and against `--card-tflops`, the number on
-its data sheet, if that is given.
+run. What runs is the training loop itself (`train.core.loop.run`). The share of the device's rate is against
+what a plain product of large matrices reaches on it in the same run, and against `--card-tflops`, the number
+on its data sheet, if that is given.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from ovseg_demo.clip.checkpoints import ClipConfig
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.errors import SettingsError
-from train.adapt import Adaptation, Pairs, run
-from train.files import write_whole
+from train.core.files import write_whole
+from train.core.loop import Adaptation, Pairs, run
+from train.core.options import run_command
+from train.core.prompts import add_prompts
+from train.core.schedule import parameter_groups
+from train.data.pair_batch import PairBatch
+from train.data.pair_folder import PairFolder
+from train.data.pairs import CropPairs
 from train.finetune import FinetuneSettings, train_image_tower
-from train.options import run_command
-from train.pair_batch import PairBatch
-from train.pair_folder import PairFolder
-from train.pairs import CropPairs
-from train.prompts import add_prompts
-from train.schedule import parameter_groups
 
 SHAPES: dict[str, ClipConfig] = {
     "vit-b-16": ClipConfig(512, 16, 14, 768, 12, 77, 512, 12),

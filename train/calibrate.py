@@ -35,15 +35,15 @@ from ovseg_demo.proposals import Proposals, load_proposer, propose
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 from train.absent_words import GOALS, AbsentWordsSettings, Question, ask
+from train.core.files import write_text
+from train.core.options import DEFAULT_DATA, run_command
 from train.data.sources import DataError
 from train.data.truth import TruthPhoto, TruthSet
 from train.evaluate import read_data_set
+from train.evaluation.proposers import KeptProposals
+from train.evaluation.runner import spread
 from train.export import read_config
-from train.files import write_text
-from train.options import DEFAULT_DATA, run_command
-from train.proposers import KeptProposals
 from train.true_pairs import TRAINABLE
-from train.walk import spread
 
 CLAIM_BIASES = (0.5, 1.5, 2.5)
 SPECIFICITIES = (0.15, 0.35)

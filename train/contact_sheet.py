@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from train.options import run_command
-from train.shards import Pair, read_pairs
+from train.core.options import run_command
+from train.data.shards import Pair, read_pairs
 
 CELL_PX, TEXT_PX, GAP_PX = 128, 30, 6
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 20), (110, 110, 110)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ovseg_demo.output.text_drawing import TextLine
+from train.core.files import write_whole
+from train.core.options import run_command
 from train.data.sources import DataError
-from train.files import write_whole
-from train.options import run_command
 
 Log = list[dict[str, float]]
 Box = tuple[int, int, int, int]

@@ -28,14 +28,14 @@ from typing import Literal
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.models import MODELS
 from ovseg_demo.settings import Settings
+from train.core.files import write_text
+from train.core.options import DEFAULT_DATA, run_command
 from train.data.benchmarks import BENCHMARKS
 from train.data.folders import read_folders
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthSet, read_one_of
-from train.files import write_text
-from train.options import DEFAULT_DATA, run_command
-from train.report import make_report, print_report
-from train.walk import Walker, WalkSettings, arm_sources, class_vocabulary, spread
+from train.evaluation.report import make_report, print_report
+from train.evaluation.runner import Walker, WalkSettings, arm_sources, class_vocabulary, spread
 from train.zeroshot import LEAST_SIDE
 
 DATA_SETS: dict[str, Callable[[Path], TruthSet]] = {**TRUTH_SETS, **BENCHMARKS}
@@ -176,7 +176,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     if settings.json:
         write_text(settings.json, json.dumps(report, indent=2, allow_nan=False) + "\n")
     if settings.chart:
-        from train.charts import chart_of_report
+        from train.evaluation.charts import chart_of_report
 
         chart_of_report(report, settings.chart)
 

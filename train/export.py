@@ -7,7 +7,7 @@
 The layout: `adapted.safetensors` (and `vanilla.safetensors`), `config.json`, a model card, `SHA256SUMS`.
 Other forms are one file: "openai" is OpenAI's flat dictionary with the mask prompts as
 `visual.mask_embedding`, "ovseg" the published OVSeg training checkpoint, the same names behind "module.";
-"full" is a complete OVSeg file with its CLIP replaced by this one (`full_checkpoint.py`).
+"full" is a complete OVSeg file with its CLIP replaced by this one (`exporting/full_checkpoint.py`).
 Every number stays as it is.
 """
 
@@ -47,11 +47,11 @@ from ovseg_demo.errors import CheckpointError, OutputError, SettingsError
 from ovseg_demo.models import MODELS, resolve
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
-from train.card import CardFacts, model_card, read_reports
-from train.files import write_saved, write_tensors, write_text
-from train.full_checkpoint import put_clip
-from train.options import run_command
-from train.run_record import RECORD, chain, read_record
+from train.core.files import write_saved, write_tensors, write_text
+from train.core.options import run_command
+from train.core.run_record import RECORD, chain, read_record
+from train.exporting.card import CardFacts, model_card, read_reports
+from train.exporting.full_checkpoint import put_clip
 
 
 def save_mini(

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from train.contact_sheet import write_contact_sheet
+from train.core.files import write_whole
+from train.core.options import run_command
+from train.data.shards import write_manifest
 from train.data.sources import Photo
-from train.files import write_whole
 from train.mining.precision import PrecisionSettings, precision
 from train.mining.settings import MineSettings
-from train.mining.steps import (
+from train.mining.stages import (
     Matcher,
     embed_all,
     load_matcher,
@@ -29,8 +31,6 @@ from train.mining.steps import (
     shard_range,
     unnamed_path,
 )
-from train.options import run_command
-from train.shards import write_manifest
 
 COUNTS = ("photos", "unreadable", "without_noun", "without_region", "offered", "pairs")
 

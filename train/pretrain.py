@@ -30,14 +30,14 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 from ovseg_demo.devices import fast_dtype
-from train.checkpointing import load_training_state, save_training_state
+from train.core.checkpointing import load_training_state, save_training_state
+from train.core.options import DEFAULT_DATA, run_command
+from train.core.schedule import Average, cosine_rate, parameter_groups
 from train.data.sources import Photo, imagenet, read_sources
 from train.export import save_known_names, save_mini
 from train.mining.photos import order_of
-from train.options import DEFAULT_DATA, run_command
-from train.schedule import Average, cosine_rate, parameter_groups
-from train.texts import TextBank, build_text_bank
-from train.views import Teacher, write_shard
+from train.pretraining.text_bank import TextBank, build_text_bank
+from train.pretraining.views import Teacher, write_shard
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ import torch
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
-from train import distributed
-from train.adapt import Adaptation, run
+from train.core import distributed
+from train.core.loop import Adaptation, run
+from train.core.options import run_command
+from train.core.prompts import add_prompts
+from train.core.recipe import AdaptSettings
+from train.core.run_record import write_record
+from train.data.pairs import open_pairs
 from train.export import save_adapted
-from train.options import run_command
-from train.pairs import open_pairs
-from train.prompts import add_prompts
-from train.recipe import AdaptSettings
-from train.run_record import write_record
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,14 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
 from train.contact_sheet import write_contact_sheet
+from train.core.files import write_whole
+from train.core.options import DEFAULT_DATA, run_command
+from train.data.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
-from train.files import write_whole
+from train.evaluation.runner import spread
 from train.mining.features import RegionFilter
-from train.mining.work import claim
-from train.options import DEFAULT_DATA, run_command
-from train.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
-from train.walk import spread
+from train.mining.work_folder import claim
 
 TRAINABLE = ("coco-train", "coco-train-official")
 """The sets with truth that may be trained on; the others are for evaluation alone."""

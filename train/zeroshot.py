@@ -23,10 +23,10 @@ from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.regions import Regions, crop_regions
 from ovseg_demo.result import Arm
+from train.core.files import write_text
+from train.core.options import DEFAULT_DATA, run_command
 from train.data.sources import flickr8k
 from train.data.truth import TRUTH_SETS, TruthSet, read_one_of
-from train.files import write_text
-from train.options import DEFAULT_DATA, run_command
 
 LEAST_SIDE = 30
 """Instances whose box has a side under 30 pixels are left out: there is nothing to recognise."""

@@ -32,7 +32,7 @@ from tests.benchmarks.processes import memory_of_photo_bytes, page_start_s
 from tests.benchmarks.readme import write_section
 from tests.benchmarks.visits import Book, Line, Ours, Straightforward, Subject, pipeline_code
 from train.data.truth import TRUTH_SETS
-from train.walk import class_vocabulary, spread
+from train.evaluation.runner import class_vocabulary, spread
 
 SETS = ("msrc21", "coco-val")
 NAME_LISTS = Path(__file__).resolve().parents[2] / "train" / "data" / "class_lists"

@@ -33,7 +33,7 @@ from tests.benchmarks.readme import measured, table, write_section
 from tests.benchmarks.straightforward import StandardGenerator
 from tests.benchmarks.visits import Book, kept_masks, unpack
 from train.data.truth import TRUTH_SETS, TruthPhoto
-from train.proposers import proposal_code
+from train.evaluation.proposers import proposal_code
 
 Masks = NDArray[np.bool_]
 Generator = Callable[[NDArray[np.uint8]], Masks]

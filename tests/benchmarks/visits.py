@@ -31,7 +31,7 @@ from ovseg_demo.vocabulary import Vocabulary
 from tests.benchmarks.machine import Stopwatch, facts
 from tests.benchmarks.straightforward import StandardGenerator, embed_names, embed_one_by_one
 from train.data.truth import TruthPhoto, TruthSet
-from train.metrics import PhotoCounts, confusion_matrix
+from train.evaluation.metrics import PhotoCounts, confusion_matrix
 
 RULES = ("default", "benchmark")
 TEMPLATES = "vild"

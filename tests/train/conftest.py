@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
-from tests.train.drawn_pairs import write_pairs, write_vit
+from tests.train.synthetic_pairs import write_pairs, write_vit
 from train.export import save_mini
 from train.finetune import FinetuneSettings
 

@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
-from tests.train.drawn_pairs import COLOURS, write_pairs
+from tests.train.synthetic_pairs import COLOURS, write_pairs
 from train.ablations import AblationSettings, Row, known_and_new, main, table
 from train.data.folders import read_folders
 from train.data.truth import TRUTH_SETS
+from train.evaluation.region_naming import RegionSet
 from train.finetune import FinetuneSettings
-from train.true_regions import RegionSet
 from train.zeroshot import ZeroshotSettings, region_accuracy
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ovseg_demo.errors import SettingsError
-from tests.train.drawn_pairs import write_pairs
+from tests.train.synthetic_pairs import write_pairs
 from train.benchmark import SHAPES, BenchmarkSettings, benchmark, operations_per_image
 
 

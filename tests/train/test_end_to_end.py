@@ -15,13 +15,13 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.proposals import load_proposer
 from ovseg_demo.segmenter import Segmenter
 from train.curves import read_log
+from train.data.shards import read_pairs
 from train.evaluate import EvaluateSettings, evaluate
 from train.export import ExportSettings, export, read_hashes
 from train.finetune import FinetuneSettings, finetune
 from train.mine_pairs import main as mine
 from train.mining.settings import MineSettings
 from train.prompt_tune import PromptTuneSettings, prompt_tune
-from train.shards import read_pairs
 
 # What plain CLIP cannot guess from the shape: the captions alone say what the blobs are.
 THINGS = {

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.minilm import MiniTextTower
 from train import texts
-from train.checkpointing import ResumeError
+from train.core.checkpointing import ResumeError
 from train.data.sources import DataError, Photo, read_sources
 from train.pretrain import (
     Batch,
@@ -30,7 +30,7 @@ from train.pretrain import (
     token_stage,
     training_loss,
 )
-from train.texts import EVERYDAY_NAMES, TextBank, everyday_names
+from train.pretraining.text_bank import EVERYDAY_NAMES, TextBank, everyday_names
 
 SETTINGS = PretrainSettings(shards=2, negatives=2)
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from ovseg_demo.errors import SettingsError
-from train.checkpointing import ResumeError
+from train.core.checkpointing import ResumeError
+from train.data.pair_folder import PairFolder
+from train.data.shards import read_manifest, read_pairs
 from train.data.sources import DataError
+from train.evaluation.runner import spread
 from train.mining.precision import PrecisionSettings, precision
-from train.pair_folder import PairFolder
-from train.shards import read_manifest, read_pairs
 from train.true_pairs import TruePairSettings, main
-from train.walk import spread
 
 # pycocotools and numpy 2: a matter between the two.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

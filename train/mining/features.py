@@ -16,8 +16,8 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.errors import ImageError
 from ovseg_demo.regions import crop_regions
+from train.core.files import write_whole
 from train.data.sources import Photo
-from train.files import write_whole
 from train.mining.photos import photo_id
 from train.mining.proposals import PhotoProposals, read_photo
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.mining.features import Features
-from train.nouns import caption_nouns
+from train.mining.nouns import caption_nouns
 
 Scores = NDArray[np.float32]
 _MEAN_COUNTS_AS = 4.0  # photos, in `usual_levels`

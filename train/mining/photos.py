@@ -22,7 +22,7 @@ from train.data.sources import (
     intel_scenes,
     sun_scenes,
 )
-from train.texts import everyday_names
+from train.pretraining.text_bank import everyday_names
 
 
 def everyday_imagenet(root: Path) -> list[Photo]:

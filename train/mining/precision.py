@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from train.core.options import DEFAULT_DATA, run_command
+from train.data.shards import Pair, read_pairs
 from train.data.truth import TRUTH_SETS, TruthPhoto, need, read_instances
 from train.mining.synonyms import coco_category
-from train.options import DEFAULT_DATA, run_command
-from train.shards import Pair, read_pairs
 
 ENOUGH_IOU = 0.5
 Mask = NDArray[np.bool_]

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import resize_to_side
 from ovseg_demo.proposals import Proposals, Proposer, load_proposer, propose
+from train.core.files import write_whole
 from train.data.sources import Photo
-from train.files import write_whole
 from train.mining.photos import photo_id
 
 

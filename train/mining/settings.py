@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from ovseg_demo.errors import SettingsError
+from train.core.options import DEFAULT_DATA
+from train.data.shards import ImageFormat
 from train.data.sources import DataError, Photo
 from train.mining.features import RegionFilter
 from train.mining.pairing import PairRules
 from train.mining.photos import file_photos, source_photos
 from train.mining.proposals import ProposalSettings
-from train.mining.unnamed import UnnamedRules
-from train.options import DEFAULT_DATA
-from train.shards import ImageFormat
+from train.mining.unlabeled_regions import UnnamedRules
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class MineSettings:
     most_alike: float = 0.6
     """Nouns whose vectors are closer than this do not compete."""
     unnamed: int = 0
-    """Keep so many regions per captioned photo that no noun was given to (see mining/unnamed.py)."""
+    """Keep so many regions per captioned photo that no noun was given to (mining/unlabeled_regions.py)."""
     usual_photos: int = 128
     """The first so many photos tell what confidence "contrast" is measured against."""
     image_format: ImageFormat = "webp"

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.contact_sheet import CELL_PX, write_contact_sheet
+from train.data.pair_folder import PairFolder
+from train.data.shards import (
+    Pair,
+    PairFacts,
+    file_digest,
+    read_manifest,
+    read_pairs,
+    read_shard,
+    shard_bytes,
+    write_manifest,
+)
+from train.data.sources import DataError
+
+
+def drawn_pair(number: int) -> Pair:
+    """A disc in a box of noise; every number another size, noun and score."""
+    height, width = 20 + number, 31
+    dice = np.random.default_rng(number)
+    y, x = np.mgrid[:height, :width]
+    mask = ((y - height / 2 + 0.5) / height) ** 2 + ((x - width / 2 + 0.5) / width) ** 2 <= 0.25
+    facts = PairFacts(
+        noun=("dog", "fire hydrant")[number % 2],
+        score=number / 10,
+        cosine=0.25,
+        margin=0.05,
+        photo=f"drawn/{number}",
+        box=(4, 5, 4 + width, 5 + height),
+        photo_size=(100, 120),
+        area_fraction=0.05,
+        quality=0.9,
+    )
+    return Pair(dice.integers(0, 256, (height, width, 3), dtype=np.uint8), mask, facts)
+
+
+def write_folder(folder: Path, shards: list[list[Pair]]) -> Path:
+    listed = []
+    for number, pairs in enumerate(shards):
+        path = folder / f"pairs_{number:06d}.tar"
+        path.write_bytes(shard_bytes(pairs, name=path.stem, image_format="png"))
+        listed.append({"name": path.name, "pairs": len(pairs), "sha256": file_digest(path)})
+    write_manifest(folder, {"shards": listed})
+    return folder
+
+
+def assert_same(a: Pair, b: Pair) -> None:
+    assert np.array_equal(a.image, b.image)
+    assert np.array_equal(a.mask, b.mask)
+    assert a.facts == b.facts
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    pairs = [drawn_pair(n) for n in range(5)]
+    write_folder(tmp_path, [pairs[:3], [], pairs[3:]])
+    again = list(read_pairs(tmp_path))
+    assert len(again) == 5
+    for before, after in zip(pairs, again, strict=True):
+        assert_same(before, after)
+
+
+@pytest.mark.parametrize("image_format", ["webp", "jpeg"])
+def test_lossy_crops_keep_the_mask_exact(tmp_path: Path, image_format: str) -> None:
+    pair = drawn_pair(0)
+    smooth = Pair(np.full_like(pair.image, 90), pair.mask, pair.facts)
+    path = tmp_path / "one.tar"
+    path.write_bytes(shard_bytes([smooth], name="one", image_format=image_format))
+    (again,) = read_shard(path)
+    assert np.array_equal(again.mask, pair.mask)
+    assert np.abs(again.image.astype(int) - 90).max() <= 2
+
+
+def test_the_same_pairs_give_the_same_bytes() -> None:
+    pairs = [drawn_pair(n) for n in range(3)]
+    assert shard_bytes(pairs, name="a") == shard_bytes(pairs, name="a")
+
+
+def test_training_reads_the_same_pairs_in_any_order(tmp_path: Path) -> None:
+    pairs = [drawn_pair(n) for n in range(5)]
+    folder = PairFolder(write_folder(tmp_path, [pairs[:2], [], pairs[2:]]), least_score=0.2)
+    assert len(folder) == 3
+    for row in (2, 0, 1):
+        image, mask = folder.crop(row)
+        assert np.array_equal(image, pairs[row + 2].image)
+        assert np.array_equal(mask, pairs[row + 2].mask)
+    assert [folder.nouns[n] for n in folder.noun_of] == ["dog", "fire hydrant", "dog"]
+
+
+def test_an_empty_shard_has_no_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "empty.tar"
+    path.write_bytes(shard_bytes([], name="empty"))
+    assert list(read_shard(path)) == []
+
+
+def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tar"
+    content = shard_bytes([drawn_pair(n) for n in range(2)], name="cut")
+    path.write_bytes(content[: len(content) // 3])
+    with pytest.raises(DataError, match=r"cut\.tar"):
+        list(read_shard(path))
+
+
+def test_no_tar_at_all_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "text.tar"
+    path.write_text("not a tar file")
+    with pytest.raises(DataError, match="mine it again"):
+        list(read_shard(path))
+
+
+def test_a_pair_without_its_mask_is_refused(tmp_path: Path) -> None:
+    whole = shard_bytes([drawn_pair(0)], name="one")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as before, tarfile.open(fileobj=buffer, mode="w") as after:
+        for entry in before:
+            if not entry.name.endswith(".mask.png"):
+                after.addfile(entry, before.extractfile(entry))
+    path = tmp_path / "one.tar"
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(DataError, match="one_000000 is incomplete"):
+        list(read_shard(path))
+
+
+def test_a_shard_that_changed_since_the_manifest_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, [[drawn_pair(0)]])
+    (tmp_path / "pairs_000000.tar").write_bytes(shard_bytes([drawn_pair(1)], name="pairs_000000"))
+    with pytest.raises(DataError, match="hash differs"):
+        list(read_pairs(tmp_path))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, [[drawn_pair(0)]])
+    (tmp_path / "pairs_000000.tar").unlink()
+    with pytest.raises(DataError, match=r"pairs_000000\.tar is in the manifest but missing"):
+        list(read_pairs(tmp_path))
+
+
+def test_a_folder_without_a_manifest_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mine pairs first"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(DataError, match="not a manifest"):
+        read_manifest(tmp_path)
+
+
+def test_the_contact_sheet_shows_the_asked_number_of_pairs(tmp_path: Path) -> None:
+    from PIL import Image
+
+    write_folder(tmp_path, [[drawn_pair(n) for n in range(9)], [drawn_pair(n) for n in range(9, 14)]])
+    sheet = tmp_path / "sheet.png"
+    assert write_contact_sheet(tmp_path, sheet, count=12, seed=0) == 12
+    with Image.open(sheet) as picture:
+        assert picture.width > 10 * CELL_PX
+        assert picture.height > 2 * CELL_PX
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    assert write_contact_sheet(tmp_path, sheet, count=100, seed=0) == 14

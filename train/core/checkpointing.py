@@ -1,0 +1,96 @@
+"""One file that holds all a resume needs, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ovseg_demo.errors import OvsegError
+from train.core.schedule import Average
+
+
+class ResumeError(OvsegError):
+    """A run was to be resumed with other settings, or its checkpoint cannot be read."""
+
+
+MAY_CHANGE = frozenset({"out", "data", "work", "save_every", "workers", "keep"})
+"""Settings that do not change what is computed."""
+
+
+def save_training_state(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average | None,
+    step: int,
+    settings: dict[str, Any],
+) -> None:
+    """Write under a temporary name, then rename: a full disk or a kill leaves the last good file."""
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": None if average is None else {"values": average.values, "updates": average.updates},
+        "torch_rng": torch.get_rng_state(),
+        "settings": _comparable(settings),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise ResumeError(
+            f"The checkpoint {path} could not be written ({error}); the last one is kept."
+        ) from error
+
+
+def load_training_state(
+    path: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average | None,
+    settings: dict[str, Any],
+) -> int:
+    """Restore a run where a checkpoint exists; returns the step to go on from, 0 for a new run.
+
+    Raises:
+        ResumeError: the checkpoint cannot be read, or belongs to other settings (the first that differs is
+            named) or to another architecture.
+    """
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        before = state["settings"]
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.UnpicklingError) as error:
+        raise ResumeError(f"{path} cannot be read as a checkpoint; delete it to start anew.") from error
+    now = _comparable(settings)
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise ResumeError(
+                f"{path} was made with {name}={before.get(name)} and not {now.get(name)}: "
+                "give the same setting to go on, or another folder to start anew."
+            )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ResumeError(
+            f"{path} is of another architecture than the model; give another folder to start anew."
+        ) from error
+    optimiser.load_state_dict(state["optimiser"])
+    if average is not None and state["average"] is not None:
+        for name, value in average.values.items():
+            value.copy_(state["average"]["values"][name])
+        average.updates = state["average"]["updates"]
+    torch.set_rng_state(state["torch_rng"])
+    return int(state["step"])
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in settings.items() if name not in MAY_CHANGE}

@@ -1,0 +1,79 @@
+"""How a training run tells how it is doing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from train.core import distributed
+from train.core.files import write_whole
+from train.curves import LOG, draw_curves, read_log
+
+
+class Progress:
+    """A bar for people, JSONL for programs, curves as a picture, TensorBoard where it is installed.
+
+    Only the first process shows anything. A resumed run forgets the steps that were logged after its
+    checkpoint, so that the log reads as if nothing had happened.
+
+    Args:
+        work: folder of the run.
+        steps: how many there will be.
+        done: how many are done.
+    """
+
+    def __init__(self, work: Path, steps: int, done: int) -> None:
+        self.work, self.active = work, distributed.first()
+        self.bar = tqdm(total=steps, initial=done, desc=work.name, disable=None if self.active else True)
+        self.log: Any = None
+        self.board: Any = None
+        if self.active:
+            work.mkdir(parents=True, exist_ok=True)
+            _forget_after(work / LOG, done)
+            self.log = (work / LOG).open("a", encoding="utf-8")
+            self.board = _tensorboard(work, done)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def report(self, step: int, row: dict[str, float]) -> None:
+        """One step is done."""
+        if not self.active:
+            return
+        self.bar.update()
+        self.log.write(json.dumps({"step": step, **{k: float(f"{v:.6g}") for k, v in row.items()}}) + "\n")
+        self.log.flush()
+        self.bar.set_postfix(loss=f"{row['loss']:.3f}", top1=f"{row['top1']:.0f}%")
+        for name, value in row.items() if self.board is not None else ():
+            self.board.add_scalar(name, value, step)
+
+    def draw(self) -> None:
+        """Write the curves so far as `curves.png`."""
+        if self.active:
+            draw_curves({self.work.name: read_log(self.work / LOG)}, self.work / "curves.png")
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        if self.log is not None:
+            self.log.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    if path.is_file():
+        rows = read_log(path)
+        kept = [row for row in rows if row["step"] <= step]
+        if len(kept) < len(rows):
+            write_whole(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def _tensorboard(work: Path, done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # an optional extra: the JSONL file holds the same numbers
+        return None
+    return SummaryWriter(str(work / "tensorboard"), purge_step=done + 1)

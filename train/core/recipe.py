@@ -1,0 +1,144 @@
+"""The options that fine-tuning and mask prompt tuning share, and the numbers of the published recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+
+from ovseg_demo.devices import fast_dtype
+from ovseg_demo.errors import SettingsError
+from train.core import distributed
+from train.data.sampler import PairDraw
+
+Recipe = Literal["mini", "vit-b-16", "vit-l-14"]
+S = TypeVar("S", bound="AdaptSettings")
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """The numbers of one adaptation run."""
+
+    steps: int
+    batch: int
+    accumulate: int
+    rate: float
+    weight_decay: float
+    warmup: int
+    clip_norm: float
+    most_per_noun: int
+    distil: float
+    average: float
+    seed: int
+    save_every: int
+    workers: int = 0
+    amp: bool = False
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """Learn from region-noun pairs."""
+
+    RECIPES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+    """By name, what the options below are where they are not given."""
+
+    pairs: tuple[Path, ...]
+    """Folders of pairs, mined or from true masks."""
+    out: Path = Path("runs/adapt")
+    """Folder for the weights, checkpoints and the log."""
+    least_score: float = 0.0
+    """Pairs of a lower confidence are left out."""
+    model: str = "ovseg-mini"
+    """Name of the model table or a checkpoint: the vanilla model."""
+    start: Path | None = None
+    """Adapted weights to go on from instead of the vanilla ones."""
+    recipe: Recipe = "mini"
+    """Whose numbers are the defaults of the options below."""
+    rate: float | None = None
+    """Highest learning rate."""
+    batch: int | None = None
+    """Pairs per step over all processes."""
+    epochs: float | None = None
+    """Passes over the (capped) pairs."""
+    steps: int = 0
+    """Steps instead of --epochs; 0 = by --epochs."""
+    weight_decay: float | None = None
+    """AdamW's weight decay on matrices."""
+    warmup: int | None = None
+    """Steps until the highest rate."""
+    distil: float | None = None
+    """Weight of vanilla's opinion of each region, and of the labels of those without a noun (mini only)."""
+    unnamed: float | None = None
+    """Regions without a noun per pair, 0 to 1, if the folders have any (mini only, with --distil)."""
+    accumulate: int = 1
+    """Parts that a batch is computed in."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient."""
+    most_per_noun: int = 100
+    """Pairs of one noun that count in an epoch."""
+    average: float = 0.99
+    """Decay of the moving average of what is trained; 0 = off."""
+    jitter: float = 0.1
+    """Largest share cut off a crop's sides."""
+    looks: int = 4
+    """Looks at each pair that are kept and take turns: the crop as it is, then jittered ones (mini only)."""
+    workers: int = 0
+    """Processes that read and cut crops ahead of the steps; 0 = just in time (towers that read crops)."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    keep: Path | None = None
+    """Folder for the stem features of the pairs, to share them between runs; by default --out (mini only)."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm", "looks"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
+        for name in ("rate", "weight_decay", "warmup", "distil", "workers", "steps"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise SettingsError(f"--{name.replace('_', '-')} must not be negative, but is {value}.")
+        if self.unnamed is not None and not 0 <= self.unnamed <= 1:
+            raise SettingsError(f"--unnamed must lie in 0 to 1, not {self.unnamed}.")
+        for name in ("average", "jitter"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SettingsError(f"--{name} must be at least 0 and below 1, not {getattr(self, name)}.")
+
+    def filled(self: S) -> S:
+        """With the recipe's numbers where none was given."""
+        unset = {"distil": 0.0, "unnamed": 0.0, "weight_decay": 0.0}
+        recipe: dict[str, Any] = {**unset, **self.RECIPES[self.recipe]}
+        return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
+
+    def loop(self, noun_of: Any, device: str) -> LoopSettings:
+        """The numbers of the loop over these pairs, once they are filled in.
+
+        Raises:
+            SettingsError: the batch cannot be split as asked.
+        """
+        batch = int(self.batch or 1)
+        distributed.check_batch(batch, self.accumulate)
+        draw = PairDraw(noun_of, batch=batch, most_per_noun=self.most_per_noun, seed=self.seed)
+        return LoopSettings(
+            steps=self.steps or draw.steps(self.epochs or 1),
+            batch=batch,
+            accumulate=self.accumulate,
+            rate=self.rate or 0.0,
+            weight_decay=self.weight_decay or 0.0,
+            warmup=int(self.warmup or 0),
+            clip_norm=self.clip_norm,
+            most_per_noun=self.most_per_noun,
+            distil=self.distil or 0.0,
+            average=self.average,
+            seed=self.seed,
+            save_every=self.save_every,
+            workers=self.workers,
+            amp=fast_dtype(torch.device(device)) == torch.bfloat16,
+        )
+
+    def record(self, pairs_digest: str) -> dict[str, Any]:
+        """What a resume compares: everything that decides what is computed."""
+        return {**asdict(self), "pairs": pairs_digest}

@@ -1,0 +1,133 @@
+"""Folders of pairs that any pair can be read from, in any order, without unpacking them.
+
+Beside its pairs a folder may hold regions that no noun was given to (train/mining/unlabeled_regions.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovseg_demo.imaging import load_image
+from train.data.shards import read_manifest
+from train.data.sources import DataError
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a region lies: shard, then offset and size of the crop and of its mask; and what it is."""
+
+    shard: Path
+    image: tuple[int, int]
+    mask: tuple[int, int]
+    noun: str
+    score: float
+    may_be: tuple[str, ...]
+
+
+class PairFolder:
+    """Pairs of one folder or several, with random access.
+
+    Attributes:
+        nouns: the noun bank, sorted.
+        noun_of: (P,) int64, row of the bank for each pair.
+        may_be: per region without a noun, those of its photo's nouns that it may show.
+        digest, unnamed_digest: of the pairs, and of the regions without a noun.
+
+    Args:
+        folders: what train.mine_pairs or train.true_pairs wrote.
+        least_score: pairs below this confidence are left out.
+
+    Raises:
+        DataError: the manifest or a shard is missing, a shard is not the one of the manifest, or no pair is
+            left.
+    """
+
+    def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
+        self._places: list[_Place] = []
+        self._unnamed: list[_Place] = []
+        nouns: list[str] = []
+        hashes: list[str] = []
+        unnamed_hashes: list[str] = []
+        for folder in folders:
+            manifest = read_manifest(folder)
+            for shard in manifest["shards"]:
+                for one in _listed(folder / shard["name"], shard["pairs"]):
+                    if one.score >= least_score:
+                        self._places.append(one)
+                        nouns.append(one.noun)
+                hashes.append(shard["sha256"])
+            for shard in manifest.get("unnamed", ()):
+                self._unnamed += _listed(folder / shard["name"], shard["regions"])
+                unnamed_hashes.append(shard["sha256"])
+        if not nouns:
+            named = " and ".join(map(str, folders)) or "No folder"
+            raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
+        self.nouns = sorted(set(nouns))
+        row = {noun: i for i, noun in enumerate(self.nouns)}
+        self.noun_of: NDArray[np.int64] = np.array([row[noun] for noun in nouns])
+        self.may_be = [one.may_be for one in self._unnamed]
+        self.unnamed_digest = hashlib.sha256(json.dumps(unnamed_hashes).encode()).hexdigest()
+        self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The box of a pair, (h, w, 3) uint8 with its background, and the region in it, (h, w) bool."""
+        return _crop(self._places[row])
+
+    def unnamed_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The same of a region without a noun, a row of `may_be`."""
+        return _crop(self._unnamed[row])
+
+
+def _crop(place: _Place) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    with place.shard.open("rb") as file:
+        image, mask = (_read(file, *where) for where in (place.image, place.mask))
+    return load_image(image), np.asarray(Image.open(io.BytesIO(mask))) > 0
+
+
+def _listed(path: Path, count: int) -> list[_Place]:
+    """The regions of a shard, if they are as many as the manifest says."""
+    places = list(_index(path))
+    if len(places) != count:
+        raise DataError(
+            f"{path} holds {len(places):,} regions and its manifest says {count:,}: a mining was stopped "
+            "before its end; run it again."
+        )
+    return places
+
+
+def _index(path: Path) -> Iterator[_Place]:
+    """Where each region of a shard lies."""
+    try:
+        with tarfile.open(path) as tar:
+            places: dict[str, tuple[int, int]] = {}
+            for entry in tar:
+                ending = entry.name.partition(".")[2]
+                places[ending] = (entry.offset_data, entry.size)
+                if ending != "json":
+                    continue
+                member = tar.extractfile(entry)
+                facts = json.loads(member.read() if member else b"{}")
+                image = next(where for kind, where in places.items() if kind not in ("mask.png", "json"))
+                may_be = tuple(facts.get("may_be", ()))
+                yield _Place(path, image, places["mask.png"], facts["noun"], facts["score"], may_be)
+                places = {}
+    except (tarfile.TarError, OSError, ValueError, KeyError, StopIteration) as error:
+        raise DataError(f"{path} cannot be read as a shard ({error}); mine it again.") from error
+
+
+def _read(file: io.BufferedReader, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)

@@ -1,0 +1,110 @@
+"""True regions of evaluation photos and how many of them a model names right, for the ablations.
+
+What does not depend on the training is computed once and kept: for the compact tower the stem's features of
+every region, for others the crops are cut anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.clip.mask_prompts import token_mask
+from train.core.files import write_tensors
+from train.data.truth import TRUTH_SETS, read_one_of
+from train.zeroshot import true_regions
+
+
+@dataclass(frozen=True)
+class Named:
+    """Regions by class: how many there are and how many were named right, (C,) each."""
+
+    regions: np.ndarray
+    right: np.ndarray
+
+    def top1(self, classes: Sequence[int] | None = None) -> float:
+        """Percent of the regions of these classes, all by default; NaN if there are none."""
+        chosen = list(range(len(self.regions)) if classes is None else classes)
+        seen = self.regions[chosen].sum()
+        return float(100 * self.right[chosen].sum() / seen) if seen else float("nan")
+
+    def per_class(self) -> float:
+        """Percent, mean over the classes that have regions."""
+        seen = self.regions > 0
+        return float(100 * (self.right[seen] / self.regions[seen]).mean())
+
+
+class RegionSet:
+    """The true regions of a data set.
+
+    Args:
+        name: of the data set, one of `TRUTH_SETS`.
+        data: folder that holds the data folders.
+        photos: only the first so many; 0 = all.
+        keep: folder for what is computed once.
+
+    Raises:
+        DataError: there is no such set, or a part of it is missing.
+    """
+
+    def __init__(self, name: str, data: Path, *, photos: int, keep: Path) -> None:
+        self.truth = read_one_of(TRUTH_SETS, name, data)
+        self.name, self.photos, self.keep = name, photos, keep
+
+    @torch.inference_mode()
+    def named_by(self, clip: MaskAdaptedCLIP, *, masked: bool = True) -> Named:
+        """Name every region by its closest class name ("vild" templates).
+
+        Args:
+            clip: the model.
+            masked: background painted over and prompts used, or the plain rectangle.
+        """
+        names = clip.encode_text(self.truth.classes, "vild")
+        regions, right = (np.zeros(len(names), dtype=np.int64) for _ in range(2))
+        for features, classes in self._features(clip, masked):
+            guess = (features @ names.T).argmax(1).cpu()
+            np.add.at(regions, classes.numpy(), 1)
+            np.add.at(right, classes[guess == classes].numpy(), 1)
+        return Named(regions, right)
+
+    def _features(self, clip: MaskAdaptedCLIP, masked: bool) -> Any:
+        tower: Any = clip.image_tower
+        if not hasattr(tower, "from_stem"):
+            for batch in true_regions(self.truth, clip, masked=masked, photos=self.photos):
+                crops, masks = batch.regions.crops, batch.regions.masks
+                yield clip.encode_regions(crops, masks, use_prompts=masked), batch.classes
+            return
+        kept = self._stems(clip, masked)
+        for start in range(0, len(kept["classes"]), 64):
+            some = slice(start, start + 64)
+            mask = kept["masks"][some].float() if masked else None
+            features = tower.from_stem(kept["stems"][some].to(clip.dtype), mask)
+            yield functional.normalize(features.float(), dim=-1), kept["classes"][some]
+
+    def _stems(self, clip: MaskAdaptedCLIP, masked: bool) -> dict[str, Tensor]:
+        tower: Any = clip.image_tower
+        digest = hashlib.sha256(f"{self.name}/{self.photos}/{masked}/{clip.crop_recipe}".encode())
+        for value in tower.trunk.stem.state_dict().values():
+            digest.update(value.float().contiguous().numpy().tobytes())
+        path = self.keep / f"regions_{digest.hexdigest()[:16]}.safetensors"
+        if path.is_file():
+            return load_file(path)
+        stems, masks, classes = [], [], []
+        for batch in true_regions(self.truth, clip, masked=masked, photos=self.photos):
+            pixels = batch.regions.crops.to(clip.dtype).contiguous(memory_format=torch.channels_last)
+            stems.append(tower.trunk.stem(pixels).half().contiguous())
+            masks.append(token_mask(batch.regions.masks, tower.patch).half())
+            classes.append(batch.classes)
+        kept = {"stems": torch.cat(stems), "masks": torch.cat(masks), "classes": torch.cat(classes)}
+        write_tensors(path, kept)
+        return kept

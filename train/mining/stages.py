@@ -1,0 +1,293 @@
+"""The three steps over all photos: what each needs, what it finds done, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
+from ovseg_demo.devices import choose_device, fast_dtype
+from train.core.files import write_whole
+from train.data.shards import Pair, cut_pair, file_digest, shard_bytes
+from train.data.sources import DataError, Photo
+from train.mining.executor import Step, run_steps
+from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
+from train.mining.pairing import (
+    Candidate,
+    Lexicon,
+    PhotoView,
+    match,
+    nouns_of_photos,
+    overlaps,
+    usual_levels,
+)
+from train.mining.photos import order_of
+from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
+from train.mining.settings import MineSettings
+from train.mining.unlabeled_regions import Unnamed, unnamed_regions
+from train.mining.work_folder import chunk_path, claim, claimed
+
+
+def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
+    """First step: the masks of all photos within the limit. Chunks are always whole."""
+    _claim_proposals(settings, photos)
+    chunks = range(-(-settings.wanted(photos) // settings.chunk))
+    todo = [number for number in chunks if not _exists(settings, number)]
+    _run(settings, "propose", partial(_propose_step, settings, photos), todo)
+
+
+def _claim_proposals(settings: MineSettings, photos: Sequence[Photo]) -> None:
+    how = asdict(settings.proposal_settings())
+    claim(settings.proposals_folder, {**how, "photos": order_of(photos), "chunk": settings.chunk})
+
+
+def _propose_step(settings: MineSettings, photos: Sequence[Photo]) -> Step:
+    how = settings.proposal_settings()
+    proposer = how.load(choose_device(settings.device))
+
+    def step(number: int) -> dict[str, int]:
+        path = chunk_path(settings.proposals_folder, number, ".npz")
+        return propose_chunk(settings.chunk_of(photos, number), path, proposer, how)
+
+    return step
+
+
+def proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
+    """How many photos within the limit have proposals, counted from the first one without a gap.
+
+    Raises:
+        DataError: not even the first.
+        ResumeError: they are of other photos or were made with other settings.
+    """
+    count, wanted = 0, settings.wanted(photos)
+    while count * settings.chunk < wanted and _exists(settings, count):
+        count += 1
+    if count == 0:
+        raise DataError(f"{settings.proposals_folder} holds no proposals yet: run --stage propose first.")
+    _claim_proposals(settings, photos)
+    return min(wanted, count * settings.chunk)
+
+
+def _exists(settings: MineSettings, number: int) -> bool:
+    return chunk_path(settings.proposals_folder, number, ".npz").exists()
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """The CLIP that matches, and where its features are kept."""
+
+    clip: MaskAdaptedCLIP
+    digest: str
+    folder: Path
+
+
+def load_matcher(settings: MineSettings) -> Matcher:
+    """Load the CLIP; every checkpoint has a folder of features of its own."""
+    clip = _load(settings)
+    digest = clip.weights_sha256 or file_digest(Path(settings.model) / f"{settings.weights}.safetensors")
+    return Matcher(clip, digest, settings.work / f"features_{digest[:12]}")
+
+
+def _load(settings: MineSettings) -> MaskAdaptedCLIP:
+    device = torch.device(choose_device(settings.device))
+    clip = load_clip(settings.model, weights=settings.weights, device=device)
+    return clip.compute_in(fast_dtype(device))
+
+
+def embed_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
+    """Second step: the features of the regions of the first `count` photos."""
+    how = {**asdict(settings.region_filter()), **asdict(settings.proposal_settings())}
+    claim(
+        matcher.folder,
+        {**how, "model": matcher.digest, "photos": order_of(photos), "chunk": settings.chunk},
+    )
+    chunks = range(-(-count // settings.chunk))
+    todo = [number for number in chunks if not chunk_path(matcher.folder, number, ".npz").exists()]
+    _run(settings, "embed", partial(_embed_step, settings, photos, matcher.folder), todo)
+
+
+def _embed_step(settings: MineSettings, photos: Sequence[Photo], folder: Path) -> Step:
+    clip = _load(settings)
+
+    def step(number: int) -> dict[str, int]:
+        proposals = read_proposals(chunk_path(settings.proposals_folder, number, ".npz"))
+        some = settings.chunk_of(photos, number)
+        path = chunk_path(folder, number, ".npz")
+        return embed_chunk(some, proposals, path, clip, settings.region_filter(), settings.max_side_px)
+
+    return step
+
+
+def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[list[str]], list[str]]:
+    """The nouns of every photo, and all of them, the most frequent first; kept in the out folder."""
+    path = settings.out / "nouns.json"
+    if not path.is_file():
+        captions = [photo.captions[: settings.captions_per_photo] for photo in photos]
+        labels = [photo.names for photo in photos]
+        of_photo, frequency = nouns_of_photos(captions, settings.least_photos, labels)
+        ordered = sorted(frequency, key=lambda noun: (-frequency[noun], noun))
+        write_whole(path, json.dumps({"photos": of_photo, "nouns": ordered}).encode())
+    content = json.loads(path.read_text("utf-8"))
+    return content["photos"], content["nouns"]
+
+
+def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
+    """Third step: pairs of the first `count` photos, written as shards."""
+    # What was measured against stays what it was when more photos come.
+    usual_photos = min(settings.usual_photos, int(claimed(settings.out, "usual_photos") or count))
+    words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
+    bank = {
+        "bank_size": settings.bank_size,
+        "most_alike": settings.most_alike,
+        "usual_photos": usual_photos if settings.confidence == "contrast" else 0,
+    }
+    about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
+    written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
+    filters = asdict(settings.region_filter()) | asdict(settings.proposal_settings())
+    rest = {"unnamed": settings.unnamed} if settings.unnamed else {}
+    how = {**about, **words, **bank, **written, **filters, **asdict(settings.rules()), **rest}
+    claim(settings.out, how, "--out")
+    nouns, ordered = read_nouns(settings, photos)
+    vectors = noun_features(matcher.clip, ordered, settings.templates, matcher.folder)
+    lexicon = Lexicon(
+        tuple(ordered), vectors, matcher.clip.score_scale, settings.bank_size, settings.most_alike
+    )
+    if settings.confidence == "contrast":
+        some = list(views_of(settings, matcher.folder, range(usual_photos)))
+        usual = usual_levels([view for *_, view in some], nouns[:usual_photos], lexicon, settings.rules())
+        lexicon = replace(lexicon, usual=usual)
+    shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
+    todo = [number for number in shards if not _shard_is_done(settings, number, count)]
+    make = partial(_pair_step, settings, photos, count, matcher.folder, nouns, lexicon)
+    _run(settings, "pair", make, todo)
+
+
+def shard_range(settings: MineSettings, number: int, count: int) -> range:
+    """Which of the first `count` photos belong to a shard."""
+    size = settings.chunk * settings.shard_chunks
+    return range(number * size, min((number + 1) * size, count))
+
+
+def shard_paths(settings: MineSettings, number: int) -> tuple[Path, Path]:
+    """The tar file of a shard and the record of what is in it."""
+    return settings.out / f"pairs_{number:06d}.tar", settings.out / f"pairs_{number:06d}.json"
+
+
+def unnamed_path(settings: MineSettings, number: int) -> Path:
+    """The tar file of the regions without a noun."""
+    return settings.out / f"unnamed_{number:06d}.tar"
+
+
+def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
+    """Whether it is there and covers all photos that it can cover by now."""
+    tar, record = shard_paths(settings, number)
+    if not (tar.is_file() and record.is_file()):
+        return False
+    content = json.loads(record.read_text("utf-8"))
+    files = {tar: content["sha256"]}
+    if settings.unnamed:
+        files[unnamed_path(settings, number)] = content["unnamed_sha256"]
+    return content["photos"] == len(shard_range(settings, number, count)) and all(
+        path.is_file() and file_digest(path) == digest for path, digest in files.items()
+    )
+
+
+def _pair_step(
+    settings: MineSettings,
+    photos: Sequence[Photo],
+    count: int,
+    features: Path,
+    nouns: Sequence[Sequence[str]],
+    lexicon: Lexicon,
+) -> Step:
+    rules = settings.rules()
+
+    def step(number: int) -> dict[str, int]:
+        counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
+        pairs: list[Pair] = []
+        unnamed: list[Pair] = []
+        unreadable: list[dict[str, str]] = []
+        members = shard_range(settings, number, count)
+        for place, (proposals, found, view) in zip(
+            members, views_of(settings, features, members), strict=True
+        ):
+            counts["photos"] += 1
+            counts["unreadable"] += bool(proposals.error)
+            counts["without_noun"] += not nouns[place]
+            counts["without_region"] += not len(found.index)
+            counts["offered"] += len(nouns[place])
+            if proposals.error:
+                unreadable.append({"photo": proposals.photo, "error": proposals.error})
+            chosen = match(view, nouns[place], lexicon, rules)
+            rest: list[Unnamed] = []
+            if settings.unnamed and photos[place].captions:
+                taken = {candidate.region for candidate in chosen}
+                what = settings.unnamed_rules()
+                rest = unnamed_regions(view, nouns[place], lexicon, taken, what, proposals.photo)
+            if chosen or rest:
+                image = read_photo(photos[place], settings.max_side_px)
+                pairs += [cut_out(image, proposals, found, one) for one in chosen]
+                unnamed += [cut_out(image, proposals, found, one) for one in rest]
+        counts["pairs"] = len(pairs)
+        tar, record = shard_paths(settings, number)
+        write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
+        said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
+        if settings.unnamed:
+            path = unnamed_path(settings, number)
+            write_whole(path, shard_bytes(unnamed, name=path.stem, image_format=settings.image_format))
+            said |= {"unnamed": len(unnamed), "unnamed_sha256": file_digest(path)}
+        said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
+        write_whole(record, json.dumps(said, indent=1).encode())
+        return dict(counts)
+
+    return step
+
+
+def views_of(
+    settings: MineSettings, features: Path, places: range
+) -> Iterator[tuple[PhotoProposals, PhotoRegions, PhotoView]]:
+    """What the first two steps found for photos `places`, a range that begins with a chunk."""
+    for chunk in range(places.start // settings.chunk, -(-places.stop // settings.chunk)):
+        proposals = read_proposals(chunk_path(settings.proposals_folder, chunk, ".npz"))
+        regions = read_features(chunk_path(features, chunk, ".npz"))
+        for row, (masks, found) in enumerate(zip(proposals, regions, strict=True)):
+            if chunk * settings.chunk + row >= places.stop:
+                return
+            usable = masks.masks[found.index]
+            area = usable.sum(axis=(1, 2)) / max(1, int(np.prod(usable.shape[1:])))
+            yield (
+                masks,
+                found,
+                PhotoView(
+                    found.features, area.astype(np.float32), masks.quality[found.index], overlaps(usable)
+                ),
+            )
+
+
+def cut_out(
+    image: NDArray[np.uint8], proposals: PhotoProposals, regions: PhotoRegions, chosen: Candidate | Unnamed
+) -> Pair:
+    """A region of a photo with its pixels, and with its noun or with what it may be."""
+    k = int(regions.index[chosen.region])
+    quality, photo = float(proposals.quality[k]), proposals.photo
+    if isinstance(chosen, Unnamed):
+        facts: dict[str, Any] = {"noun": "", "score": 0.0, "cosine": 0.0, "margin": 0.0}
+        facts["may_be"] = chosen.may_be
+    else:
+        facts = {"noun": chosen.noun, "score": chosen.confidence}
+        facts |= {"cosine": chosen.cosine, "margin": chosen.margin}
+    return cut_pair(image, proposals.masks[k], photo=photo, quality=quality, **facts)
+
+
+def _run(settings: MineSettings, name: str, make: partial[Step], todo: list[int]) -> None:
+    log = settings.work / "mine.log"
+    run_steps(make, todo, engine=settings.engine, workers=settings.workers, name=name, log=log)

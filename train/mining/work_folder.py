@@ -1,0 +1,55 @@
+"""The working folder: finished pieces of work, each a file written whole or not at all.
+
+A step of the mining splits the photos into chunks and writes one file per chunk. What exists is done; a
+killed run loses the chunks it was at, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from train.core.checkpointing import ResumeError
+from train.core.files import write_whole
+
+
+def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:
+    """Make the folder one of these settings, or check that it is.
+
+    Args:
+        folder: made if it does not exist.
+        settings: what decides its content.
+        option: the command-line option that names the folder, for the message.
+
+    Raises:
+        ResumeError: its work was done with other settings; the first that differs is named.
+        OutputError: the folder cannot be written.
+    """
+    record = folder / "settings.json"
+    now = {name: str(value) for name, value in settings.items()}
+    if not record.is_file():
+        write_whole(record, json.dumps(now, indent=1).encode())
+        return
+    before = json.loads(record.read_text("utf-8"))
+    for name in sorted({*before, *now}):
+        if before.get(name) != now.get(name):
+            raise ResumeError(
+                f"{folder} was made with {name}={before.get(name)} and not {now.get(name)}: "
+                f"give the same setting to go on, or another {option} folder to start anew."
+            )
+
+
+def claimed(folder: Path, name: str) -> str | None:
+    """One of the settings that a folder was made with; None if it is new."""
+    record = folder / "settings.json"
+    if not record.is_file():
+        return None
+    found: str | None = json.loads(record.read_text("utf-8")).get(name)
+    return found
+
+
+def chunk_path(folder: Path, chunk: int, suffix: str) -> Path:
+    """File of a chunk, counted from 0."""
+    return folder / f"chunk_{chunk:06d}{suffix}"
