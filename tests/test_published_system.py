@@ -17,8 +17,9 @@ from ovseg_demo.proposals.maskformer import MaskFormerProposer
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.tiny_full import save_full
-from train.evaluate import EvaluateSettings, evaluate
+from train.evaluate import evaluate
 from train.evaluation.proposers import KeptProposals
+from train.evaluation.settings import EvaluateSettings
 
 NAMES = "grass, sky | heaven, brick"
 

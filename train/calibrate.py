@@ -34,15 +34,15 @@ from ovseg_demo.merging import MergeSettings, Scores, log_odds, merge_default
 from ovseg_demo.proposals import Proposals, load_proposer, propose
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
-from train.absent_words import GOALS, AbsentWordsSettings, Question, ask
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
+from train.data.data_sets import read_data_set
 from train.data.sources import DataError
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluate import read_data_set
+from train.evaluation.absent_words import GOALS, AbsentWordsSettings, Question, ask
 from train.evaluation.proposers import KeptProposals
 from train.evaluation.runner import spread
-from train.export import read_config
+from train.exporting.weights import read_config
 from train.true_pairs import TRAINABLE
 
 CLAIM_BIASES = (0.5, 1.5, 2.5)

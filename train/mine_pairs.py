@@ -13,9 +13,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from train.contact_sheet import write_contact_sheet
 from train.core.files import write_whole
 from train.core.options import run_command
+from train.data.contact_sheet import write_contact_sheet
 from train.data.shards import write_manifest
 from train.data.sources import Photo
 from train.mining.precision import PrecisionSettings, precision

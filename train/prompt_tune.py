@@ -24,7 +24,7 @@ from train.core.prompts import add_prompts
 from train.core.recipe import AdaptSettings
 from train.core.run_record import write_record
 from train.data.pairs import open_pairs
-from train.export import save_adapted
+from train.exporting.weights import save_adapted
 
 
 @dataclass(frozen=True)

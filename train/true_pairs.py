@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
-from train.contact_sheet import write_contact_sheet
 from train.core.files import write_whole
 from train.core.options import DEFAULT_DATA, run_command
+from train.data.contact_sheet import write_contact_sheet
 from train.data.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances

@@ -9,27 +9,23 @@ background painted over as in the demo, unmasked = the same rectangle of the pho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import fast_dtype
-from ovseg_demo.regions import Regions, crop_regions
+from ovseg_demo.regions import crop_regions
 from ovseg_demo.result import Arm
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.sources import flickr8k
+from train.data.true_regions import true_regions
 from train.data.truth import TRUTH_SETS, TruthSet, read_one_of
-
-LEAST_SIDE = 30
-"""Instances whose box has a side under 30 pixels are left out: there is nothing to recognise."""
 
 
 @dataclass(frozen=True)
@@ -52,39 +48,6 @@ class ZeroshotSettings:
     """Folder that holds the data folders."""
     json: Path | None = None
     """Write the figures here as well."""
-
-
-@dataclass(frozen=True)
-class RegionSet:
-    """Feature-ready regions of a data set, in batches."""
-
-    regions: Regions
-    classes: Tensor
-
-
-def true_regions(
-    truth: TruthSet, model: MaskAdaptedCLIP, *, masked: bool, photos: int
-) -> Iterator[RegionSet]:
-    """The true regions of each photo as crops; unmasked ones keep the whole rectangle."""
-    title = f"{truth.name} {'masked' if masked else 'unmasked'}"
-    for photo in tqdm(truth.photos[: photos or None], desc=title):
-        segments = [s for s in photo.read_segments() if _large_enough(s.mask)]
-        if not segments:
-            continue
-        masks = np.stack([s.mask for s in segments])
-        if not masked:
-            for mask in masks:
-                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-                mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-        yield RegionSet(
-            crop_regions(photo.read(), masks, model.crop_recipe),
-            torch.tensor([s.class_index for s in segments]),
-        )
-
-
-def _large_enough(mask: np.ndarray) -> bool:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return bool(len(rows) and min(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 >= LEAST_SIDE)
 
 
 def region_accuracy(

@@ -13,7 +13,7 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.mini import MiniConfig, MiniImageTower, PatchTrunk, mean_patch
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import CheckpointError
-from train.export import save_known_names, save_mini
+from train.exporting.weights import save_known_names, save_mini
 
 SHAPE = MiniConfig(width=64, layers=3, pooled_branch_width=64)
 MAPS = torch.eye(384).repeat(2, 1)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 from tests.train.synthetic_pairs import write_pairs, write_vit
-from train.export import save_mini
+from train.exporting.weights import save_mini
 from train.finetune import FinetuneSettings
 
 SCENES = (

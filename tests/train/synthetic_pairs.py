@@ -12,8 +12,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image, ImageDraw
 
 from ovseg_demo.clip import load_clip
-from train.curves import read_log
 from train.data.shards import Pair, cut_pair, file_digest, shard_bytes, write_manifest
+from train.evaluation.curves import read_log
 from train.finetune import FinetuneSettings
 from train.mining.settings import MineSettings
 from train.prompt_tune import PromptTuneSettings

@@ -14,10 +14,13 @@ from PIL import Image, ImageDraw
 from ovseg_demo.clip import load_clip
 from ovseg_demo.proposals import load_proposer
 from ovseg_demo.segmenter import Segmenter
-from train.curves import read_log
 from train.data.shards import read_pairs
-from train.evaluate import EvaluateSettings, evaluate
-from train.export import ExportSettings, export, read_hashes
+from train.evaluate import evaluate
+from train.evaluation.curves import read_log
+from train.evaluation.settings import EvaluateSettings
+from train.export import export
+from train.exporting.settings import ExportSettings
+from train.exporting.weights import read_hashes
 from train.finetune import FinetuneSettings, finetune
 from train.mine_pairs import main as mine
 from train.mining.settings import MineSettings

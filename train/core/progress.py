@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from train.core import distributed
 from train.core.files import write_whole
-from train.curves import LOG, draw_curves, read_log
+from train.evaluation.curves import LOG, draw_curves, read_log
 
 
 class Progress:

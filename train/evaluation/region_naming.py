@@ -21,8 +21,8 @@ from torch.nn import functional
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
 from train.core.files import write_tensors
+from train.data.true_regions import true_regions
 from train.data.truth import TRUTH_SETS, read_one_of
-from train.zeroshot import true_regions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.data.benchmarks import PUBLISHED_PHOTOS
 from train.data.truth import TruthSet
@@ -20,9 +20,7 @@ from train.evaluation.metrics import (
     ratios,
 )
 from train.evaluation.runner import Counted
-
-if TYPE_CHECKING:
-    from train.evaluate import EvaluateSettings
+from train.evaluation.settings import EvaluateSettings
 
 TITLES = {
     "miou": "mIoU",

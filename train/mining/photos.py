@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from train.data.everyday_names import everyday_names
 from train.data.sources import (
     DataError,
     Photo,
@@ -22,7 +23,6 @@ from train.data.sources import (
     intel_scenes,
     sun_scenes,
 )
-from train.pretraining.text_bank import everyday_names
 
 
 def everyday_imagenet(root: Path) -> list[Photo]:

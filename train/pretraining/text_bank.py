@@ -15,7 +15,8 @@ from torch import Tensor
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.devices import fast_dtype
 from train.core.files import write_tensors
-from train.data.sources import DataError, Photo
+from train.data.everyday_names import everyday_names
+from train.data.sources import Photo
 from train.mining.nouns import caption_nouns
 
 
@@ -43,24 +44,6 @@ class TextBank:
 
 WORDINGS = ("{}", "a photo of a {}.", "There is a {} in the scene")
 """How a name may be worded in training, so that the tower does not depend on one sentence."""
-
-EVERYDAY_NAMES = Path(__file__).parents[1] / "data" / "class_lists" / "imagenet-everyday.txt"
-
-
-def everyday_names(classes: Sequence[str]) -> list[list[str]]:
-    """What people call each class of the classifier: "Afghan hound" is a dog, "beach wagon" a car.
-
-    Raises:
-        DataError: the list is not that of these classes.
-    """
-    lines = [line for line in EVERYDAY_NAMES.read_text("utf-8").splitlines() if not line.startswith("#")]
-    parts = [[word.strip() for word in line.split("|")] for line in lines]
-    for number, (name, words) in enumerate(zip(classes, parts, strict=False)):
-        if name != words[0]:
-            raise DataError(f"Line {number + 1} of {EVERYDAY_NAMES} is {words[0]!r} instead of {name!r}.")
-    if len(parts) != len(classes):
-        raise DataError(f"{EVERYDAY_NAMES.name} has {len(parts)} classes instead of {len(classes)}.")
-    return [words[1:] for words in parts]
 
 
 def cached_vectors(sentences: Sequence[str], folder: Path) -> Tensor:

@@ -25,12 +25,12 @@ from train.core.loop import (
     frozen_digest,
     pair_loss,
 )
-from train.curves import smoothed
 from train.data.loader import feed
 from train.data.pair_folder import PairFolder
 from train.data.pairs import CropPairs
 from train.data.sampler import PairDraw
 from train.data.sources import DataError
+from train.evaluation.curves import smoothed
 from train.finetune import FinetuneSettings, finetune
 from train.prompt_tune import prompt_tune
 

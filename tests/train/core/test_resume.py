@@ -17,7 +17,7 @@ import torch
 
 from tests.train.synthetic_pairs import curve, weights_of, write_pairs
 from train.core.checkpointing import ResumeError, load_training_state, save_training_state
-from train.curves import read_log
+from train.evaluation.curves import read_log
 from train.finetune import FinetuneSettings, finetune
 
 ROOT = Path(__file__).resolve().parents[3]

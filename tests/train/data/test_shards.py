@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.contact_sheet import CELL_PX, write_contact_sheet
+from train.data.contact_sheet import CELL_PX, write_contact_sheet
 from train.data.pair_folder import PairFolder
 from train.data.shards import (
     Pair,

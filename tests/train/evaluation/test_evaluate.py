@@ -16,15 +16,18 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.segmenter import Segmenter
-from train.absent_words import AbsentWordsSettings, absent_words, ask
+from train.absent_words import absent_words
 from train.core.options import parse_options
+from train.data.data_sets import read_data_set
 from train.data.folders import NOTHING, read_folders
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthSet
-from train.evaluate import EvaluateSettings, chosen_data_set, evaluate, read_data_set
+from train.evaluate import chosen_data_set, evaluate
+from train.evaluation.absent_words import AbsentWordsSettings, ask
 from train.evaluation.region_naming import RegionSet
 from train.evaluation.report import make_report
 from train.evaluation.runner import Counted, Walker, WalkSettings, arm_sources, class_vocabulary, spread
+from train.evaluation.settings import EvaluateSettings
 from train.zeroshot import ZeroshotSettings, zeroshot
 
 # pycocotools has not caught up with NumPy 2.

@@ -21,7 +21,9 @@ from ovseg_demo.errors import CheckpointError, OutputError, SettingsError
 from tests.hub_server import running_hub
 from tests.train.synthetic_pairs import write_pairs, write_vit
 from train.data.sources import DataError
-from train.export import ExportSettings, export, read_hashes
+from train.export import export
+from train.exporting.settings import ExportSettings
+from train.exporting.weights import read_hashes
 from train.finetune import FinetuneSettings, finetune
 from train.prompt_tune import PromptTuneSettings, prompt_tune
 

@@ -14,7 +14,8 @@ from ovseg_demo.errors import CheckpointError, SettingsError
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
 from tests.tiny_full import clip_weights, full_weights, save_full, segmenter_weights
-from train.export import ExportSettings, export
+from train.export import export
+from train.exporting.settings import ExportSettings
 
 
 @pytest.fixture(scope="module")

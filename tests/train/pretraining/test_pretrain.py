@@ -14,23 +14,17 @@ from torch.nn import functional
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.minilm import MiniTextTower
-from train import texts
 from train.core.checkpointing import ResumeError
+from train.data.everyday_names import EVERYDAY_NAMES, everyday_names
 from train.data.sources import DataError, Photo, read_sources
-from train.pretrain import (
-    Batch,
-    Half,
-    Pretraining,
-    PretrainSettings,
-    Priors,
-    draw_batch,
-    glance_stage,
-    name_priors,
-    pretrain,
-    token_stage,
-    training_loss,
-)
-from train.pretraining.text_bank import EVERYDAY_NAMES, TextBank, everyday_names
+from train.pretrain import pretrain
+from train.pretraining import text_bank
+from train.pretraining.batches import Batch, draw_batch
+from train.pretraining.loss import Priors, name_priors, training_loss
+from train.pretraining.model import Half, Pretraining
+from train.pretraining.settings import PretrainSettings
+from train.pretraining.stages import glance_stage, token_stage
+from train.pretraining.text_bank import TextBank
 
 SETTINGS = PretrainSettings(shards=2, negatives=2)
 
@@ -162,8 +156,8 @@ def test_the_whole_command_goes_on_and_writes_a_model(
 
 
 def test_sentences_are_embedded_once(tmp_path: Path) -> None:
-    first = texts.cached_vectors(["a dog", "a boat"], tmp_path)
+    first = text_bank.cached_vectors(["a dog", "a boat"], tmp_path)
     (kept,) = tmp_path.iterdir()
     before = kept.stat().st_mtime_ns
-    assert torch.equal(texts.cached_vectors(["a dog", "a boat"], tmp_path), first)
+    assert torch.equal(text_bank.cached_vectors(["a dog", "a boat"], tmp_path), first)
     assert kept.stat().st_mtime_ns == before and first.shape == (2, 384)

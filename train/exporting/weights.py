@@ -1,0 +1,104 @@
+"""Write the weights of one arm in the layout that the demo loads, and read what lies beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.clip.checkpoints import write_checkpoint
+from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
+from ovseg_demo.clip.minilm import MiniTextTower, text_digest
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
+from ovseg_demo.errors import CheckpointError
+from ovseg_demo.published_rules import OTHERS
+from ovseg_demo.vocabulary import PRESETS, Vocabulary
+from train.core.files import write_tensors, write_text
+
+
+def save_mini(
+    folder: Path,
+    tower: MiniImageTower,
+    text_projection: Tensor,
+    arm: Literal["vanilla", "adapted"],
+    *,
+    score_scale: float = 30.0,
+) -> Path:
+    """Write one arm of ovseg-mini, `<arm>.safetensors` in float16 and `config.json` beside it.
+
+    Returns:
+        The path of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"visual.{name}": value for name, value in tower.state_dict().items()}
+    tensors["text.projection.weight"] = text_projection
+    half = {name: value.detach().to(torch.float16).contiguous() for name, value in tensors.items()}
+    path = folder / f"{arm}.safetensors"
+    write_tensors(path, half)
+    config = read_config(folder)
+    config |= {"architecture": "ovseg-mini", **config_record(tower.config)}
+    config.setdefault("score_scale", {})[arm] = round(score_scale, 3)
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_hashes(folder)
+    return path
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a folder holds, nothing if there is none yet."""
+    path = folder / "config.json"
+    return cast(dict[str, Any], json.loads(path.read_text("utf-8"))) if path.exists() else {}
+
+
+def write_hashes(folder: Path) -> None:
+    """`SHA256SUMS` of the weights in a folder, in the format that sha256sum checks."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        for path in sorted(folder.glob("*.safetensors"))
+    ]
+    write_text(folder / "SHA256SUMS", "".join(lines))
+
+
+def read_hashes(folder: Path) -> dict[str, str]:
+    """What `SHA256SUMS` of a folder says, by file name."""
+    rows = (line.split(maxsplit=1) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines())
+    return {name: digest for digest, name in rows}
+
+
+def save_known_names(
+    folder: Path, clip: MaskAdaptedCLIP, templates: Literal["vild", "single"] = "vild"
+) -> None:
+    """Keep the features of every preset's names beside the weights of an ovseg-mini."""
+    names = sorted({word for key in PRESETS for word in Vocabulary.preset(key).prompts} | {OTHERS})
+    features: dict[str, Tensor] = {templates: clip.encode_text(names, templates).half().contiguous()}
+    notes = {"names": json.dumps(names), "text_tower": text_digest(cast(MiniTextTower, clip.text_tower))}
+    path = folder / KNOWN_NAMES
+    write_tensors(path, features, notes)
+    write_hashes(folder)
+
+
+def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> Path:
+    """Write an adapted model in the layout of its kind: ovseg-mini's, or a CLIP with mask prompts."""
+    image, text = clip.image_tower, clip.text_tower
+    if isinstance(image, MiniImageTower) and isinstance(text, MiniTextTower):
+        return save_mini(folder, image, text.projection.weight, "adapted", score_scale=score_scale)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "adapted.safetensors"
+    write_checkpoint(path, cast(ClipImageTower, image), cast(ClipTextTower, text))
+    return path
+
+
+def arm_file(weights: Path, arm: Literal["vanilla", "adapted"] = "adapted") -> Path:
+    """The file of some weights: itself, or an arm's in a folder.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    path = weights / f"{arm}.safetensors" if weights.is_dir() else weights
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: give a checkpoint, or the folder of a finished run.")
+    return path

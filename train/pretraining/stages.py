@@ -1,0 +1,146 @@
+"""The two stages of the pretraining, each a loop over its own branch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from ovseg_demo.devices import fast_dtype
+from train.core.checkpointing import load_training_state, save_training_state
+from train.core.schedule import Average, cosine_rate, parameter_groups
+from train.data.sources import Photo
+from train.mining.photos import order_of
+from train.pretraining.batches import draw_batch, load_shards
+from train.pretraining.loss import name_priors, training_loss
+from train.pretraining.model import Half, Pretraining
+from train.pretraining.settings import PretrainSettings
+from train.pretraining.text_bank import TextBank
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the two stages of the training."""
+
+    name: str
+    steps: int
+    batch: int
+    wide_share: float
+    rate: float
+    kept: str
+    """What it reads of the views: "pooled" or "features"."""
+    embed: Callable[[Tensor], Tensor]
+    """From what it reads to (B, D), not normalised."""
+    half: Half
+    """Whose words it learns to say."""
+    groups: list[dict[str, Any]]
+    decay: float
+    """Of the moving average of the weights."""
+
+
+def run_stage(
+    stage: Stage, model: Pretraining, photos: list[Photo], bank: TextBank, settings: PretrainSettings
+) -> Pretraining:
+    """Train, resume, log; returns the model with averaged weights."""
+    shards = load_shards(photos, settings)
+    priors = name_priors(bank, shards, settings.prior)
+    optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
+    average = Average(model, stage.decay)
+    state_path = settings.work / f"{stage.name}.pt"
+    record = {**asdict(settings), "photos": order_of(photos)}
+    step = load_training_state(state_path, model, optimiser, average, record)
+    autocast = torch.autocast(
+        "cpu", torch.bfloat16, enabled=fast_dtype(torch.device("cpu")) == torch.bfloat16
+    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    bar = tqdm(total=stage.steps, initial=step, desc=stage.name)
+    started, first = time.monotonic(), step
+    with (settings.work / "log.jsonl").open("a") as log:
+        while step < stage.steps:
+            cosine_rate(optimiser, step, stage.steps, settings.warmup, stage.rate)
+            dice = np.random.default_rng([settings.seed, len(stage.name), step])
+            batch = draw_batch(photos, bank, stage.batch, stage.wide_share, dice, settings)
+            where = list(zip(batch.views, batch.photos, strict=True))
+            read = torch.stack([shards[v][stage.kept][i] for v, i in where]).float()
+            if read.ndim == 4:  # patches of a view and of its mirror image are each other's mirror images
+                turned = torch.from_numpy(dice.random(len(read)) < 0.5)
+                read[turned] = read[turned].flip(3)
+            with autocast:
+                image = stage.embed(read)
+            logits = torch.stack([shards[v]["logits"][i] for v, i in where]).float()
+            unit = functional.normalize(image.float(), dim=-1)
+            loss, parts = training_loss(stage.half, bank, unit, logits, batch, priors, settings)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            average.update(model)
+            step += 1
+            bar.update()
+            if step % 20 == 0 or step == stage.steps:
+                speed = (step - first) / (time.monotonic() - started)
+                row = {"stage": stage.name, "step": step, **{k: round(v, 4) for k, v in parts.items()}}
+                log.write(json.dumps({**row, "steps_per_s": round(speed, 3)}) + "\n")
+                log.flush()
+                bar.set_postfix(loss=f"{parts['total']:.3f}")
+            if step % settings.save_every == 0 or step == stage.steps:
+                save_training_state(state_path, model, optimiser, average, step, record)
+    bar.close()
+    return average.copy_into(model)
+
+
+def glance_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
+    """The glance and the classes' vectors learn from mean patches."""
+    tower = model.tower
+    model.requires_grad_(False)
+    for part in (tower.pooled_branch, model.glance):
+        part.requires_grad_(True)
+    tower.class_text.requires_grad_(True)
+    return Stage(
+        "glance",
+        settings.glance_steps,
+        settings.glance_batch,
+        0.5,
+        settings.glance_rate,
+        "pooled",
+        tower.from_mean,
+        model.glance,
+        parameter_groups(model, settings.glance_decay),
+        0.995,
+    )
+
+
+def token_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
+    """The transformer learns from stem features, mirrored half the time; the trunk stays."""
+    tower = model.tower
+    model.requires_grad_(False)
+    for part in (tower.patch_embedding, tower.ln_pre, tower.blocks, tower.ln_post, model.tokens):
+        part.requires_grad_(True)
+    for parameter in (tower.class_embedding, tower.positional_embedding, tower.proj):
+        parameter.requires_grad_(True)
+
+    def embed(features: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = tower.trunk.top(features.contiguous(memory_format=torch.channels_last))
+        return tower.from_patches(seen)
+
+    return Stage(
+        "tokens",
+        settings.steps,
+        settings.batch,
+        settings.wide_share,
+        settings.rate,
+        "features",
+        embed,
+        model.tokens,
+        parameter_groups(model, settings.weight_decay),
+        0.99,
+    )
