@@ -18,7 +18,7 @@ from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
 from tests.tiny_full import save_full
 from train.evaluate import evaluate
-from train.evaluation.proposers import KeptProposals
+from train.evaluation.proposers import CachedProposer
 from train.evaluation.settings import EvaluateSettings
 
 NAMES = "grass, sky | heaven, brick"
@@ -90,7 +90,7 @@ def test_an_ensemble_that_cannot_be_is_told(segmenter: Segmenter, photo: Path) -
 def test_kept_proposals_keep_their_queries(segmenter: Segmenter, photo: Path, tmp_path: Path) -> None:
     proposer = small(segmenter)
     image = proposer.working_image(load_image(photo))
-    first = propose(KeptProposals(proposer, tmp_path), image)
+    first = propose(CachedProposer(proposer, tmp_path), image)
 
     class Idle(MaskFormerProposer):
         def __init__(self) -> None:
@@ -99,12 +99,12 @@ def test_kept_proposals_keep_their_queries(segmenter: Segmenter, photo: Path, tm
         def proposals(self, *_: object) -> Proposals:
             raise AssertionError("computed again")
 
-    again = propose(KeptProposals(Idle(), tmp_path), image)
+    again = propose(CachedProposer(Idle(), tmp_path), image)
     assert again.queries is not None and first.queries is not None
     for name, value in first.queries.to_arrays().items():
         np.testing.assert_array_equal(value, again.queries.to_arrays()[name])
     np.testing.assert_array_equal(first.masks, again.masks)
-    assert KeptProposals(proposer).working_image(image).shape == image.shape
+    assert CachedProposer(proposer).working_image(image).shape == image.shape
 
 
 def test_the_command_line_runs_it(checkpoint: Path, photo: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     python -m train.ablations masking
     python -m train.ablations depth --pairs runs/pairs
     python -m train.ablations order --pairs runs/pairs
-    python -m train.ablations diet --pairs runs/pairs --true-pairs runs/true_pairs
+    python -m train.ablations supervision --pairs runs/pairs --true-pairs runs/true_pairs
     python -m train.ablations captions --pairs runs/pairs --one-caption runs/pairs_1cap
 
 Ours: percent of true regions named right (msrc21 and COCO val2017, never trained on), mean over the seeds.
@@ -28,13 +28,13 @@ from ovseg_demo.errors import SettingsError
 from train.core.files import write_whole
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.pair_folder import PairFolder
-from train.evaluation.region_naming import Named, RegionSet
+from train.evaluation.region_accuracy import RegionAccuracy, RegionEvaluator
 from train.finetune import FinetuneSettings, finetune
 from train.mining.synonyms import coco_category
 from train.prompt_tune import PromptTuneSettings, prompt_tune
 
 Folders = tuple[Path, ...]
-Name = Literal["depth", "order", "diet", "captions", "masking"]
+Name = Literal["depth", "order", "supervision", "captions", "masking"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class AblationSettings:
     """Run one of the paper's ablations (see train/README.md)."""
 
     name: Name
-    """depth of the prompts; order of FT and MPT; diet: true masks or mined nouns; captions: one or five;
-    masking of the crops for vanilla."""
+    """depth of the prompts; order of FT and MPT; supervision: true masks or mined nouns; captions: one or
+    five; masking of the crops for vanilla."""
     pairs: tuple[Path, ...] = (Path("runs/pairs"),)
     """Folders of pairs mined with five captions a photo."""
     one_caption: tuple[Path, ...] = (Path("runs/pairs_1cap"),)
@@ -88,14 +88,14 @@ class Row:
     """mIoU on ADE20K-150."""
 
 
-class Lab:
+class AblationRunner:
     """Makes the runs of the tables, each only once, and asks their weights."""
 
     def __init__(self, settings: AblationSettings) -> None:
         self.settings = settings
         keep = settings.work / "kept"
         self.sets = [
-            RegionSet(name, settings.data, photos=settings.photos, keep=keep) for name in settings.sets
+            RegionEvaluator(name, settings.data, photos=settings.photos, keep=keep) for name in settings.sets
         ]
 
     def shared(self, pairs: Folders, seed: int) -> dict[str, Any]:
@@ -117,7 +117,9 @@ class Lab:
         batch = FinetuneSettings(pairs, recipe=self.settings.recipe).filled().batch or 1
         return max(round(self.settings.epochs * self.settings.same_pairs / batch), 1)
 
-    def tuned(self, title: str, pairs: Folders, seed: int, start: Path | None = None, depth: int = 3) -> Path:
+    def prompt_tuned(
+        self, title: str, pairs: Folders, seed: int, start: Path | None = None, depth: int = 3
+    ) -> Path:
         """The folder of prompts tuned on these pairs."""
         out = self.folder(title, seed)
         prompt_tune(PromptTuneSettings(out=out, start=start, depth=depth, **self.shared(pairs, seed)))
@@ -138,11 +140,11 @@ class Lab:
         about = f"{Path(chosen.model).name}_{chosen.epochs:g}_{chosen.least_score:g}_{chosen.same_pairs}"
         return chosen.work / f"{title}_{about}_{seed}"
 
-    def ask(self, weights: Path | None, *, masked: bool = True) -> dict[str, Named]:
+    def evaluate(self, weights: Path | None, *, masked: bool = True) -> dict[str, RegionAccuracy]:
         """What the true regions are called, by data set; None asks the vanilla model."""
         arm: Literal["vanilla", "adapted"] = "adapted" if weights else "vanilla"
         clip = load_clip(weights or self.settings.model, weights=arm)
-        return {one.name: one.named_by(clip, masked=masked) for one in self.sets}
+        return {one.name: one.evaluate(clip, masked=masked) for one in self.sets}
 
     def row(
         self,
@@ -154,11 +156,11 @@ class Lab:
         split: Folders | None = None,
     ) -> Row:
         """A row from the runs of all seeds; `split` parts the classes by whether these pairs have them."""
-        asked = [self.ask(make(seed), masked=masked) for seed in range(self.settings.seeds)]
+        accuracies = [self.evaluate(make(seed), masked=masked) for seed in range(self.settings.seeds)]
         columns: dict[str, list[float]] = {}
-        for answer in asked:
+        for accuracy in accuracies:
             for one in self.sets:
-                named = answer[one.name]
+                named = accuracy[one.name]
                 columns.setdefault(f"{one.name} top-1", []).append(named.top1())
                 columns.setdefault(f"{one.name} per class", []).append(named.per_class())
                 if split is not None:
@@ -176,77 +178,79 @@ def known_and_new(classes: Sequence[str], fixed: Sequence[str]) -> dict[str, lis
 # --- the tables -------------------------------------------------------------------------------------------
 
 
-def depth(lab: Lab) -> list[Row]:
+def depth(runner: AblationRunner) -> list[Row]:
     """How many times tokens are replaced."""
-    pairs = lab.settings.pairs
-    rows = [lab.row("vanilla", 21.8, lambda seed: None)]
+    pairs = runner.settings.pairs
+    rows = [runner.row("vanilla", 21.8, lambda seed: None)]
     for levels, alone, over in ((1, 25.7, 29.3), (3, 26.5, 29.6), (6, 26.8, 29.4)):
 
         def on_vanilla(seed: int, levels: int = levels) -> Path:
-            return lab.tuned(f"mpt{levels}", pairs, seed, depth=levels)
+            return runner.prompt_tuned(f"mpt{levels}", pairs, seed, depth=levels)
 
         def on_finetuned(seed: int, levels: int = levels) -> Path:
-            start = lab.finetuned("ft", pairs, seed)
-            return lab.tuned(f"ft_mpt{levels}", pairs, seed, start=start, depth=levels)
+            start = runner.finetuned("ft", pairs, seed)
+            return runner.prompt_tuned(f"ft_mpt{levels}", pairs, seed, start=start, depth=levels)
 
-        rows.append(lab.row(f"MPT, depth {levels}", alone, on_vanilla))
-        rows.append(lab.row(f"FT, then MPT of depth {levels}", over, on_finetuned))
+        rows.append(runner.row(f"MPT, depth {levels}", alone, on_vanilla))
+        rows.append(runner.row(f"FT, then MPT of depth {levels}", over, on_finetuned))
     return rows
 
 
-def order(lab: Lab) -> list[Row]:
+def order(runner: AblationRunner) -> list[Row]:
     """FT and MPT alone, one after the other, and together."""
-    pairs = lab.settings.pairs
+    pairs = runner.settings.pairs
 
     def then_prompts(seed: int) -> Path:
-        return lab.tuned("ft_mpt3", pairs, seed, start=lab.finetuned("ft", pairs, seed))
+        return runner.prompt_tuned("ft_mpt3", pairs, seed, start=runner.finetuned("ft", pairs, seed))
 
     def then_tower(seed: int) -> Path:
-        return lab.finetuned("mpt3_ft", pairs, seed, start=lab.tuned("mpt3", pairs, seed))
+        return runner.finetuned("mpt3_ft", pairs, seed, start=runner.prompt_tuned("mpt3", pairs, seed))
 
     return [
-        lab.row("vanilla", 21.8, lambda seed: None),
-        lab.row("MPT", 26.5, lambda seed: lab.tuned("mpt3", pairs, seed)),
-        lab.row("FT", 28.8, lambda seed: lab.finetuned("ft", pairs, seed)),
-        lab.row("FT, then MPT", 29.6, then_prompts),
-        lab.row("MPT, then FT", 28.1, then_tower),
-        lab.row("together", 29.0, lambda seed: lab.finetuned("both", pairs, seed, prompt_depth=3)),
+        runner.row("vanilla", 21.8, lambda seed: None),
+        runner.row("MPT", 26.5, lambda seed: runner.prompt_tuned("mpt3", pairs, seed)),
+        runner.row("FT", 28.8, lambda seed: runner.finetuned("ft", pairs, seed)),
+        runner.row("FT, then MPT", 29.6, then_prompts),
+        runner.row("MPT, then FT", 28.1, then_tower),
+        runner.row("together", 29.0, lambda seed: runner.finetuned("both", pairs, seed, prompt_depth=3)),
     ]
 
 
-def diet(lab: Lab) -> list[Row]:
+def supervision(runner: AblationRunner) -> list[Row]:
     """True masks with fixed names against mined nouns; "known" classes are those the fixed names hold."""
-    fixed, mined = lab.settings.true_pairs, lab.settings.pairs
+    fixed, mined = runner.settings.true_pairs, runner.settings.pairs
     return [
-        lab.row("vanilla", 21.8, lambda seed: None, split=fixed),
-        lab.row("true masks, fixed names", 23.0, lambda s: lab.finetuned("ft_true", fixed, s), split=fixed),
-        lab.row("mined nouns", 28.8, lambda s: lab.finetuned("ft", mined, s), split=fixed),
+        runner.row("vanilla", 21.8, lambda seed: None, split=fixed),
+        runner.row(
+            "true masks, fixed names", 23.0, lambda s: runner.finetuned("ft_true", fixed, s), split=fixed
+        ),
+        runner.row("mined nouns", 28.8, lambda s: runner.finetuned("ft", mined, s), split=fixed),
     ]
 
 
-def captions(lab: Lab) -> list[Row]:
+def captions(runner: AblationRunner) -> list[Row]:
     """Nouns of one caption a photo against five."""
-    one, five = lab.settings.one_caption, lab.settings.pairs
+    one, five = runner.settings.one_caption, runner.settings.pairs
     return [
-        lab.row("vanilla", 21.8, lambda seed: None),
-        lab.row("one caption", 28.8, lambda seed: lab.finetuned("ft_1cap", one, seed)),
-        lab.row("five captions", 28.6, lambda seed: lab.finetuned("ft", five, seed)),
+        runner.row("vanilla", 21.8, lambda seed: None),
+        runner.row("one caption", 28.8, lambda seed: runner.finetuned("ft_1cap", one, seed)),
+        runner.row("five captions", 28.6, lambda seed: runner.finetuned("ft", five, seed)),
     ]
 
 
-def masking(lab: Lab) -> list[Row]:
+def masking(runner: AblationRunner) -> list[Row]:
     """Vanilla CLIP on true regions with and without their background."""
-    alone = Lab(replace(lab.settings, seeds=1))
+    alone = AblationRunner(replace(runner.settings, seeds=1))
     return [
         alone.row("background painted over", 20.1, lambda seed: None),
         alone.row("rectangle as it is", 13.8, lambda seed: None, masked=False),
     ]
 
 
-TABLES: dict[Name, Callable[[Lab], list[Row]]] = {
+TABLES: dict[Name, Callable[[AblationRunner], list[Row]]] = {
     "depth": depth,
     "order": order,
-    "diet": diet,
+    "supervision": supervision,
     "captions": captions,
     "masking": masking,
 }
@@ -271,7 +275,7 @@ def _cell(value: float | None, base: float | None, first: bool) -> str:
 
 def main(settings: AblationSettings) -> None:
     """Make the runs and print the table."""
-    rows = TABLES[settings.name](Lab(settings))
+    rows = TABLES[settings.name](AblationRunner(settings))
     print(table(rows))
     if settings.json:
         content = {

@@ -19,14 +19,14 @@ import json
 from train.core.files import write_text
 from train.core.options import run_command
 from train.data.data_sets import read_data_set
-from train.evaluation.absent_words import GOALS, AbsentWordsSettings, answer
-from train.evaluation.runner import spread
+from train.evaluation.absent_words import GOALS, AbsentWordsSettings, evaluate_questions
+from train.evaluation.runner import evenly_spaced
 
 
 def absent_words(settings: AbsentWordsSettings) -> None:
     """Print the two figures of each arm beside the goals, and write them as JSON."""
     truth = read_data_set(settings.data_set, settings.data)
-    report = answer(truth, spread(truth.photos, settings.photos), settings)
+    report = evaluate_questions(truth, evenly_spaced(truth.photos, settings.photos), settings)
     print(
         f"{truth.name}: {len(report['answers'])} photos, model {settings.model}; percent with 95 % intervals"
     )

@@ -84,17 +84,17 @@ class BenchmarkSettings:
             raise SettingsError(f"--batch {self.batch} is no multiple of --accumulate {self.accumulate}.")
 
 
-class MadeUpPairs:
+class SyntheticPairs:
     """The same random batch again and again: what the device does, without the reading of crops."""
 
     def __init__(self, shape: ClipConfig, part: int, nouns: int, seed: int = 0) -> None:
-        dice = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         self.nouns = [f"noun {i}" for i in range(nouns)]
         self.noun_of = np.arange(nouns)
         size, tokens = shape.patch * shape.grid, shape.grid**2
-        crops = torch.randn(part, 3, size, size, generator=dice)
-        mask = (torch.rand(part, tokens, generator=dice) > 0.5).float()
-        self.made = PairBatch(crops, mask, torch.randint(nouns, (part,), generator=dice))
+        crops = torch.randn(part, 3, size, size, generator=rng)
+        mask = (torch.rand(part, tokens, generator=rng) > 0.5).float()
+        self.made = PairBatch(crops, mask, torch.randint(nouns, (part,), generator=rng))
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The batch."""
@@ -171,7 +171,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
         folder = PairFolder(*settings.pairs)
         pairs = CropPairs(folder, clip.crop_recipe, shape.patch, jitter=0.1, seed=0)
     else:
-        pairs = MadeUpPairs(shape, settings.batch // settings.accumulate, settings.nouns)
+        pairs = SyntheticPairs(shape, settings.batch // settings.accumulate, settings.nouns)
     text = functional.normalize(torch.randn(len(pairs.nouns), shape.embed_dim), dim=-1).to(device)
     if settings.method == "prompt_tune":
         add_prompts(clip, settings.depth)

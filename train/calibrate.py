@@ -39,9 +39,9 @@ from train.core.options import DEFAULT_DATA, run_command
 from train.data.data_sets import read_data_set
 from train.data.sources import DataError
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluation.absent_words import GOALS, AbsentWordsSettings, Question, ask
-from train.evaluation.proposers import KeptProposals
-from train.evaluation.runner import spread
+from train.evaluation.absent_words import GOALS, AbsentWordsSettings, Question, make_question
+from train.evaluation.proposers import CachedProposer
+from train.evaluation.runner import evenly_spaced
 from train.exporting.weights import read_config
 from train.true_pairs import TRAINABLE
 
@@ -92,10 +92,10 @@ def examples(truth: TruthSet, arm: str, settings: CalibrateSettings) -> Iterator
     """Score every photo for its question."""
     clip = load_clip(settings.model, weights="vanilla" if arm == "vanilla" else "adapted")
     classifier = Classifier(clip.compute_in(fast_dtype(torch.device("cpu"))))
-    proposer = KeptProposals(load_proposer(Settings.proposer), settings.proposals_cache)
+    proposer = CachedProposer(load_proposer(Settings.proposer), settings.proposals_cache)
     asking = AbsentWordsSettings(seed=settings.seed)
-    for photo in tqdm(spread(truth.photos, settings.photos), desc=arm, disable=None):
-        question = ask(photo, len(truth.classes), asking)
+    for photo in tqdm(evenly_spaced(truth.photos, settings.photos), desc=arm, disable=None):
+        question = make_question(photo, len(truth.classes), asking)
         if not question.present:
             continue
         image = resize_to_side(photo.read(), Settings.max_side_px)

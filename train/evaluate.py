@@ -2,7 +2,7 @@
 
     python -m train.evaluate --data-set msrc21 --merge benchmark --json msrc21.json
 
-Every photo walks through the demo's own Segmenter; only the photos, the names and the counting are here.
+Every photo goes through the demo's own Segmenter; only the photos, the names and the counting are here.
 
 --masks proposals   the demo's proposals; what a user gets
 --masks truth       the true regions in their place (the paper's Figure 1): how many of them each arm names
@@ -28,7 +28,7 @@ from train.data.folders import read_folders
 from train.data.sources import DataError
 from train.data.truth import TruthSet
 from train.evaluation.report import make_report, print_report
-from train.evaluation.runner import Walker, WalkSettings, arm_sources, class_vocabulary, spread
+from train.evaluation.runner import Evaluator, EvaluatorSettings, arm_sources, class_vocabulary, evenly_spaced
 from train.evaluation.settings import EvaluateSettings
 
 
@@ -46,9 +46,9 @@ def chosen_data_set(settings: EvaluateSettings) -> TruthSet:
 
 
 def evaluate(settings: EvaluateSettings) -> None:
-    """Walk, print the table, write JSON and chart."""
+    """Run the evaluation, print the table, write JSON and chart."""
     truth = chosen_data_set(settings)
-    walk = WalkSettings(
+    how = EvaluatorSettings(
         arms=tuple(arm_sources(settings.arms, settings.model)),
         masks=settings.masks,
         merge=settings.merge,
@@ -63,8 +63,8 @@ def evaluate(settings: EvaluateSettings) -> None:
         max_regions=settings.max_regions,
         least_side_px=settings.least_side_px,
     )
-    walker = Walker(truth, class_vocabulary(truth, synonyms=settings.synonyms), walk)
-    counted = walker.walk(spread(truth.photos, settings.photos))
+    evaluator = Evaluator(truth, class_vocabulary(truth, synonyms=settings.synonyms), how)
+    counted = evaluator.run(evenly_spaced(truth.photos, settings.photos))
     report = make_report(settings, truth, counted)
     print_report(report)
     if settings.json:

@@ -70,7 +70,7 @@ class FinetuneSettings(AdaptSettings):
 def finetune(given: FinetuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
-    with distributed.group() as device:
+    with distributed.process_group() as device:
         if settings.start is None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
         else:
@@ -86,7 +86,7 @@ def finetune(given: FinetuneSettings) -> None:
         start = {name: value.detach().clone() for name, value in model.state_dict().items()}
         run(model, groups, pairs, loop, settings.out, settings.record(digest))
         model.load_state_dict({k: start[k].lerp(v, settings.blend) for k, v in model.state_dict().items()})
-        if distributed.first():
+        if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.finetune", sha256=clip.weights_sha256)
 

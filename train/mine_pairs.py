@@ -22,14 +22,14 @@ from train.mining.precision import PrecisionSettings, precision
 from train.mining.settings import MineSettings
 from train.mining.stages import (
     Matcher,
+    count_proposed,
     embed_all,
     load_matcher,
     pair_all,
     propose_all,
-    proposed,
     shard_paths,
     shard_range,
-    unnamed_path,
+    unlabeled_path,
 )
 
 COUNTS = ("photos", "unreadable", "without_noun", "without_region", "offered", "pairs")
@@ -42,7 +42,7 @@ def main(settings: MineSettings) -> None:
         propose_all(settings, photos)
     if settings.stage == "propose":
         return
-    count = proposed(settings, photos)
+    count = count_proposed(settings, photos)
     matcher = load_matcher(settings)
     embed_all(settings, photos, count, matcher)
     pair_all(settings, photos, count, matcher)
@@ -77,7 +77,7 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
         skipped += record["skipped"]
         shards.append({name: record[name] for name in ("name", "photos", "pairs", "sha256")})
         if settings.unnamed:
-            name = unnamed_path(settings, number).name
+            name = unlabeled_path(settings, number).name
             unnamed.append({"name": name, "regions": record["unnamed"], "sha256": record["unnamed_sha256"]})
         number += 1
     write_manifest(

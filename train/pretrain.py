@@ -4,8 +4,9 @@
 
 What it learns from: captions (contrastive), the nouns in them and the labels of labelled photos (softmax over
 every name at once), and on pieces of photos the trunk's own ImageNet classifier, whose 1,000 classes are also
-known by their everyday names (distillation). The glance learns from mean patches (cheap), the transformer
-from the patches, each alone in its half of the space: together they would lean on each other's captions.
+known by their everyday names (distillation). The pooled branch learns from mean patches (cheap), the
+transformer from the patches, each alone in its half of the space: together they would lean on each other's
+captions.
 Resumable: run the same command again. Same settings, same weights.
 """
 
@@ -18,9 +19,9 @@ from ovseg_demo.clip import load_clip
 from train.core.options import run_command
 from train.data.sources import imagenet, read_sources
 from train.exporting.weights import save_known_names, save_mini
-from train.pretraining.model import Pretraining
+from train.pretraining.model import PretrainingModel
 from train.pretraining.settings import PretrainSettings
-from train.pretraining.stages import glance_stage, run_stage, token_stage
+from train.pretraining.stages import pooled_stage, run_stage, token_stage
 from train.pretraining.text_bank import build_text_bank
 from train.pretraining.views import Teacher
 
@@ -32,14 +33,14 @@ def pretrain(settings: PretrainSettings) -> None:
     settings.work.mkdir(parents=True, exist_ok=True)
     bank = build_text_bank(photos, classes, settings.work)
     torch.manual_seed(settings.seed)
-    model, teacher = Pretraining(), Teacher()
+    model, teacher = PretrainingModel(), Teacher()
     model.tower.trunk.load_state_dict(teacher.trunk.state_dict())
     model.tower.classifier.load_state_dict(teacher.classifier.state_dict())
     class_text = functional.normalize(bank.class_names @ bank.name_vectors[1], dim=-1)
     model.tower.class_text.data.copy_(class_text / 2)
-    for make in (glance_stage, token_stage):
+    for make in (pooled_stage, token_stage):
         model = run_stage(make(model, settings), model, photos, bank, settings)
-    tower, projection, scale = model.joined(settings.token_trust)
+    tower, projection, scale = model.joined(settings.token_weight)
     save_mini(settings.out, tower, projection, "vanilla", score_scale=scale)
     save_known_names(settings.out, load_clip(settings.out, weights="vanilla"))
 

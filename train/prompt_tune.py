@@ -59,7 +59,7 @@ class PromptTuneSettings(AdaptSettings):
 def prompt_tune(given: PromptTuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
-    with distributed.group() as device:
+    with distributed.process_group() as device:
         if settings.start is None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
         else:
@@ -74,7 +74,7 @@ def prompt_tune(given: PromptTuneSettings) -> None:
         model.log_scale.requires_grad_(True)
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
         run(model, groups, pairs, settings.loop(pairs.noun_of, device), settings.out, settings.record(digest))
-        if distributed.first():
+        if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.prompt_tune", sha256=clip.weights_sha256)
 

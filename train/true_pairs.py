@@ -1,4 +1,4 @@
-"""Training pairs from true masks and fixed class names: the paper's other diet, beside mined nouns.
+"""Training pairs from true masks and fixed class names: the paper's other supervision.
 
     python -m train.true_pairs --out runs/true_pairs
     python -m train.true_pairs --instances annotations/instances_train2017.json --images train2017 --out ...
@@ -27,7 +27,7 @@ from train.data.contact_sheet import write_contact_sheet
 from train.data.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
-from train.evaluation.runner import spread
+from train.evaluation.runner import evenly_spaced
 from train.mining.features import RegionFilter
 from train.mining.work_folder import claim
 
@@ -125,7 +125,11 @@ def main(settings: TruePairSettings) -> None:
     skipped: list[dict[str, str]] = []
     nouns: Counter[str] = Counter()
     shards = []
-    held = {photo.path for photo in spread(truth.photos, settings.hold_out)} if settings.hold_out else set()
+    held = (
+        {photo.path for photo in evenly_spaced(truth.photos, settings.hold_out)}
+        if settings.hold_out
+        else set()
+    )
     photos = [photo for photo in truth.photos if photo.path not in held]
     for number, pairs in enumerate(_shards(photos, truth, settings, skipped)):
         path = settings.out / f"pairs_{number:06d}.tar"

@@ -32,7 +32,7 @@ from tests.benchmarks.processes import memory_of_photo_bytes, page_start_s
 from tests.benchmarks.readme import write_section
 from tests.benchmarks.visits import Book, Line, Ours, Straightforward, Subject, pipeline_code
 from train.data.truth import TRUTH_SETS
-from train.evaluation.runner import class_vocabulary, spread
+from train.evaluation.runner import class_vocabulary, evenly_spaced
 
 SETS = ("msrc21", "coco-val")
 NAME_LISTS = Path(__file__).resolve().parents[2] / "train" / "data" / "class_lists"
@@ -45,7 +45,7 @@ def subjects(root: Path, count: int) -> list[Subject]:
         truth = TRUTH_SETS[name](root)
         vocabulary = class_vocabulary(truth)
         # Always the places of a list of 20, so that 8 photos are the first 8 of the 40.
-        places = [spread(truth.photos, 20)[i] for i in np.random.default_rng(0).permutation(20)]
+        places = [evenly_spaced(truth.photos, 20)[i] for i in np.random.default_rng(0).permutation(20)]
         columns.append([Subject(photo, truth, vocabulary) for photo in places])
     return [subject for pair in zip(*columns, strict=True) for subject in pair][:count]
 

@@ -23,11 +23,11 @@ COLOURS = {"tomato": (200, 30, 30), "ocean": (30, 60, 200), "lawn": (40, 160, 60
 
 def drawn_pair(number: int) -> Pair:
     """A stroke of a noun's colour on noise, two corners of its box empty; the number decides everything."""
-    dice = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     noun, colour = list(COLOURS.items())[number % len(COLOURS)]
-    photo = Image.fromarray(dice.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    photo = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
     mask = Image.new("1", photo.size)
-    left, top, size = (int(v) for v in dice.integers((0, 0, 20), (40, 20, 40)))
+    left, top, size = (int(v) for v in rng.integers((0, 0, 20), (40, 20, 40)))
     for picture, ink in ((photo, colour), (mask, 1)):
         ImageDraw.Draw(picture).line((left, top, left + size, top + size), fill=ink, width=size // 3)
     return cut_pair(

@@ -15,7 +15,7 @@ from tests.train.synthetic_pairs import COLOURS, write_pairs
 from train.ablations import AblationSettings, Row, known_and_new, main, table
 from train.data.folders import read_folders
 from train.data.truth import TRUTH_SETS
-from train.evaluation.region_naming import RegionSet
+from train.evaluation.region_accuracy import RegionEvaluator
 from train.finetune import FinetuneSettings
 from train.zeroshot import ZeroshotSettings, region_accuracy
 
@@ -23,9 +23,9 @@ from train.zeroshot import ZeroshotSettings, region_accuracy
 @pytest.fixture
 def drawn_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Six photos, each with two strokes of the pairs' colours, as a data set called "drawn"."""
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(6):
-        photo = Image.fromarray(dice.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+        photo = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
         truth = Image.new("L", photo.size, 255)
         for place, index in enumerate(((number % 4), (number + 1) % 4)):
             line = (5 + 60 * place, 10, 50 + 60 * place, 70)
@@ -45,11 +45,11 @@ def test_kept_features_name_regions_as_the_model_does(
     drawn_set: Path, small_clip: Path, masked: bool
 ) -> None:
     clip = load_clip(small_clip, weights="vanilla")
-    regions = RegionSet("drawn", drawn_set, photos=0, keep=drawn_set / "kept")
+    regions = RegionEvaluator("drawn", drawn_set, photos=0, keep=drawn_set / "kept")
     settings = ZeroshotSettings(model=str(small_clip))
     wanted = region_accuracy(clip, TRUTH_SETS["drawn"](drawn_set), settings, masked=masked)
     for _ in range(2):  # made, then read
-        named = regions.named_by(clip, masked=masked)
+        named = regions.evaluate(clip, masked=masked)
         assert named.regions.sum() == wanted["regions"] == 12
         assert named.top1() == pytest.approx(wanted["top1"])
         assert named.per_class() == pytest.approx(wanted["mean_per_class"])

@@ -14,7 +14,7 @@ from train.core.checkpointing import ResumeError
 from train.data.pair_folder import PairFolder
 from train.data.shards import read_manifest, read_pairs
 from train.data.sources import DataError
-from train.evaluation.runner import spread
+from train.evaluation.runner import evenly_spaced
 from train.mining.precision import PrecisionSettings, precision
 from train.true_pairs import TruePairSettings, main
 
@@ -60,7 +60,7 @@ def settings(truth: tuple[Path, Path], out: Path, **others: object) -> TruePairS
 def test_photos_held_out_are_the_ones_that_a_spread_takes(truth: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "pairs"
     main(settings(truth, out, hold_out=1))
-    held = spread(settings(truth, out).truth().photos, 1)[0].path.stem
+    held = evenly_spaced(settings(truth, out).truth().photos, 1)[0].path.stem
     seen = {pair.facts.photo.split("/")[1] for pair in read_pairs(out)}
     assert held in {"1", "2"}  # the third does not decode
     assert seen == {"1", "2"} - {held}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ovseg_demo.errors import OvsegError
-from train.core.schedule import Average
+from train.core.schedule import EMA
 
 
 class ResumeError(OvsegError):
@@ -25,7 +25,7 @@ def save_training_state(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: Average | None,
+    ema: EMA | None,
     step: int,
     settings: dict[str, Any],
 ) -> None:
@@ -34,7 +34,7 @@ def save_training_state(
         "step": step,
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "average": None if average is None else {"values": average.values, "updates": average.updates},
+        "average": None if ema is None else {"values": ema.values, "updates": ema.updates},
         "torch_rng": torch.get_rng_state(),
         "settings": _comparable(settings),
     }
@@ -54,7 +54,7 @@ def load_training_state(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    average: Average | None,
+    ema: EMA | None,
     settings: dict[str, Any],
 ) -> int:
     """Restore a run where a checkpoint exists; returns the step to go on from, 0 for a new run.
@@ -84,10 +84,10 @@ def load_training_state(
             f"{path} is of another architecture than the model; give another folder to start anew."
         ) from error
     optimiser.load_state_dict(state["optimiser"])
-    if average is not None and state["average"] is not None:
-        for name, value in average.values.items():
+    if ema is not None and state["average"] is not None:
+        for name, value in ema.values.items():
             value.copy_(state["average"]["values"][name])
-        average.updates = state["average"]["updates"]
+        ema.updates = state["average"]["updates"]
     torch.set_rng_state(state["torch_rng"])
     return int(state["step"])
 

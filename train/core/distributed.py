@@ -16,7 +16,7 @@ from ovseg_demo.errors import SettingsError
 
 
 @contextmanager
-def group() -> Iterator[str]:
+def process_group() -> Iterator[str]:
     """Join the processes that torchrun has started, and leave them at the end; nothing in a plain run.
 
     Yields:
@@ -36,23 +36,23 @@ def group() -> Iterator[str]:
             dist.destroy_process_group()
 
 
-def world() -> int:
+def world_size() -> int:
     """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this process writes files."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 @contextmanager
-def first_goes_first() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """The first process passes through the block before the others enter, so it alone makes what is kept."""
-    if dist.is_initialized() and not first():
+    if dist.is_initialized() and not is_main_process():
         dist.barrier()
     yield
-    if dist.is_initialized() and first():
+    if dist.is_initialized() and is_main_process():
         dist.barrier()
 
 
@@ -62,48 +62,48 @@ def check_batch(batch: int, accumulate: int) -> None:
     Raises:
         SettingsError: the batch cannot be split so.
     """
-    parts = world() * accumulate
+    parts = world_size() * accumulate
     if batch < parts or batch % parts:
         raise SettingsError(
-            f"--batch {batch} cannot be split evenly over {world()} processes in --accumulate {accumulate} "
-            f"parts: give a multiple of {parts}."
+            f"--batch {batch} cannot be split evenly over {world_size()} processes in --accumulate "
+            f"{accumulate} parts: give a multiple of {parts}."
         )
 
 
-def share(rows: np.ndarray) -> np.ndarray:
+def local_rows(rows: np.ndarray) -> np.ndarray:
     """This process's part of a global batch, every n-th row."""
-    return rows[dist.get_rank() :: world()] if dist.is_initialized() else rows
+    return rows[dist.get_rank() :: world_size()] if dist.is_initialized() else rows
 
 
-def wrap(model: nn.Module) -> Any:
+def data_parallel(model: nn.Module) -> Any:
     """Average gradients over processes where there are several."""
     if not dist.is_initialized():
         return model
     return nn.parallel.DistributedDataParallel(model)
 
 
-def without_exchange(wrapped: Any) -> AbstractContextManager[Any]:
+def no_sync(wrapped: Any) -> AbstractContextManager[Any]:
     """Gradients of this part of a step are only added up; the last part exchanges them."""
     return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
-def gather(values: Tensor) -> Tensor:
+def all_gather(values: Tensor) -> Tensor:
     """(B, ...) of this process to (world * B, ...) of all; gradients reach every process's own part."""
     if not dist.is_initialized():
         return values
     if values.requires_grad:
-        from torch.distributed.nn.functional import all_gather
+        from torch.distributed.nn.functional import all_gather as gather_with_gradients
 
-        return torch.cat(all_gather(values))
-    everyone = [torch.empty_like(values) for _ in range(world())]
+        return torch.cat(gather_with_gradients(values))
+    everyone = [torch.empty_like(values) for _ in range(world_size())]
     dist.all_gather(everyone, values)
     return torch.cat(everyone)
 
 
-def mean(values: Tensor) -> Tensor:
+def all_reduce_mean(values: Tensor) -> Tensor:
     """Average of numbers over the processes."""
     if not dist.is_initialized():
         return values
     total = values.clone()
     dist.all_reduce(total)
-    return total / world()
+    return total / world_size()

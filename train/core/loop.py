@@ -24,10 +24,10 @@ from train.core import distributed
 from train.core.checkpointing import load_training_state, save_training_state
 from train.core.progress import Progress
 from train.core.recipe import LoopSettings
-from train.core.schedule import Average, cosine_rate
-from train.data.loader import Part, feed
+from train.core.schedule import EMA, cosine_rate
+from train.data.loader import MicroBatch, load_batches
 from train.data.pair_batch import PairBatch
-from train.data.sampler import PairDraw
+from train.data.sampler import PairSampler
 
 HIGHEST_LOG_SCALE = math.log(100)
 """As in CLIP: cosines are multiplied by 100 at most."""
@@ -88,7 +88,7 @@ class Adaptation(nn.Module):
         image = functional.normalize(features.float(), dim=-1)
         pairs = len(batch.nouns)
         # Contrast needs the whole global batch; gradients flow through the local part.
-        everyone, nouns = distributed.gather(image[:pairs]), distributed.gather(batch.nouns)
+        everyone, nouns = distributed.all_gather(image[:pairs]), distributed.all_gather(batch.nouns)
         loss = pair_loss(everyone, self.text, nouns, self.log_scale)
         extra = loss.new_zeros(())
         logits = self.log_scale.exp() * image @ self.text.T
@@ -98,7 +98,7 @@ class Adaptation(nn.Module):
         return loss + distil * extra, extra.detach(), right.detach()
 
 
-def frozen_digest(module: nn.Module) -> dict[str, Tensor]:
+def frozen_copy(module: nn.Module) -> dict[str, Tensor]:
     """Copies of everything that must not move."""
     trainable = {name for name, p in module.named_parameters() if p.requires_grad}
     return {n: v.clone() for n, v in module.state_dict().items() if n not in trainable}
@@ -141,17 +141,19 @@ def run(
             written.
         AdaptationError: a frozen part moved, or the loss is no number any more.
     """
-    before = frozen_digest(model)
+    before = frozen_copy(model)
     optimiser = torch.optim.AdamW(
         groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay
     )
-    average = Average(model, settings.average) if settings.average else None
+    ema = EMA(model, settings.average) if settings.average else None
     state = work / "state.pt"
-    first = load_training_state(state, model, optimiser, average, record)
+    first = load_training_state(state, model, optimiser, ema, record)
     trained = [p for p in model.parameters() if p.requires_grad]
     device = str(model.log_scale.device)
-    wrapped = distributed.wrap(model)
-    batches = feed(pairs, _parts(pairs, settings, first), workers=settings.workers, device=device)
+    wrapped = distributed.data_parallel(model)
+    batches = load_batches(
+        pairs, _micro_batches(pairs, settings, first), workers=settings.workers, device=device
+    )
     started = time.monotonic()
     with Progress(work, settings.steps, first) as progress:
         for step in range(first, settings.steps):
@@ -159,7 +161,7 @@ def run(
             figures = torch.zeros(3, device=device)
             for part in range(settings.accumulate):
                 last = part + 1 == settings.accumulate
-                with nullcontext() if last else distributed.without_exchange(wrapped):
+                with nullcontext() if last else distributed.no_sync(wrapped):
                     loss, extra, right = wrapped(next(batches), settings.distil, settings.amp)
                     torch.autograd.backward(loss / settings.accumulate)
                 figures += torch.stack([loss.detach(), extra, right]) / settings.accumulate
@@ -168,28 +170,30 @@ def run(
             optimiser.zero_grad()
             with torch.no_grad():  # the parameter and not its use, which would leave it no way back
                 model.log_scale.clamp_(0, HIGHEST_LOG_SCALE)
-            if average is not None:
-                average.update(model)
-            loss_now, extra_now, right_now = distributed.mean(figures).tolist()
+            if ema is not None:
+                ema.update(model)
+            loss_now, extra_now, right_now = distributed.all_reduce_mean(figures).tolist()
             if not np.isfinite(loss_now):
                 raise AdaptationError(f"The loss is {loss_now} at step {step + 1}: give a lower --rate.")
             speed = (step + 1 - first) * settings.batch / (time.monotonic() - started)
             row = {"loss": loss_now, "distil": extra_now, "top1": 100 * right_now, "rate": rate}
             progress.report(step + 1, {**row, "norm": float(norm), "pairs_per_s": speed})
-            if distributed.first() and ((step + 1) % settings.save_every == 0 or step + 1 == settings.steps):
-                save_training_state(state, model, optimiser, average, step + 1, record)
+            if distributed.is_main_process() and (
+                (step + 1) % settings.save_every == 0 or step + 1 == settings.steps
+            ):
+                save_training_state(state, model, optimiser, ema, step + 1, record)
                 progress.draw()
             if on_step is not None:
                 on_step(step + 1, model)
     check_frozen(model, before)
-    return average.copy_into(model) if average is not None else model
+    return ema.copy_into(model) if ema is not None else model
 
 
-def _parts(pairs: Pairs, settings: LoopSettings, first: int) -> Iterator[Part]:
+def _micro_batches(pairs: Pairs, settings: LoopSettings, first: int) -> Iterator[MicroBatch]:
     """This process's rows of every part of every step from `first` on."""
-    draw = PairDraw(
+    sampler = PairSampler(
         pairs.noun_of, batch=settings.batch, most_per_noun=settings.most_per_noun, seed=settings.seed
     )
     for step in range(first, settings.steps):
-        for rows in np.split(draw.rows(step), settings.accumulate):
-            yield distributed.share(rows), step
+        for rows in np.split(sampler.rows(step), settings.accumulate):
+            yield distributed.local_rows(rows), step

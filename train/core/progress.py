@@ -26,7 +26,7 @@ class Progress:
     """
 
     def __init__(self, work: Path, steps: int, done: int) -> None:
-        self.work, self.active = work, distributed.first()
+        self.work, self.active = work, distributed.is_main_process()
         self.bar = tqdm(total=steps, initial=done, desc=work.name, disable=None if self.active else True)
         self.log: Any = None
         self.board: Any = None

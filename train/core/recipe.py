@@ -12,7 +12,7 @@ import torch
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
-from train.data.sampler import PairDraw
+from train.data.sampler import PairSampler
 
 Recipe = Literal["mini", "vit-b-16", "vit-l-14"]
 S = TypeVar("S", bound="AdaptSettings")
@@ -121,9 +121,9 @@ class AdaptSettings:
         """
         batch = int(self.batch or 1)
         distributed.check_batch(batch, self.accumulate)
-        draw = PairDraw(noun_of, batch=batch, most_per_noun=self.most_per_noun, seed=self.seed)
+        sampler = PairSampler(noun_of, batch=batch, most_per_noun=self.most_per_noun, seed=self.seed)
         return LoopSettings(
-            steps=self.steps or draw.steps(self.epochs or 1),
+            steps=self.steps or sampler.steps(self.epochs or 1),
             batch=batch,
             accumulate=self.accumulate,
             rate=self.rate or 0.0,

@@ -53,7 +53,7 @@ def read_record(weights: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def chain(record: dict[str, Any] | None) -> list[dict[str, Any]]:
+def run_history(record: dict[str, Any] | None) -> list[dict[str, Any]]:
     """A run and those before it, the first one first."""
     runs: list[dict[str, Any]] = []
     while record:

@@ -37,7 +37,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-class Average:
+class EMA:
     """Exponential moving average of the trainable parameters."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -11,42 +11,44 @@ from torch.utils.data import DataLoader, Dataset
 
 from train.data.pair_batch import PairBatch
 
-Part = tuple[np.ndarray, int]
+MicroBatch = tuple[np.ndarray, int]
 """Rows of one part of a step, and the step."""
 
 
-class BatchMaker(Protocol):
+class BatchSource(Protocol):
     """Makes the pairs of one part of a step, on the CPU."""
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The pairs of these rows, as one step sees them."""
 
 
-class _Made(Dataset[PairBatch]):
+class _BatchDataset(Dataset[PairBatch]):
     """A data set whose indices are parts."""
 
-    def __init__(self, maker: BatchMaker) -> None:
-        self.maker = maker
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
 
-    def __getitem__(self, part: Part) -> PairBatch:
-        return self.maker.batch(*part)
+    def __getitem__(self, part: MicroBatch) -> PairBatch:
+        return self.source.batch(*part)
 
 
-def feed(maker: BatchMaker, parts: Iterable[Part], *, workers: int, device: str) -> Iterator[PairBatch]:
+def load_batches(
+    source: BatchSource, parts: Iterable[MicroBatch], *, workers: int, device: str
+) -> Iterator[PairBatch]:
     """The batches of the parts, in their order, on the device.
 
     Args:
-        maker: makes them; sent to every worker, so it must be picklable if there are some.
+        source: makes them; sent to every worker, so it must be picklable if there are some.
         parts: what to make.
         workers: processes that make batches ahead; 0 = this one, just in time.
         device: where they go.
     """
     if workers == 0:
         for rows, step in parts:
-            yield maker.batch(rows, step).to(device)
+            yield source.batch(rows, step).to(device)
         return
     loader = DataLoader(
-        _Made(maker),
+        _BatchDataset(source),
         sampler=parts,
         batch_size=None,
         num_workers=workers,

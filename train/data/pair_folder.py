@@ -23,7 +23,7 @@ from train.data.sources import DataError
 
 
 @dataclass(frozen=True)
-class _Place:
+class _RegionLocation:
     """Where a region lies: shard, then offset and size of the crop and of its mask; and what it is."""
 
     shard: Path
@@ -31,7 +31,7 @@ class _Place:
     mask: tuple[int, int]
     noun: str
     score: float
-    may_be: tuple[str, ...]
+    candidate_nouns: tuple[str, ...]
 
 
 class PairFolder:
@@ -40,8 +40,8 @@ class PairFolder:
     Attributes:
         nouns: the noun bank, sorted.
         noun_of: (P,) int64, row of the bank for each pair.
-        may_be: per region without a noun, those of its photo's nouns that it may show.
-        digest, unnamed_digest: of the pairs, and of the regions without a noun.
+        candidate_nouns: per region without a noun, those of its photo's nouns that it may show.
+        digest, unlabeled_digest: of the pairs, and of the regions without a noun.
 
     Args:
         folders: what train.mine_pairs or train.true_pairs wrote.
@@ -53,51 +53,51 @@ class PairFolder:
     """
 
     def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
-        self._places: list[_Place] = []
-        self._unnamed: list[_Place] = []
+        self._named: list[_RegionLocation] = []
+        self._unlabeled: list[_RegionLocation] = []
         nouns: list[str] = []
         hashes: list[str] = []
-        unnamed_hashes: list[str] = []
+        unlabeled_hashes: list[str] = []
         for folder in folders:
             manifest = read_manifest(folder)
             for shard in manifest["shards"]:
                 for one in _listed(folder / shard["name"], shard["pairs"]):
                     if one.score >= least_score:
-                        self._places.append(one)
+                        self._named.append(one)
                         nouns.append(one.noun)
                 hashes.append(shard["sha256"])
             for shard in manifest.get("unnamed", ()):
-                self._unnamed += _listed(folder / shard["name"], shard["regions"])
-                unnamed_hashes.append(shard["sha256"])
+                self._unlabeled += _listed(folder / shard["name"], shard["regions"])
+                unlabeled_hashes.append(shard["sha256"])
         if not nouns:
             named = " and ".join(map(str, folders)) or "No folder"
             raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
         self.nouns = sorted(set(nouns))
         row = {noun: i for i, noun in enumerate(self.nouns)}
         self.noun_of: NDArray[np.int64] = np.array([row[noun] for noun in nouns])
-        self.may_be = [one.may_be for one in self._unnamed]
-        self.unnamed_digest = hashlib.sha256(json.dumps(unnamed_hashes).encode()).hexdigest()
+        self.candidate_nouns = [one.candidate_nouns for one in self._unlabeled]
+        self.unlabeled_digest = hashlib.sha256(json.dumps(unlabeled_hashes).encode()).hexdigest()
         self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._named)
 
     def crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The box of a pair, (h, w, 3) uint8 with its background, and the region in it, (h, w) bool."""
-        return _crop(self._places[row])
+        return _crop(self._named[row])
 
-    def unnamed_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The same of a region without a noun, a row of `may_be`."""
-        return _crop(self._unnamed[row])
+    def unlabeled_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The same of a region without a noun, a row of `candidate_nouns`."""
+        return _crop(self._unlabeled[row])
 
 
-def _crop(place: _Place) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _crop(place: _RegionLocation) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     with place.shard.open("rb") as file:
         image, mask = (_read(file, *where) for where in (place.image, place.mask))
     return load_image(image), np.asarray(Image.open(io.BytesIO(mask))) > 0
 
 
-def _listed(path: Path, count: int) -> list[_Place]:
+def _listed(path: Path, count: int) -> list[_RegionLocation]:
     """The regions of a shard, if they are as many as the manifest says."""
     places = list(_index(path))
     if len(places) != count:
@@ -108,7 +108,7 @@ def _listed(path: Path, count: int) -> list[_Place]:
     return places
 
 
-def _index(path: Path) -> Iterator[_Place]:
+def _index(path: Path) -> Iterator[_RegionLocation]:
     """Where each region of a shard lies."""
     try:
         with tarfile.open(path) as tar:
@@ -121,8 +121,11 @@ def _index(path: Path) -> Iterator[_Place]:
                 member = tar.extractfile(entry)
                 facts = json.loads(member.read() if member else b"{}")
                 image = next(where for kind, where in places.items() if kind not in ("mask.png", "json"))
-                may_be = tuple(facts.get("may_be", ()))
-                yield _Place(path, image, places["mask.png"], facts["noun"], facts["score"], may_be)
+                # Earlier shards call it may_be.
+                candidate_nouns = tuple(facts.get("may_be", facts.get("candidate_nouns", ())))
+                yield _RegionLocation(
+                    path, image, places["mask.png"], facts["noun"], facts["score"], candidate_nouns
+                )
                 places = {}
     except (tarfile.TarError, OSError, ValueError, KeyError, StopIteration) as error:
         raise DataError(f"{path} cannot be read as a shard ({error}); mine it again.") from error

@@ -28,7 +28,7 @@ from train.core.files import write_tensors
 from train.core.recipe import AdaptSettings
 from train.data.pair_batch import PairBatch
 from train.data.pair_folder import PairFolder
-from train.data.pseudo_labels import allowed, labels_within
+from train.data.pseudo_labels import allowed_names, pseudo_labels
 
 CROPS_AT_ONCE = 32
 
@@ -54,8 +54,8 @@ class CropPairs:
         """Read, jitter and cut the pairs of one step; a pair looks the same whoever cuts it."""
         crops, masks = [], []
         for row in rows:
-            dice = np.random.default_rng([self.seed, step, int(row)])
-            image, mask = _jittered(*self.folder.crop(int(row)), self.jitter, dice)
+            rng = np.random.default_rng([self.seed, step, int(row)])
+            image, mask = _jittered(*self.folder.crop(int(row)), self.jitter, rng)
             region = crop_regions(image, mask[None], self.recipe)
             crops.append(region.crops)
             masks.append(region.masks)
@@ -64,12 +64,12 @@ class CropPairs:
 
 
 def _jittered(
-    image: np.ndarray, mask: np.ndarray, share: float, dice: np.random.Generator
+    image: np.ndarray, mask: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut up to `share` off the sides (like RandomResizedCrop 0.9..1), if some of the region stays."""
     height, width = mask.shape
-    top, bottom = (int(v) for v in dice.uniform(0, share / 2 * height, 2))
-    left, right = (int(v) for v in dice.uniform(0, share / 2 * width, 2))
+    top, bottom = (int(v) for v in rng.uniform(0, share / 2 * height, 2))
+    left, right = (int(v) for v in rng.uniform(0, share / 2 * width, 2))
     window = np.s_[top : height - bottom, left : width - right]
     return (image[window], mask[window]) if mask[window].any() else (image, mask)
 
@@ -112,62 +112,66 @@ class StemPairs:
         seed: int,
     ) -> None:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
-        with distributed.first_goes_first():
+        with distributed.main_process_first():
             each = [
                 [_stem_features(part, vanilla, work, look, jitter) for look in range(looks)] for part in parts
             ]
             whole = [_boxes_unmasked(part, vanilla, work) for part in parts] if distil else []
-            rest = [_unnamed_stems(part, vanilla, work) for part in parts if part.may_be] if unnamed else []
+            unlabeled = (
+                [_unlabeled_stems(part, vanilla, work) for part in parts if part.candidate_nouns]
+                if unnamed
+                else []
+            )
         self.stems = [torch.cat([part[look]["stems"] for part in each]) for look in range(looks)]
         self.masks = [torch.cat([part[look]["masks"] for part in each]) for look in range(looks)]
-        self.opinion = _both_looks(vanilla, self.stems[0], torch.cat(whole)) if distil else None
+        self.teacher = _teacher_features(vanilla, self.stems[0], torch.cat(whole)) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
-        self.unnamed, self.seed = unnamed if rest else 0.0, seed
-        if rest:
-            self.rest_stems, self.rest_masks = (
-                torch.cat([one[what] for one in rest]) for what in ("stems", "masks")
+        self.unnamed, self.seed = unnamed if unlabeled else 0.0, seed
+        if unlabeled:
+            self.unlabeled_stems, self.unlabeled_masks = (
+                torch.cat([one[what] for one in unlabeled]) for what in ("stems", "masks")
             )
-            may, mentioned = allowed(bank, self.text, folder.may_be)
-            seen = _masked_looks(vanilla, self.rest_stems)
-            self.rest_labels = labels_within(seen, self.scale, self.text, may, mentioned)
+            may, mentioned = allowed_names(bank, self.text, folder.candidate_nouns)
+            seen = _masked_features(vanilla, self.unlabeled_stems)
+            self.unlabeled_labels = pseudo_labels(seen, self.scale, self.text, may, mentioned)
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The kept features of the pairs of one step; a pair's looks take turns."""
         index, nouns = torch.from_numpy(np.asarray(rows)), torch.from_numpy(self.noun_of[rows])
         targets = None
-        if self.opinion is not None:
-            targets = (self.scale * self.opinion[index] @ self.text.T).softmax(-1)
+        if self.teacher is not None:
+            targets = (self.scale * self.teacher[index] @ self.text.T).softmax(-1)
         look = [(row + step) % len(self.stems) for row in rows.tolist()]
         stems, masks = (
             torch.stack([kept[at][row] for at, row in zip(look, index, strict=True)]).float()
             for kept in (self.stems, self.masks)
         )
         if self.unnamed and targets is not None:
-            rest = self._rest(rows, step)
-            stems = torch.cat([stems, self.rest_stems[rest].float()])
-            masks = torch.cat([masks, self.rest_masks[rest].float()])
-            targets = torch.cat([targets, self.rest_labels[rest].float()])
+            unlabeled = self._unlabeled_rows(rows, step)
+            stems = torch.cat([stems, self.unlabeled_stems[unlabeled].float()])
+            masks = torch.cat([masks, self.unlabeled_masks[unlabeled].float()])
+            targets = torch.cat([targets, self.unlabeled_labels[unlabeled].float()])
         return PairBatch(stems, masks, nouns, targets)
 
-    def _rest(self, rows: np.ndarray, step: int) -> list[int]:
+    def _unlabeled_rows(self, rows: np.ndarray, step: int) -> list[int]:
         """The regions without a noun that these pairs bring along, whichever process they are on."""
         found = []
         for row in rows.tolist():
-            dice = np.random.default_rng([self.seed, step, row])
-            if dice.random() < self.unnamed:
-                found.append(int(dice.integers(len(self.rest_stems))))
+            rng = np.random.default_rng([self.seed, step, row])
+            if rng.random() < self.unnamed:
+                found.append(int(rng.integers(len(self.unlabeled_stems))))
         return found
 
 
-def _unnamed_stems(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path) -> dict[str, Tensor]:
+def _unlabeled_stems(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path) -> dict[str, Tensor]:
     """Stem features and token masks of the regions without a noun; computed once."""
 
     def compute(rows: range) -> dict[str, Tensor]:
-        return _stems_of(clip, [folder.unnamed_crop(row) for row in rows])
+        return _stems_of(clip, [folder.unlabeled_crop(row) for row in rows])
 
-    who = f"{folder.unnamed_digest}/{_stem_digest(clip)}"
-    return _kept(work, "unnamed", who, len(folder.may_be), compute)
+    cache_key = f"{folder.unlabeled_digest}/{_stem_digest(clip)}"
+    return _cached(work, "unnamed", cache_key, len(folder.candidate_nouns), compute)
 
 
 def _stems_of(clip: MaskAdaptedCLIP, crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
@@ -186,11 +190,11 @@ def _stem_features(
     def compute(rows: range) -> dict[str, Tensor]:
         pairs = [folder.crop(row) for row in rows]
         if look:
-            pairs = [_another_look(*pair, jitter, [look, row]) for pair, row in zip(pairs, rows, strict=True)]
+            pairs = [_augmented(*pair, jitter, [look, row]) for pair, row in zip(pairs, rows, strict=True)]
         return _stems_of(clip, pairs)
 
-    who = f"{folder.digest}/{_stem_digest(clip)}/{look}/{jitter if look else 0}"
-    return _kept(work, "stems", who, len(folder), compute)
+    cache_key = f"{folder.digest}/{_stem_digest(clip)}/{look}/{jitter if look else 0}"
+    return _cached(work, "stems", cache_key, len(folder), compute)
 
 
 def _boxes_unmasked(folder: PairFolder, vanilla: MaskAdaptedCLIP, work: Path) -> Tensor:
@@ -199,24 +203,24 @@ def _boxes_unmasked(folder: PairFolder, vanilla: MaskAdaptedCLIP, work: Path) ->
     def compute(rows: range) -> dict[str, Tensor]:
         return {"whole": _unmasked(vanilla, [folder.crop(row) for row in rows]).half()}
 
-    return _kept(work, "whole", f"{folder.digest}/{vanilla.weights_sha256}", len(folder), compute)["whole"]
+    return _cached(work, "whole", f"{folder.digest}/{vanilla.weights_sha256}", len(folder), compute)["whole"]
 
 
-def _another_look(
+def _augmented(
     image: np.ndarray, mask: np.ndarray, jitter: float, seed: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """A jittered crop, mirrored half the time."""
-    dice = np.random.default_rng(seed)
-    image, mask = _jittered(image, mask, jitter, dice)
-    return (image[:, ::-1].copy(), mask[:, ::-1].copy()) if dice.random() < 0.5 else (image, mask)
+    rng = np.random.default_rng(seed)
+    image, mask = _jittered(image, mask, jitter, rng)
+    return (image[:, ::-1].copy(), mask[:, ::-1].copy()) if rng.random() < 0.5 else (image, mask)
 
 
 @torch.inference_mode()
-def _kept(
-    work: Path, what: str, who: str, count: int, compute: Callable[[range], dict[str, Tensor]]
+def _cached(
+    work: Path, what: str, cache_key: str, count: int, compute: Callable[[range], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """What `compute` makes of all rows, from its file if it was computed before."""
-    path = work / f"{what}_{hashlib.sha256(who.encode()).hexdigest()[:16]}.safetensors"
+    path = work / f"{what}_{hashlib.sha256(cache_key.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         return load_file(path)
     starts = range(0, count, CROPS_AT_ONCE)
@@ -227,13 +231,13 @@ def _kept(
 
 
 @torch.inference_mode()
-def _both_looks(vanilla: MaskAdaptedCLIP, stems: Tensor, whole: Tensor) -> Tensor:
+def _teacher_features(vanilla: MaskAdaptedCLIP, stems: Tensor, whole: Tensor) -> Tensor:
     """(P, D) unit vectors from the stems of the masked crops and the features of the boxes unmasked."""
-    return functional.normalize(_masked_looks(vanilla, stems) + whole.float(), dim=-1)
+    return functional.normalize(_masked_features(vanilla, stems) + whole.float(), dim=-1)
 
 
 @torch.inference_mode()
-def _masked_looks(vanilla: MaskAdaptedCLIP, stems: Tensor) -> Tensor:
+def _masked_features(vanilla: MaskAdaptedCLIP, stems: Tensor) -> Tensor:
     """(P, D) unit vectors from the stems of masked crops."""
     tower: Any = vanilla.image_tower
     masked = [tower.from_stem(some.to(vanilla.dtype)).float() for some in stems.split(CROPS_AT_ONCE)]
@@ -293,4 +297,4 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
         bank=bank,
         seed=settings.seed,
     )
-    return stems, text, folder.digest + folder.unnamed_digest * bool(stems.unnamed)
+    return stems, text, folder.digest + folder.unlabeled_digest * bool(stems.unnamed)

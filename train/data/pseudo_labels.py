@@ -34,13 +34,15 @@ def background() -> frozenset[str]:
     return frozenset(item.name for item in list(Vocabulary.preset("coco-133"))[_THINGS:])
 
 
-def allowed(bank: Sequence[str], text: Tensor, may_be: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+def allowed_names(
+    bank: Sequence[str], text: Tensor, candidate_nouns: Sequence[Sequence[str]]
+) -> tuple[Tensor, Tensor]:
     """Which names of the bank each region may show, and which of them its photo's captions mention.
 
     Args:
         bank: M names.
         text: (M, D) their unit vectors.
-        may_be: per region the nouns that its photo leaves open for it.
+        candidate_nouns: per region the nouns that its photo leaves open for it.
 
     Returns:
         (n, M) bool and (n, M) bool. A noun allows all names that mean the same.
@@ -48,29 +50,29 @@ def allowed(bank: Sequence[str], text: Tensor, may_be: Sequence[Sequence[str]]) 
     rows = {name: row for row, name in enumerate(bank)}
     alike = text @ text.T > SAME
     stuff = torch.tensor([name in background() for name in bank])
-    mentioned = torch.zeros(len(may_be), len(bank), dtype=torch.bool)
-    friends = torch.zeros_like(mentioned)
-    for region, nouns in enumerate(may_be):
+    mentioned = torch.zeros(len(candidate_nouns), len(bank), dtype=torch.bool)
+    similar = torch.zeros_like(mentioned)
+    for region, nouns in enumerate(candidate_nouns):
         words = {word for noun in nouns for word in (noun, noun.split()[-1])}
         own = [rows[word] for word in sorted(words) if word in rows]
         mentioned[region, own] = True
-        friends[region] = alike[own].any(dim=0)
-    return mentioned | friends | stuff, mentioned
+        similar[region] = alike[own].any(dim=0)
+    return mentioned | similar | stuff, mentioned
 
 
-def labels_within(opinion: Tensor, scale: float, text: Tensor, allowed: Tensor, mentioned: Tensor) -> Tensor:
+def pseudo_labels(features: Tensor, scale: float, text: Tensor, allowed: Tensor, mentioned: Tensor) -> Tensor:
     """Distributions over the bank, 0 for what is not allowed.
 
     Args:
-        opinion: (n, D) unit vectors, vanilla's of the masked regions.
+        features: (n, D) unit vectors, vanilla's of the masked regions.
         scale: a cosine times this is a logit.
         text: (M, D) unit vectors of the bank.
-        allowed, mentioned: (n, M) from `allowed`.
+        allowed, mentioned: (n, M) from `allowed_names`.
 
     Returns:
         (n, M) float16; rows sum to 1, but for those that nothing is allowed for, which are 0.
     """
-    logits = scale * opinion @ text.T
+    logits = scale * features @ text.T
     usual = logits.logsumexp(dim=0) - np.log(max(len(logits), 1))
     logits = SHARPER * (logits - USUAL * usual) + MENTIONED * mentioned
     labels: Tensor = logits.masked_fill(~allowed, -torch.inf).softmax(dim=-1).nan_to_num(0.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 
 
-class PairDraw:
+class PairSampler:
     """Draws the pairs of a step, over all processes; depends on its numbers and the step alone.
 
     Every epoch is a new shuffle in which a noun has at most `most_per_noun` pairs, so that "man" and "dog" do

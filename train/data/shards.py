@@ -53,7 +53,7 @@ class PairFacts:
     """Of the photo, 0..1."""
     quality: float
     """The proposer's own guess of its mask, 0..1."""
-    may_be: tuple[str, ...] = ()
+    candidate_nouns: tuple[str, ...] = ()
     """Of a region without a noun: those of its photo's nouns that it may show."""
 
 
@@ -82,14 +82,14 @@ def cut_pair(
     cosine: float,
     margin: float,
     quality: float,
-    may_be: Sequence[str] = (),
+    candidate_nouns: Sequence[str] = (),
 ) -> Pair:
     """A region of a photo with its noun, cut out along its box.
 
     Args:
         image: (H, W, 3) uint8, the photo as it is mined.
         mask: (H, W) bool with at least one pixel.
-        noun, photo, score, cosine, margin, quality, may_be: see PairFacts.
+        noun, photo, score, cosine, margin, quality, candidate_nouns: see PairFacts.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top, right, bottom = (int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
@@ -104,7 +104,7 @@ def cut_pair(
         photo_size=(int(mask.shape[0]), int(mask.shape[1])),
         area_fraction=round(float(mask.mean()), 5),
         quality=round(quality, 4),
-        may_be=tuple(may_be),
+        candidate_nouns=tuple(candidate_nouns),
     )
     return Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts)
 
@@ -116,8 +116,8 @@ def shard_bytes(pairs: Iterable[Pair], *, name: str, image_format: ImageFormat =
         for number, pair in enumerate(pairs):
             key = f"{name}_{number:06d}"
             facts = asdict(pair.facts)
-            if not pair.facts.may_be:
-                del facts["may_be"]
+            if not pair.facts.candidate_nouns:
+                del facts["candidate_nouns"]
             _add(tar, key + _ENDINGS[image_format], _image_bytes(pair.image, image_format))
             _add(tar, key + _MASK, _mask_bytes(pair.mask))
             _add(tar, key + ".json", json.dumps(facts, sort_keys=True).encode())
@@ -177,8 +177,9 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
         picture = next(parts[ending.removeprefix(".")] for ending in _ENDINGS.values() if ending[1:] in parts)
         mask = load_image(parts[_MASK.removeprefix(".")])[:, :, 0] > 0
         image = load_image(picture)
-        facts["may_be"] = facts.get("may_be", ())
-        tuples = {key: tuple(facts[key]) for key in ("box", "photo_size", "may_be")}
+        # Earlier shards call it may_be.
+        facts["candidate_nouns"] = facts.pop("may_be", facts.get("candidate_nouns", ()))
+        tuples = {key: tuple(facts[key]) for key in ("box", "photo_size", "candidate_nouns")}
         known = PairFacts(**{**facts, **tuples})
     except (KeyError, StopIteration, TypeError, ValueError, ImageError) as error:
         raise DataError(f"{path}: pair {key} is incomplete or damaged ({error}); mine it again.") from error

@@ -19,7 +19,7 @@ LEAST_SIDE = 30
 
 
 @dataclass(frozen=True)
-class RegionSet:
+class RegionBatch:
     """Feature-ready regions of a data set, in batches."""
 
     regions: Regions
@@ -28,7 +28,7 @@ class RegionSet:
 
 def true_regions(
     truth: TruthSet, model: MaskAdaptedCLIP, *, masked: bool, photos: int
-) -> Iterator[RegionSet]:
+) -> Iterator[RegionBatch]:
     """The true regions of each photo as crops; unmasked ones keep the whole rectangle."""
     title = f"{truth.name} {'masked' if masked else 'unmasked'}"
     for photo in tqdm(truth.photos[: photos or None], desc=title):
@@ -40,7 +40,7 @@ def true_regions(
             for mask in masks:
                 rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
                 mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-        yield RegionSet(
+        yield RegionBatch(
             crop_regions(photo.read(), masks, model.crop_recipe),
             torch.tensor([s.class_index for s in segments]),
         )

@@ -16,8 +16,8 @@ from ovseg_demo.errors import ImageError, ProposalError, SettingsError
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluation.metrics import Counts, draw_photos, interval, percent_of
-from train.evaluation.runner import WalkSettings, arm_sources, make_segmenters
+from train.evaluation.metrics import Counts, bootstrap_draws, interval, percent_of
+from train.evaluation.runner import EvaluatorSettings, arm_sources, make_segmenters
 
 GOALS = {"absent_not_found": 80.0, "present_found": 85.0}
 
@@ -79,7 +79,7 @@ class Question:
         present, absent = set(self.present), set(self.absent)
         return [len(present & found), len(present), len(absent - found), len(absent)]
 
-    def told(self, found: Mapping[str, set[int]], classes: Sequence[str]) -> dict[str, Any]:
+    def to_record(self, found: Mapping[str, set[int]], classes: Sequence[str]) -> dict[str, Any]:
         """What was asked and what each arm found, in words."""
         return {
             "present": [classes[index] for index in self.present],
@@ -88,7 +88,7 @@ class Question:
         }
 
 
-def ask(photo: TruthPhoto, classes: int, settings: AbsentWordsSettings) -> Question:
+def make_question(photo: TruthPhoto, classes: int, settings: AbsentWordsSettings) -> Question:
     """Draw the names of one photo, the same whenever the photo is asked with this seed."""
     segments = photo.read_segments()
     large = {s.class_index for s in segments if s.mask.mean() > settings.least_area}
@@ -109,7 +109,7 @@ def figures(counts: Counts, draws: int, seed: int) -> dict[str, Any]:
         draws: how often photos are drawn.
         seed: of the draws.
     """
-    times = draw_photos(len(counts), draws, seed)
+    times = bootstrap_draws(len(counts), draws, seed)
     found: dict[str, Any] = {"intervals": {}}
     for name, column in (("present_found", 0), ("absent_not_found", 2)):
         right, asked = counts[:, column].astype(float), counts[:, column + 1].astype(float)
@@ -122,21 +122,23 @@ def figures(counts: Counts, draws: int, seed: int) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def answer(truth: TruthSet, photos: Sequence[TruthPhoto], settings: AbsentWordsSettings) -> dict[str, Any]:
+def evaluate_questions(
+    truth: TruthSet, photos: Sequence[TruthPhoto], settings: AbsentWordsSettings
+) -> dict[str, Any]:
     """Ask every photo under every arm; figures by arm, and what was asked and answered."""
     arms = arm_sources(settings.arms, settings.model)
-    walk = WalkSettings(
+    how = EvaluatorSettings(
         arms=tuple(arms),
         proposer=settings.proposer,
         proposals_cache=settings.proposals_cache,
         device=settings.device,
     )
-    segmenters = make_segmenters(walk)
+    segmenters = make_segmenters(how)
     counts: dict[str, list[list[int]]] = {arm.name: [] for arm in arms}
     answers: list[dict[str, Any]] = []
     skipped: list[str] = []
     for photo in tqdm(photos, desc=truth.name, disable=None):
-        question = ask(photo, len(truth.classes), settings)
+        question = make_question(photo, len(truth.classes), settings)
         if not question.asked:
             continue
         names = [truth.classes[index] for index in question.asked]
@@ -153,7 +155,7 @@ def answer(truth: TruthSet, photos: Sequence[TruthPhoto], settings: AbsentWordsS
             continue
         for name, own in found.items():
             counts[name].append(question.count(own))
-        answers.append({"photo": photo.path.name, **question.told(found, truth.classes)})
+        answers.append({"photo": photo.path.name, **question.to_record(found, truth.classes)})
     own_figures = {name: np.array(rows) for name, rows in counts.items() if rows}
     return {
         "arms": {name: figures(rows, settings.draws, settings.seed) for name, rows in own_figures.items()},

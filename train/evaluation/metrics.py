@@ -184,7 +184,7 @@ def mean_of_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return means
 
 
-def draw_photos(photos: int, draws: int, seed: int) -> NDArray[np.float64]:
+def bootstrap_draws(photos: int, draws: int, seed: int) -> NDArray[np.float64]:
     """(draws, photos) how often each photo is drawn when as many are drawn with replacement."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(photos, np.full(photos, 1 / photos), size=draws).astype(np.float64)

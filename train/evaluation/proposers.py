@@ -26,7 +26,7 @@ from train.data.truth import Segment
 _NUMBERS = ("side", "plan", "mask_threshold", "short_side", "fingerprint")
 
 
-class KeptProposals:
+class CachedProposer:
     """A proposer that computes every photo once: the last one stays in memory, all go to a folder if given.
 
     A file belongs to the photo's pixels, the proposer with its numbers, and the code of
@@ -107,7 +107,7 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-class TrueMasks:
+class GroundTruthProposer:
     """Proposes the true segments of the photo that was shown to it last: how well are perfect masks named?"""
 
     name = "truth"
@@ -115,7 +115,7 @@ class TrueMasks:
     def __init__(self) -> None:
         self._proposals = Proposals.empty(1, 1)
 
-    def show(self, segments: Sequence[Segment], size: tuple[int, int]) -> list[int]:
+    def set_truth(self, segments: Sequence[Segment], size: tuple[int, int]) -> list[int]:
         """Take the truth of the next photo.
 
         Args:

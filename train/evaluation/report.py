@@ -13,13 +13,13 @@ from train.data.truth import TruthSet
 from train.evaluation.metrics import (
     Estimate,
     Tally,
+    bootstrap_draws,
     class_estimates,
     differences,
-    draw_photos,
     estimates,
     ratios,
 )
-from train.evaluation.runner import Counted
+from train.evaluation.runner import EvaluationCounts
 from train.evaluation.settings import EvaluateSettings
 
 TITLES = {
@@ -38,7 +38,7 @@ SHARED_STAGES = ("read", "propose")
 ARM_STAGES = ("crop", "embed", "text", "merge")
 
 
-def make_report(settings: EvaluateSettings, truth: TruthSet, counted: Counted) -> dict[str, Any]:
+def make_report(settings: EvaluateSettings, truth: TruthSet, counted: EvaluationCounts) -> dict[str, Any]:
     """Everything that was measured, in plain types.
 
     `arms` has the figures of each arm, in percent, with `intervals` and `classes`; `difference` is the last
@@ -46,7 +46,7 @@ def make_report(settings: EvaluateSettings, truth: TruthSet, counted: Counted) -
     """
     tallies = counted.tallies()
     first = next(iter(tallies))
-    draws = draw_photos(tallies[first].photos, settings.draws, settings.seed)
+    draws = bootstrap_draws(tallies[first].photos, settings.draws, settings.seed)
     others = {arm: tally for arm, tally in tallies.items() if arm != first}
     minus = {arm: _figures(differences(tally, tallies[first], draws)) for arm, tally in others.items()}
     report: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _classes(truth: TruthSet, tally: Tally, iou: list[Estimate]) -> dict[str, di
     return rows
 
 
-def _seconds(counted: Counted, arm: str, stages: tuple[str, ...]) -> dict[str, float]:
+def _seconds(counted: EvaluationCounts, arm: str, stages: tuple[str, ...]) -> dict[str, float]:
     """Mean over photos."""
     rows = counted.seconds[arm]
     return {stage: round(sum(row.get(stage, 0.0) for row in rows) / len(rows), 4) for stage in stages}

@@ -26,7 +26,7 @@ from train.data.folders import MAX_NAME_LENGTH, NOTHING
 from train.data.sources import DataError
 from train.data.truth import TruthPhoto, TruthSet
 from train.evaluation.metrics import Counts, PhotoCounts, Tally, confusion_matrix
-from train.evaluation.proposers import KeptProposals, TrueMasks
+from train.evaluation.proposers import CachedProposer, GroundTruthProposer
 
 T = TypeVar("T")
 _ARMS = ", ".join(get_args(Arm))
@@ -80,7 +80,7 @@ def class_vocabulary(truth: TruthSet, *, synonyms: bool = False) -> Vocabulary:
     return vocabulary
 
 
-def spread(items: Sequence[T], count: int) -> list[T]:
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
     """`count` of the items, evenly over the whole; all of them for 0."""
     if not 0 < count < len(items):
         return list(items)
@@ -88,7 +88,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 
 @dataclass(frozen=True)
-class WalkSettings:
+class EvaluatorSettings:
     """How photos go through the Segmenter."""
 
     arms: tuple[ArmSource, ...]
@@ -108,7 +108,7 @@ class WalkSettings:
     """True regions whose box has a shorter side are not asked for."""
 
 
-def make_segmenters(settings: WalkSettings, proposer: Proposer | None = None) -> dict[str, Segmenter]:
+def make_segmenters(settings: EvaluatorSettings, proposer: Proposer | None = None) -> dict[str, Segmenter]:
     """One segmenter per model, all with the same proposer, which computes each photo once."""
     device = choose_device(settings.device)
     true_masks = settings.masks == "truth"
@@ -122,14 +122,14 @@ def make_segmenters(settings: WalkSettings, proposer: Proposer | None = None) ->
     )
     if proposer is None:
         found = find_proposer(settings.model, settings.proposer, device=device, settings=limits)
-        proposer = KeptProposals(found, settings.proposals_cache)
+        proposer = CachedProposer(found, settings.proposals_cache)
     models = dict.fromkeys(arm.model for arm in settings.arms)
     return {model: Segmenter(model, proposer, device=device, settings=limits) for model in models}
 
 
 @dataclass
-class Counted:
-    """What a walk gave, by arm."""
+class EvaluationCounts:
+    """The counts of an evaluation, by arm."""
 
     counts: dict[str, list[PhotoCounts]] = field(default_factory=dict)
     seconds: dict[str, list[dict[str, float]]] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Counted:
         return {arm: Tally(counts) for arm, counts in self.counts.items()}
 
 
-class Walker:
+class Evaluator:
     """Takes the photos of a data set through the Segmenter.
 
     Args:
@@ -167,23 +167,23 @@ class Walker:
         self,
         truth: TruthSet,
         vocabulary: Vocabulary,
-        settings: WalkSettings,
+        settings: EvaluatorSettings,
         proposer: Proposer | None = None,
     ) -> None:
         self.truth = truth
         self.vocabulary = vocabulary
         self.settings = settings
-        self.true_masks = TrueMasks() if settings.masks == "truth" else None
+        self.true_masks = GroundTruthProposer() if settings.masks == "truth" else None
         self.segmenters = make_segmenters(settings, self.true_masks or proposer)
 
     @torch.inference_mode()
-    def walk(self, photos: Sequence[TruthPhoto]) -> Counted:
+    def run(self, photos: Sequence[TruthPhoto]) -> EvaluationCounts:
         """Every photo under every arm; a photo that cannot be used is skipped under all of them.
 
         Raises:
             DataError: no photo could be used, or a label map holds what it must not.
         """
-        counted = Counted()
+        counted = EvaluationCounts()
         for photo in tqdm(photos, desc=self.truth.name, disable=None):
             try:
                 self._count(photo, counted)
@@ -194,21 +194,21 @@ class Walker:
             raise DataError(f"No photo of {self.truth.name} could be used: {why}")
         return counted
 
-    def _count(self, photo: TruthPhoto, counted: Counted) -> None:
+    def _count(self, photo: TruthPhoto, counted: EvaluationCounts) -> None:
         image, labels = photo.read(), photo.read_labels()
         if labels.shape != image.shape[:2]:
             raise ImageError(f"The photo is {image.shape[:2]} and its truth {labels.shape}.")
         asked: list[int] = []
         if self.true_masks:
             working = resize_to_side(image, LARGEST_SIDE)
-            asked = self.true_masks.show(photo.read_segments(), (working.shape[0], working.shape[1]))
+            asked = self.true_masks.set_truth(photo.read_segments(), (working.shape[0], working.shape[1]))
         # All arms before anything is counted.
         results = {arm.name: self._segment(arm, image) for arm in self.settings.arms}
         classes = len(self.vocabulary)
         for arm, result in results.items():
             confusion = confusion_matrix(labels, result.label_map, classes, self.truth.ignore)
             found = np.array([item.found for item in result.classes])
-            counts = PhotoCounts.of(confusion, found, photo.uncertain, *self._named(asked, result))
+            counts = PhotoCounts.of(confusion, found, photo.uncertain, *self._named_regions(asked, result))
             counted.add(arm, counts, result)
 
     def _segment(self, arm: ArmSource, image: NDArray[np.uint8]) -> Segmentation:
@@ -217,7 +217,7 @@ class Walker:
             image, self.vocabulary, arm.weights, merge=settings.merge, templates=settings.templates
         )
 
-    def _named(self, asked: list[int], result: Segmentation) -> tuple[Counts, Counts]:
+    def _named_regions(self, asked: list[int], result: Segmentation) -> tuple[Counts, Counts]:
         """(C,) true regions that are large enough, and those of them whose best name is right."""
         regions, named = (np.zeros(len(self.vocabulary), dtype=np.int64) for _ in range(2))
         for index, region in zip(asked, result.regions if self.true_masks else (), strict=True):

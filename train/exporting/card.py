@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.core.run_record import chain, photos_of
+from train.core.run_record import photos_of, run_history
 from train.data.sources import DataError
 
 ABOUT_DATA = {
@@ -80,7 +80,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _made_by(record: dict[str, Any] | None) -> str:
-    runs = chain(record)
+    runs = run_history(record)
     if not runs:
         return "Nothing is recorded of how these weights were made."
     lines = [f"From the vanilla weights of `{runs[0]['model']}`:", ""]
@@ -94,7 +94,7 @@ def _made_by(record: dict[str, Any] | None) -> str:
 
 
 def _trained_on(record: dict[str, Any] | None) -> str:
-    runs = chain(record)
+    runs = run_history(record)
     if not runs:
         return "Nothing is recorded of the photos."
     photos = photos_of(runs)

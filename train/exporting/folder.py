@@ -18,7 +18,7 @@ from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import OutputError
 from ovseg_demo.models import MODELS, resolve
 from train.core.files import write_text
-from train.core.run_record import RECORD, chain, read_record
+from train.core.run_record import RECORD, read_record, run_history
 from train.exporting.card import CardFacts, model_card, read_reports
 from train.exporting.published_forms import vit_entries
 from train.exporting.settings import ExportSettings
@@ -66,7 +66,7 @@ def _kind(clip: MaskAdaptedCLIP) -> str:
 
 def _vanilla_file(settings: ExportSettings, record: dict[str, Any] | None) -> Path | None:
     """The vanilla weights that belong to the adapted ones, if it is known which."""
-    runs = chain(record)
+    runs = run_history(record)
     name = settings.model or (runs[0]["model"] if runs else "")
     if not name:
         return None

@@ -1,4 +1,4 @@
-"""Who does the chunks: this process, several of them, or a Ray cluster. The files written are the same."""
+"""Run the chunks in this process, in several processes, or on a Ray cluster. The files are the same."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from ovseg_demo.errors import SettingsError
 from ovseg_demo.ray_backend import on_ray
 
 Engine = Literal["local", "ray"]
-Step = Callable[[int], dict[str, int]]
+ChunkTask = Callable[[int], dict[str, int]]
 """Does the chunk of this number, writes its file, returns counts for the log."""
-MakeStep = Callable[[], Step]
-"""Builds a step with its models; called once by every worker, so it must be picklable."""
+TaskFactory = Callable[[], ChunkTask]
+"""Builds a task with its models; called once by every worker, so it must be picklable."""
 
-_OF_THIS_WORKER: list[Step] = []  # a worker process serves one step, built when the process starts
+_WORKER_TASK: list[ChunkTask] = []  # a worker process serves one task, built when the process starts
 
 
-def run_steps(
-    make: MakeStep, chunks: Sequence[int], *, engine: Engine, workers: int, name: str, log: Path
+def run_chunks(
+    make: TaskFactory, chunks: Sequence[int], *, engine: Engine, workers: int, name: str, log: Path
 ) -> None:
     """Do the chunks, with a progress bar, and one line of the log for each.
 
     Args:
-        make: builds the step.
+        make: builds the task.
         chunks: numbers of the chunks that are not done yet; nothing is built if there are none.
         engine: "local" or "ray".
         workers: processes, or Ray actors.
-        name: of the step.
+        name: of the stage.
         log: file to append to.
 
     Raises:
@@ -49,7 +49,7 @@ def run_steps(
     if engine == "ray":
         results = _on_ray(make, chunks, workers)
     elif workers == 1:
-        results = _here(make, chunks)
+        results = _in_this_process(make, chunks)
     else:
         results = _in_processes(make, chunks, min(workers, len(chunks)))
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,44 +62,44 @@ def run_steps(
             file.flush()
 
 
-def _here(make: MakeStep, chunks: Sequence[int]) -> Iterator[tuple[int, dict[str, int]]]:
-    step = make()
+def _in_this_process(make: TaskFactory, chunks: Sequence[int]) -> Iterator[tuple[int, dict[str, int]]]:
+    task = make()
     for number in chunks:
-        yield number, step(number)
+        yield number, task(number)
 
 
 def _in_processes(
-    make: MakeStep, chunks: Sequence[int], workers: int
+    make: TaskFactory, chunks: Sequence[int], workers: int
 ) -> Iterator[tuple[int, dict[str, int]]]:
     threads = max(1, (os.cpu_count() or 1) // workers)
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make, threads)) as pool:
         try:
-            futures = {pool.submit(_do, number): number for number in chunks}
+            futures = {pool.submit(_run_chunk, number): number for number in chunks}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(make: MakeStep, threads: int) -> None:
+def _start_worker(make: TaskFactory, threads: int) -> None:
     torch.set_num_threads(threads)
-    _OF_THIS_WORKER[:] = [make()]
+    _WORKER_TASK[:] = [make()]
 
 
-def _do(number: int) -> dict[str, int]:
-    return _OF_THIS_WORKER[0](number)
+def _run_chunk(number: int) -> dict[str, int]:
+    return _WORKER_TASK[0](number)
 
 
-def _on_ray(make: MakeStep, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, dict[str, int]]]:
-    for row in on_ray(partial(_row_step, make), [{"chunk": number} for number in chunks], workers):
+def _on_ray(make: TaskFactory, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, dict[str, int]]]:
+    for row in on_ray(partial(_row_task, make), [{"chunk": number} for number in chunks], workers):
         yield int(row["chunk"]), {key: int(value) for key, value in row["counts"].items()}
 
 
-def _row_step(make: MakeStep) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    step = make()
+def _row_task(make: TaskFactory) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    task = make()
 
     def work(row: dict[str, Any]) -> dict[str, Any]:
         number = int(row["chunk"])
-        return {"chunk": number, "counts": step(number)}
+        return {"chunk": number, "counts": task(number)}
 
     return work

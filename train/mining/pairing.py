@@ -87,7 +87,7 @@ class Lexicon:
         return np.array([noun.split()[-1] for noun in self.nouns])
 
     @cached_property
-    def friends(self) -> NDArray[np.bool_]:
+    def non_competing(self) -> NDArray[np.bool_]:
         """(n, bank) which bank nouns do not compete with a noun."""
         return self.alike(range(len(self.nouns)), self.bank_size)
 
@@ -135,7 +135,7 @@ def bank_log_odds(regions: Features, rows: Sequence[int], lexicon: Lexicon) -> S
     logits = lexicon.scale * (regions @ lexicon.features[: lexicon.bank_size].T).astype(np.float64)
     top = logits.max(axis=1, keepdims=True)
     weights = np.exp(logits - top)
-    rivals = weights.sum(axis=1, keepdims=True) - weights @ lexicon.friends[chosen].T.astype(np.float64)
+    rivals = weights.sum(axis=1, keepdims=True) - weights @ lexicon.non_competing[chosen].T.astype(np.float64)
     own = lexicon.scale * (regions @ lexicon.features[chosen].T) - top
     return np.asarray(own - np.log(np.maximum(rivals, 1e-9)), dtype=np.float32)
 

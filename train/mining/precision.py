@@ -41,7 +41,7 @@ class PrecisionSettings:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JudgedPair:
     """One judged pair."""
 
     score: float
@@ -49,7 +49,7 @@ class Verdict:
     loose: bool
 
 
-class Judge:
+class PrecisionEvaluator:
     """Knows the instances of the photos, by the photos' names.
 
     Args:
@@ -84,7 +84,7 @@ class Judge:
         strict = max(_iou(region, mask) for mask in small)
         return strict, max(strict, _iou(region, np.any(small, axis=0)))
 
-    def verdict(self, pair: Pair) -> Verdict | None:
+    def judge(self, pair: Pair) -> JudgedPair | None:
         """Whether a mined pair is right; None if that cannot be said."""
         stem = pair.facts.photo.rpartition("/")[2]
         if stem not in self._photos:
@@ -96,7 +96,7 @@ class Judge:
         overlap = self.overlap(stem, pair.facts.noun, region)
         if overlap is None:
             return None
-        return Verdict(pair.facts.score, overlap[0] > ENOUGH_IOU, overlap[1] > ENOUGH_IOU)
+        return JudgedPair(pair.facts.score, overlap[0] > ENOUGH_IOU, overlap[1] > ENOUGH_IOU)
 
 
 def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -107,20 +107,20 @@ def _iou(a: Mask, b: Mask) -> float:
     return int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a | b)))
 
 
-def coco_judge(data: Path) -> Judge:
-    """The judge of the COCO train2017 photos with official instances."""
+def coco_evaluator(data: Path) -> PrecisionEvaluator:
+    """The evaluator on the COCO train2017 photos with official instances."""
     truth = TRUTH_SETS["coco-train-official"](data)
-    return Judge(truth.photos, truth.classes)
+    return PrecisionEvaluator(truth.photos, truth.classes)
 
 
-def table(verdicts: Sequence[Verdict], shares: Sequence[float] = (1, 0.75, 0.5, 0.25, 0.1)) -> str:
+def table(judged: Sequence[JudgedPair], shares: Sequence[float] = (1, 0.75, 0.5, 0.25, 0.1)) -> str:
     """Precision of the most confident share of the pairs, line by line."""
-    ordered = sorted(verdicts, key=lambda verdict: -verdict.score)
+    ordered = sorted(judged, key=lambda one: -one.score)
     lines = ["   share   pairs  score >=  strict   loose"]
     for share in shares:
         kept = ordered[: max(1, round(share * len(ordered)))]
-        strict = np.mean([verdict.strict for verdict in kept])
-        loose = np.mean([verdict.loose for verdict in kept])
+        strict = np.mean([one.strict for one in kept])
+        loose = np.mean([one.loose for one in kept])
         lines.append(f"{share:8.0%}{len(kept):8d}{kept[-1].score:10.3f}{strict:8.1%}{loose:8.1%}")
     return "\n".join(lines)
 
@@ -132,19 +132,19 @@ def precision(settings: PrecisionSettings) -> str:
         DataError: the pairs or the truth are missing.
     """
     if settings.instances is None:
-        judge, of = coco_judge(settings.data), f"{settings.source}/"
+        evaluator, of = coco_evaluator(settings.data), f"{settings.source}/"
     else:
         truth = read_instances(settings.instances.stem, [(need(settings.instances), Path())])
-        judge, of = Judge(truth.photos, truth.classes), ""
+        evaluator, of = PrecisionEvaluator(truth.photos, truth.classes), ""
     total = 0
-    verdicts = []
+    judged = []
     for pair in read_pairs(settings.pairs):
         if pair.facts.photo.startswith(of):
             total += 1
-            if (verdict := judge.verdict(pair)) is not None:
-                verdicts.append(verdict)
-    said = f"{len(verdicts)} of {total} pairs{f' of {settings.source}' if of else ''} can be judged."
-    return f"{said}\n{table(verdicts)}" if verdicts else said
+            if (one := evaluator.judge(pair)) is not None:
+                judged.append(one)
+    said = f"{len(judged)} of {total} pairs{f' of {settings.source}' if of else ''} can be judged."
+    return f"{said}\n{table(judged)}" if judged else said
 
 
 def main(settings: PrecisionSettings) -> None:

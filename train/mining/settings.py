@@ -15,7 +15,7 @@ from train.mining.features import RegionFilter
 from train.mining.pairing import PairRules
 from train.mining.photos import file_photos, source_photos
 from train.mining.proposals import ProposalSettings
-from train.mining.unlabeled_regions import UnnamedRules
+from train.mining.unlabeled_regions import UnlabeledRules
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ class MineSettings:
         """The part that decides which pairs are made."""
         return PairRules(self.confidence, self.threshold, self.unique)
 
-    def unnamed_rules(self) -> UnnamedRules:
+    def unlabeled_rules(self) -> UnlabeledRules:
         """The part that decides which regions without a noun are kept."""
-        return UnnamedRules(self.unnamed)
+        return UnlabeledRules(self.unnamed)
 
     def photos(self) -> list[Photo]:
         """All photos to mine, in their order, without the limit.

@@ -19,7 +19,7 @@ from ovseg_demo.devices import choose_device, fast_dtype
 from train.core.files import write_whole
 from train.data.shards import Pair, cut_pair, file_digest, shard_bytes
 from train.data.sources import DataError, Photo
-from train.mining.executor import Step, run_steps
+from train.mining.executor import ChunkTask, run_chunks
 from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
 from train.mining.pairing import (
     Candidate,
@@ -33,7 +33,7 @@ from train.mining.pairing import (
 from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
-from train.mining.unlabeled_regions import Unnamed, unnamed_regions
+from train.mining.unlabeled_regions import UnlabeledRegion, select_unlabeled
 from train.mining.work_folder import chunk_path, claim, claimed
 
 
@@ -42,7 +42,7 @@ def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
     _claim_proposals(settings, photos)
     chunks = range(-(-settings.wanted(photos) // settings.chunk))
     todo = [number for number in chunks if not _exists(settings, number)]
-    _run(settings, "propose", partial(_propose_step, settings, photos), todo)
+    _run(settings, "propose", partial(_propose_task, settings, photos), todo)
 
 
 def _claim_proposals(settings: MineSettings, photos: Sequence[Photo]) -> None:
@@ -50,18 +50,18 @@ def _claim_proposals(settings: MineSettings, photos: Sequence[Photo]) -> None:
     claim(settings.proposals_folder, {**how, "photos": order_of(photos), "chunk": settings.chunk})
 
 
-def _propose_step(settings: MineSettings, photos: Sequence[Photo]) -> Step:
+def _propose_task(settings: MineSettings, photos: Sequence[Photo]) -> ChunkTask:
     how = settings.proposal_settings()
     proposer = how.load(choose_device(settings.device))
 
-    def step(number: int) -> dict[str, int]:
+    def task(number: int) -> dict[str, int]:
         path = chunk_path(settings.proposals_folder, number, ".npz")
         return propose_chunk(settings.chunk_of(photos, number), path, proposer, how)
 
-    return step
+    return task
 
 
-def proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
+def count_proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
     """How many photos within the limit have proposals, counted from the first one without a gap.
 
     Raises:
@@ -112,19 +112,19 @@ def embed_all(settings: MineSettings, photos: Sequence[Photo], count: int, match
     )
     chunks = range(-(-count // settings.chunk))
     todo = [number for number in chunks if not chunk_path(matcher.folder, number, ".npz").exists()]
-    _run(settings, "embed", partial(_embed_step, settings, photos, matcher.folder), todo)
+    _run(settings, "embed", partial(_embed_task, settings, photos, matcher.folder), todo)
 
 
-def _embed_step(settings: MineSettings, photos: Sequence[Photo], folder: Path) -> Step:
+def _embed_task(settings: MineSettings, photos: Sequence[Photo], folder: Path) -> ChunkTask:
     clip = _load(settings)
 
-    def step(number: int) -> dict[str, int]:
+    def task(number: int) -> dict[str, int]:
         proposals = read_proposals(chunk_path(settings.proposals_folder, number, ".npz"))
         some = settings.chunk_of(photos, number)
         path = chunk_path(folder, number, ".npz")
         return embed_chunk(some, proposals, path, clip, settings.region_filter(), settings.max_side_px)
 
-    return step
+    return task
 
 
 def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[list[str]], list[str]]:
@@ -167,7 +167,7 @@ def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matche
         lexicon = replace(lexicon, usual=usual)
     shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
     todo = [number for number in shards if not _shard_is_done(settings, number, count)]
-    make = partial(_pair_step, settings, photos, count, matcher.folder, nouns, lexicon)
+    make = partial(_pair_task, settings, photos, count, matcher.folder, nouns, lexicon)
     _run(settings, "pair", make, todo)
 
 
@@ -182,7 +182,7 @@ def shard_paths(settings: MineSettings, number: int) -> tuple[Path, Path]:
     return settings.out / f"pairs_{number:06d}.tar", settings.out / f"pairs_{number:06d}.json"
 
 
-def unnamed_path(settings: MineSettings, number: int) -> Path:
+def unlabeled_path(settings: MineSettings, number: int) -> Path:
     """The tar file of the regions without a noun."""
     return settings.out / f"unnamed_{number:06d}.tar"
 
@@ -195,23 +195,23 @@ def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
     content = json.loads(record.read_text("utf-8"))
     files = {tar: content["sha256"]}
     if settings.unnamed:
-        files[unnamed_path(settings, number)] = content["unnamed_sha256"]
+        files[unlabeled_path(settings, number)] = content["unnamed_sha256"]
     return content["photos"] == len(shard_range(settings, number, count)) and all(
         path.is_file() and file_digest(path) == digest for path, digest in files.items()
     )
 
 
-def _pair_step(
+def _pair_task(
     settings: MineSettings,
     photos: Sequence[Photo],
     count: int,
     features: Path,
     nouns: Sequence[Sequence[str]],
     lexicon: Lexicon,
-) -> Step:
+) -> ChunkTask:
     rules = settings.rules()
 
-    def step(number: int) -> dict[str, int]:
+    def task(number: int) -> dict[str, int]:
         counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
         pairs: list[Pair] = []
         unnamed: list[Pair] = []
@@ -228,11 +228,11 @@ def _pair_step(
             if proposals.error:
                 unreadable.append({"photo": proposals.photo, "error": proposals.error})
             chosen = match(view, nouns[place], lexicon, rules)
-            rest: list[Unnamed] = []
+            rest: list[UnlabeledRegion] = []
             if settings.unnamed and photos[place].captions:
                 taken = {candidate.region for candidate in chosen}
-                what = settings.unnamed_rules()
-                rest = unnamed_regions(view, nouns[place], lexicon, taken, what, proposals.photo)
+                what = settings.unlabeled_rules()
+                rest = select_unlabeled(view, nouns[place], lexicon, taken, what, proposals.photo)
             if chosen or rest:
                 image = read_photo(photos[place], settings.max_side_px)
                 pairs += [cut_out(image, proposals, found, one) for one in chosen]
@@ -242,14 +242,14 @@ def _pair_step(
         write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
         said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
         if settings.unnamed:
-            path = unnamed_path(settings, number)
+            path = unlabeled_path(settings, number)
             write_whole(path, shard_bytes(unnamed, name=path.stem, image_format=settings.image_format))
             said |= {"unnamed": len(unnamed), "unnamed_sha256": file_digest(path)}
         said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
         write_whole(record, json.dumps(said, indent=1).encode())
         return dict(counts)
 
-    return step
+    return task
 
 
 def views_of(
@@ -274,20 +274,23 @@ def views_of(
 
 
 def cut_out(
-    image: NDArray[np.uint8], proposals: PhotoProposals, regions: PhotoRegions, chosen: Candidate | Unnamed
+    image: NDArray[np.uint8],
+    proposals: PhotoProposals,
+    regions: PhotoRegions,
+    chosen: Candidate | UnlabeledRegion,
 ) -> Pair:
     """A region of a photo with its pixels, and with its noun or with what it may be."""
     k = int(regions.index[chosen.region])
     quality, photo = float(proposals.quality[k]), proposals.photo
-    if isinstance(chosen, Unnamed):
+    if isinstance(chosen, UnlabeledRegion):
         facts: dict[str, Any] = {"noun": "", "score": 0.0, "cosine": 0.0, "margin": 0.0}
-        facts["may_be"] = chosen.may_be
+        facts["candidate_nouns"] = chosen.candidate_nouns
     else:
         facts = {"noun": chosen.noun, "score": chosen.confidence}
         facts |= {"cosine": chosen.cosine, "margin": chosen.margin}
     return cut_pair(image, proposals.masks[k], photo=photo, quality=quality, **facts)
 
 
-def _run(settings: MineSettings, name: str, make: partial[Step], todo: list[int]) -> None:
+def _run(settings: MineSettings, name: str, make: partial[ChunkTask], todo: list[int]) -> None:
     log = settings.work / "mine.log"
-    run_steps(make, todo, engine=settings.engine, workers=settings.workers, name=name, log=log)
+    run_chunks(make, todo, engine=settings.engine, workers=settings.workers, name=name, log=log)

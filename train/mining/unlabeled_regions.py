@@ -18,7 +18,7 @@ from train.mining.pairing import Lexicon, PhotoView
 
 
 @dataclass(frozen=True)
-class UnnamedRules:
+class UnlabeledRules:
     """Which regions without a noun are kept, and which nouns they may show."""
 
     per_photo: int = 0
@@ -30,23 +30,23 @@ class UnnamedRules:
 
 
 @dataclass(frozen=True)
-class Unnamed:
+class UnlabeledRegion:
     """A region without a noun."""
 
     region: int
     """Row among the photo's regions."""
-    may_be: tuple[str, ...]
+    candidate_nouns: tuple[str, ...]
     """Those of the photo's nouns that it may show."""
 
 
-def unnamed_regions(
+def select_unlabeled(
     view: PhotoView,
     nouns: Sequence[str],
     lexicon: Lexicon,
     named: Collection[int],
-    rules: UnnamedRules,
+    rules: UnlabeledRules,
     photo: str,
-) -> list[Unnamed]:
+) -> list[UnlabeledRegion]:
     """Some of the regions that have no noun, the same ones for the same photo.
 
     Args:
@@ -61,13 +61,13 @@ def unnamed_regions(
     free = np.array([row for row in np.flatnonzero(large) if row not in named], dtype=np.int64)
     if not len(free) or not nouns:
         return []
-    dice = np.random.default_rng(zlib.crc32(photo.encode()))
+    rng = np.random.default_rng(zlib.crc32(photo.encode()))
     likely = np.sqrt(view.area[free])
     count = min(rules.per_photo, len(free))
-    drawn = np.sort(dice.choice(free, count, replace=False, p=likely / likely.sum()))
+    drawn = np.sort(rng.choice(free, count, replace=False, p=likely / likely.sum()))
     cosine = view.features @ lexicon.features[[lexicon.rows[noun] for noun in nouns]].T
     near = cosine >= cosine.max(axis=0) - rules.worse
     return [
-        Unnamed(int(row), tuple(noun for noun, ok in zip(nouns, near[row], strict=True) if ok))
+        UnlabeledRegion(int(row), tuple(noun for noun, ok in zip(nouns, near[row], strict=True) if ok))
         for row in drawn
     ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.pretraining.batches import Batch
-from train.pretraining.model import Half
+from train.pretraining.model import TextHead
 from train.pretraining.settings import PretrainSettings
 from train.pretraining.text_bank import TextBank
 
@@ -35,7 +35,7 @@ def name_priors(bank: TextBank, shards: list[dict[str, Tensor]], strength: float
 
 
 def training_loss(
-    half: Half,
+    head: TextHead,
     bank: TextBank,
     image: Tensor,
     logits: Tensor,
@@ -46,7 +46,7 @@ def training_loss(
     """The sum of the losses of one batch and each of them by name.
 
     Args:
-        half: for the words and the temperatures.
+        head: for the words and the temperatures.
         bank: captions and names.
         image: (B, D) unit vectors of the views.
         logits: (B, 1000) what the trunk's classifier says of them.
@@ -55,17 +55,17 @@ def training_loss(
         settings: the weights of the losses.
     """
     wide = image[: batch.wide]
-    caption_scale, name_scale = half.log_scales.exp().clamp(max=100)
+    caption_scale, name_scale = head.log_scales.exp().clamp(max=100)
 
     with_caption = torch.tensor([row for row, c in enumerate(batch.captions) if c >= 0])
     rows = torch.tensor([c for c in batch.captions if c >= 0] + batch.other_captions)
-    to_text = caption_scale * wide[with_caption] @ half.words(bank.captions[rows]).T
+    to_text = caption_scale * wide[with_caption] @ head.words(bank.captions[rows]).T
     count = len(with_caption)
     target = torch.arange(count)
     caption_loss = functional.cross_entropy(to_text, target)
     caption_loss = (caption_loss + functional.cross_entropy(to_text[:, :count].T, target)) / 2
 
-    names = half.words(bank.name_vectors[batch.wording])
+    names = head.words(bank.name_vectors[batch.wording])
     says = name_scale * image @ names.T
     has_name = batch.name_targets.sum(1) > 0
     of_photo = (says[: batch.wide][has_name] + priors.worded).log_softmax(-1)

@@ -12,8 +12,8 @@ from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 
 
-class Half(nn.Module):
-    """The text side of one half of the space: its map and its two temperatures."""
+class TextHead(nn.Module):
+    """The text side of one half of the space: its projection and its two temperatures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,25 +26,25 @@ class Half(nn.Module):
         return functional.normalize(self.projection(vectors), dim=-1)
 
 
-class Pretraining(nn.Module):
+class PretrainingModel(nn.Module):
     """The tower and the text side of its halves: all that is trained."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tower = MiniImageTower(MiniConfig())
-        self.tokens, self.glance = Half(), Half()
+        self.tokens, self.pooled = TextHead(), TextHead()
 
     @torch.no_grad()
-    def joined(self, token_trust: float) -> tuple[MiniImageTower, Tensor, float]:
+    def joined(self, token_weight: float) -> tuple[MiniImageTower, Tensor, float]:
         """The tower with both halves, the text map, and the temperature.
 
-        A cosine times the temperature is the mean of the halves' cosines, weighted by trust, times the mean
-        of their temperatures.
+        A cosine times the temperature is the weighted mean of the halves' cosines, times the
+        mean of their temperatures.
         """
-        trust = torch.tensor([token_trust, 1.0])
-        self.tower.branch_weights.copy_(trust)
-        halves = (self.tokens, self.glance)
-        scales = torch.stack([half.log_scales[1].exp() for half in halves])
-        lengths = 2**0.5 * trust.norm()  # of a text's vector and a crop's
-        scale = lengths / trust.sum() * (trust * scales).sum() / trust.sum()
-        return self.tower, torch.cat([half.projection.weight for half in halves]), float(scale)
+        weights = torch.tensor([token_weight, 1.0])
+        self.tower.branch_weights.copy_(weights)
+        heads = (self.tokens, self.pooled)
+        scales = torch.stack([head.log_scales[1].exp() for head in heads])
+        lengths = 2**0.5 * weights.norm()  # of a text's vector and a crop's
+        scale = lengths / weights.sum() * (weights * scales).sum() / weights.sum()
+        return self.tower, torch.cat([head.projection.weight for head in heads]), float(scale)

@@ -20,13 +20,13 @@ class PretrainSettings:
     """Folder for kept features, checkpoints and the log."""
     shards: int = 6
     """Views of every photo that are kept; every second one is wide enough for its captions."""
-    glance_steps: int = 700
-    """Steps in which the glance learns alone."""
-    glance_batch: int = 512
+    pooled_steps: int = 700
+    """Steps in which the pooled branch learns alone."""
+    pooled_batch: int = 512
     """Views per such step; half of them wide."""
-    glance_rate: float = 6e-4
+    pooled_rate: float = 6e-4
     """Its highest learning rate."""
-    glance_decay: float = 0.3
+    pooled_decay: float = 0.3
     """Its weight decay: captions are few and soon known by heart."""
     steps: int = 900
     """Steps in which the transformer learns."""
@@ -36,8 +36,8 @@ class PretrainSettings:
     """How many of them are wide."""
     rate: float = 8e-4
     """The transformer's highest learning rate."""
-    token_trust: float = 0.5
-    """How much the transformer's half counts beside the glance's; chosen on COCO train2017's regions."""
+    token_weight: float = 0.5
+    """Weight of the transformer's half beside the pooled branch's; chosen on COCO train2017's regions."""
     negatives: int = 1024
     """Captions of other photos that each view is also told apart from."""
     weight_decay: float = 0.2

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from ovseg_demo.devices import fast_dtype
 from train.core.checkpointing import load_training_state, save_training_state
-from train.core.schedule import Average, cosine_rate, parameter_groups
+from train.core.schedule import EMA, cosine_rate, parameter_groups
 from train.data.sources import Photo
 from train.mining.photos import order_of
-from train.pretraining.batches import draw_batch, load_shards
+from train.pretraining.batches import load_views, sample_batch
 from train.pretraining.loss import name_priors, training_loss
-from train.pretraining.model import Half, Pretraining
+from train.pretraining.model import PretrainingModel, TextHead
 from train.pretraining.settings import PretrainSettings
 from train.pretraining.text_bank import TextBank
 
@@ -39,7 +39,7 @@ class Stage:
     """What it reads of the views: "pooled" or "features"."""
     embed: Callable[[Tensor], Tensor]
     """From what it reads to (B, D), not normalised."""
-    half: Half
+    head: TextHead
     """Whose words it learns to say."""
     groups: list[dict[str, Any]]
     decay: float
@@ -47,16 +47,16 @@ class Stage:
 
 
 def run_stage(
-    stage: Stage, model: Pretraining, photos: list[Photo], bank: TextBank, settings: PretrainSettings
-) -> Pretraining:
+    stage: Stage, model: PretrainingModel, photos: list[Photo], bank: TextBank, settings: PretrainSettings
+) -> PretrainingModel:
     """Train, resume, log; returns the model with averaged weights."""
-    shards = load_shards(photos, settings)
+    shards = load_views(photos, settings)
     priors = name_priors(bank, shards, settings.prior)
     optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
-    average = Average(model, stage.decay)
+    ema = EMA(model, stage.decay)
     state_path = settings.work / f"{stage.name}.pt"
     record = {**asdict(settings), "photos": order_of(photos)}
-    step = load_training_state(state_path, model, optimiser, average, record)
+    step = load_training_state(state_path, model, optimiser, ema, record)
     autocast = torch.autocast(
         "cpu", torch.bfloat16, enabled=fast_dtype(torch.device("cpu")) == torch.bfloat16
     )
@@ -66,23 +66,23 @@ def run_stage(
     with (settings.work / "log.jsonl").open("a") as log:
         while step < stage.steps:
             cosine_rate(optimiser, step, stage.steps, settings.warmup, stage.rate)
-            dice = np.random.default_rng([settings.seed, len(stage.name), step])
-            batch = draw_batch(photos, bank, stage.batch, stage.wide_share, dice, settings)
+            rng = np.random.default_rng([settings.seed, len(stage.name), step])
+            batch = sample_batch(photos, bank, stage.batch, stage.wide_share, rng, settings)
             where = list(zip(batch.views, batch.photos, strict=True))
             read = torch.stack([shards[v][stage.kept][i] for v, i in where]).float()
             if read.ndim == 4:  # patches of a view and of its mirror image are each other's mirror images
-                turned = torch.from_numpy(dice.random(len(read)) < 0.5)
+                turned = torch.from_numpy(rng.random(len(read)) < 0.5)
                 read[turned] = read[turned].flip(3)
             with autocast:
                 image = stage.embed(read)
             logits = torch.stack([shards[v]["logits"][i] for v, i in where]).float()
             unit = functional.normalize(image.float(), dim=-1)
-            loss, parts = training_loss(stage.half, bank, unit, logits, batch, priors, settings)
+            loss, parts = training_loss(stage.head, bank, unit, logits, batch, priors, settings)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
-            average.update(model)
+            ema.update(model)
             step += 1
             bar.update()
             if step % 20 == 0 or step == stage.steps:
@@ -92,33 +92,33 @@ def run_stage(
                 log.flush()
                 bar.set_postfix(loss=f"{parts['total']:.3f}")
             if step % settings.save_every == 0 or step == stage.steps:
-                save_training_state(state_path, model, optimiser, average, step, record)
+                save_training_state(state_path, model, optimiser, ema, step, record)
     bar.close()
-    return average.copy_into(model)
+    return ema.copy_into(model)
 
 
-def glance_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
-    """The glance and the classes' vectors learn from mean patches."""
+def pooled_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:
+    """The pooled branch and the classes' vectors learn from mean patches."""
     tower = model.tower
     model.requires_grad_(False)
-    for part in (tower.pooled_branch, model.glance):
+    for part in (tower.pooled_branch, model.pooled):
         part.requires_grad_(True)
     tower.class_text.requires_grad_(True)
     return Stage(
-        "glance",
-        settings.glance_steps,
-        settings.glance_batch,
+        "pooled",
+        settings.pooled_steps,
+        settings.pooled_batch,
         0.5,
-        settings.glance_rate,
+        settings.pooled_rate,
         "pooled",
         tower.from_mean,
-        model.glance,
-        parameter_groups(model, settings.glance_decay),
+        model.pooled,
+        parameter_groups(model, settings.pooled_decay),
         0.995,
     )
 
 
-def token_stage(model: Pretraining, settings: PretrainSettings) -> Stage:
+def token_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:
     """The transformer learns from stem features, mirrored half the time; the trunk stays."""
     tower = model.tower
     model.requires_grad_(False)

@@ -53,21 +53,21 @@ class Teacher(nn.Module):
         return features, pooled, self.classifier(pooled)
 
 
-def random_view(image: NDArray[np.uint8], *, wide: bool, dice: random.Random) -> NDArray[np.uint8]:
+def random_view(image: NDArray[np.uint8], *, wide: bool, rng: random.Random) -> NDArray[np.uint8]:
     """A random rectangle of the photo, stretched to the crop size, flipped half the time."""
     picture = Image.fromarray(image)
     settings = WIDE if wide else NARROW
-    torch.manual_seed(dice.getrandbits(31))
+    torch.manual_seed(rng.getrandbits(31))
     left_top_size = RandomResizedCrop.get_params(picture, list(settings["scale"]), list(settings["ratio"]))
     top, left, height, width = left_top_size
     size = (CROP_RECIPE.size, CROP_RECIPE.size)
     view = picture.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(view)
 
 
-def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, batch: int = 16) -> None:
+def write_views(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, batch: int = 16) -> None:
     """One view of every photo -> features (N, 208, 7, 7), pooled (N, 1280) and logits (N, 1000), float16.
 
     A shard that exists is complete.
@@ -78,7 +78,7 @@ def write_shard(photos: Sequence[Photo], path: Path, *, wide: bool, seed: int, b
     std = torch.tensor(CROP_RECIPE.pixel_std).view(3, 1, 1)
 
     def view(index: int) -> NDArray[np.uint8]:
-        return random_view(photos[index].read(), wide=wide, dice=random.Random(f"{seed}/{index}"))
+        return random_view(photos[index].read(), wide=wide, rng=random.Random(f"{seed}/{index}"))
 
     kept: dict[str, list[Tensor]] = {"features": [], "pooled": [], "logits": []}
     starts = range(0, len(photos), batch)

@@ -22,13 +22,13 @@ from train.core.loop import (
     Adaptation,
     AdaptationError,
     check_frozen,
-    frozen_digest,
+    frozen_copy,
     pair_loss,
 )
-from train.data.loader import feed
+from train.data.loader import load_batches
 from train.data.pair_folder import PairFolder
 from train.data.pairs import CropPairs
-from train.data.sampler import PairDraw
+from train.data.sampler import PairSampler
 from train.data.sources import DataError
 from train.evaluation.curves import smoothed
 from train.finetune import FinetuneSettings, finetune
@@ -96,7 +96,7 @@ def test_blended_weights_stand_between_the_start_and_what_was_trained(
 def test_a_frozen_part_that_moved_is_told() -> None:
     module = torch.nn.Linear(2, 2)
     module.bias.requires_grad_(False)
-    before = frozen_digest(module)
+    before = frozen_copy(module)
     module.weight.data += 1
     check_frozen(module, before)
     module.bias.data += 1
@@ -156,7 +156,7 @@ def slow_epoch(noun_of: np.ndarray, cap: int, seed: int, epoch: int) -> list[int
 
 def test_an_epoch_shows_every_pair_once_and_frequent_nouns_no_more_than_asked() -> None:
     noun_of = np.random.default_rng(0).choice(6, 200, p=[0.6, 0.2, 0.1, 0.05, 0.03, 0.02])
-    draw = PairDraw(noun_of, batch=7, most_per_noun=20, seed=3)
+    draw = PairSampler(noun_of, batch=7, most_per_noun=20, seed=3)
     for epoch in (0, 1):
         steps = range(epoch * draw.steps_per_epoch, (epoch + 1) * draw.steps_per_epoch)
         rows = np.concatenate([draw.rows(step) for step in steps])
@@ -168,18 +168,18 @@ def test_an_epoch_shows_every_pair_once_and_frequent_nouns_no_more_than_asked() 
 
 
 def test_fewer_pairs_than_a_batch_are_drawn_again() -> None:
-    draw = PairDraw(np.array([0, 1, 1]), batch=8, most_per_noun=5, seed=0)
+    draw = PairSampler(np.array([0, 1, 1]), batch=8, most_per_noun=5, seed=0)
     assert len(draw.rows(0)) == 8
     assert draw.steps(3.0) == 1
-    assert PairDraw(np.arange(100), batch=128, most_per_noun=5, seed=0).steps(7.0) == 5
+    assert PairSampler(np.arange(100), batch=128, most_per_noun=5, seed=0).steps(7.0) == 5
 
 
 def test_batches_made_ahead_are_the_same(pairs: Path, vit: Path) -> None:
     clip = load_clip(vit)
     maker = CropPairs(PairFolder(pairs), clip.crop_recipe, clip.image_tower.patch, jitter=0.1, seed=0)
     parts = [(np.arange(start, start + 6), step) for step, start in enumerate((0, 20, 40))]
-    here = list(feed(maker, parts, workers=0, device="cpu"))
-    ahead = list(feed(maker, parts, workers=2, device="cpu"))
+    here = list(load_batches(maker, parts, workers=0, device="cpu"))
+    ahead = list(load_batches(maker, parts, workers=2, device="cpu"))
     assert len(here) == len(ahead) == 3
     for one, other in zip(here, ahead, strict=True):
         assert torch.equal(one.inputs, other.inputs)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from train.data.sources import DataError
 def drawn_pair(number: int) -> Pair:
     """A disc in a box of noise; every number another size, noun and score."""
     height, width = 20 + number, 31
-    dice = np.random.default_rng(number)
+    rng = np.random.default_rng(number)
     y, x = np.mgrid[:height, :width]
     mask = ((y - height / 2 + 0.5) / height) ** 2 + ((x - width / 2 + 0.5) / width) ** 2 <= 0.25
     facts = PairFacts(
@@ -39,7 +40,7 @@ def drawn_pair(number: int) -> Pair:
         area_fraction=0.05,
         quality=0.9,
     )
-    return Pair(dice.integers(0, 256, (height, width, 3), dtype=np.uint8), mask, facts)
+    return Pair(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), mask, facts)
 
 
 def write_folder(folder: Path, shards: list[list[Pair]]) -> Path:
@@ -106,6 +107,29 @@ def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 3])
     with pytest.raises(DataError, match=r"cut\.tar"):
         list(read_shard(path))
+
+
+@pytest.mark.parametrize("name", ["candidate_nouns", "may_be"])
+def test_candidate_nouns_are_read_under_their_earlier_name_too(tmp_path: Path, name: str) -> None:
+    facts = replace(drawn_pair(0).facts, noun="", candidate_nouns=("dog", "grass"))
+    whole = shard_bytes([replace(drawn_pair(0), facts=facts)], name="unnamed_000000")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as before, tarfile.open(fileobj=buffer, mode="w") as after:
+        for entry in before:
+            member = before.extractfile(entry)
+            assert member is not None
+            content = member.read()
+            if entry.name.endswith(".json"):
+                content = content.replace(b"candidate_nouns", name.encode())
+            entry.size = len(content)
+            after.addfile(entry, io.BytesIO(content))
+    write_folder(tmp_path, [[drawn_pair(0)]])
+    path = tmp_path / "unnamed_000000.tar"
+    path.write_bytes(buffer.getvalue())
+    assert [pair.facts.candidate_nouns for pair in read_shard(path)] == [("dog", "grass")]
+    shard = {"name": path.name, "regions": 1, "sha256": file_digest(path)}
+    write_manifest(tmp_path, {**read_manifest(tmp_path), "unnamed": [shard]})
+    assert PairFolder(tmp_path).candidate_nouns == [("dog", "grass")]
 
 
 def test_no_tar_at_all_is_refused(tmp_path: Path) -> None:

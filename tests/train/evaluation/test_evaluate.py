@@ -23,10 +23,17 @@ from train.data.folders import NOTHING, read_folders
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthSet
 from train.evaluate import chosen_data_set, evaluate
-from train.evaluation.absent_words import AbsentWordsSettings, ask
-from train.evaluation.region_naming import RegionSet
+from train.evaluation.absent_words import AbsentWordsSettings, make_question
+from train.evaluation.region_accuracy import RegionEvaluator
 from train.evaluation.report import make_report
-from train.evaluation.runner import Counted, Walker, WalkSettings, arm_sources, class_vocabulary, spread
+from train.evaluation.runner import (
+    EvaluationCounts,
+    Evaluator,
+    EvaluatorSettings,
+    arm_sources,
+    class_vocabulary,
+    evenly_spaced,
+)
 from train.evaluation.settings import EvaluateSettings
 from train.zeroshot import ZeroshotSettings, zeroshot
 
@@ -87,15 +94,15 @@ class Thirds:
         return Proposals.of(masks, np.full(3, 0.9, dtype=np.float32))
 
 
-def walk_settings(models: tuple[Path, Path], **others: object) -> WalkSettings:
+def evaluator_settings(models: tuple[Path, Path], **others: object) -> EvaluatorSettings:
     arms = arm_sources(("vanilla", "adapted", f"other={models[1]}"), str(models[0]))
-    return WalkSettings(tuple(arms), templates="single", **others)  # type: ignore[arg-type]
+    return EvaluatorSettings(tuple(arms), templates="single", **others)  # type: ignore[arg-type]
 
 
-def walk(truth: TruthSet, models: tuple[Path, Path], **others: object) -> Counted:
+def run_evaluation(truth: TruthSet, models: tuple[Path, Path], **others: object) -> EvaluationCounts:
     proposer = None if others.get("masks") == "truth" else Thirds()
-    walker = Walker(truth, class_vocabulary(truth), walk_settings(models, **others), proposer)
-    return walker.walk(truth.photos)
+    evaluator = Evaluator(truth, class_vocabulary(truth), evaluator_settings(models, **others), proposer)
+    return evaluator.run(truth.photos)
 
 
 def settings_for(drawn: Path, models: tuple[Path, Path], *more: str) -> EvaluateSettings:
@@ -109,7 +116,7 @@ def settings_for(drawn: Path, models: tuple[Path, Path], *more: str) -> Evaluate
 def test_the_figures_are_those_of_the_demos_own_label_maps(
     truth: TruthSet, models: tuple[Path, Path], merge: str
 ) -> None:
-    counted = walk(truth, models, merge=merge)
+    counted = run_evaluation(truth, models, merge=merge)
     segmenter = Segmenter(models[0], Thirds())
     theirs, ours = [], []
     for photo in truth.photos:
@@ -141,7 +148,7 @@ def iter_masks() -> Generator[np.ndarray, None, None]:
 def test_arms_see_the_same_photos_and_differ_by_their_weights_alone(
     truth: TruthSet, models: tuple[Path, Path]
 ) -> None:
-    counted = walk(truth, models)
+    counted = run_evaluation(truth, models)
     tallies = counted.tallies()
     assert list(tallies) == ["vanilla", "adapted", "other"]
     for tally in tallies.values():
@@ -154,14 +161,17 @@ def test_true_masks_leave_no_pixel_and_ask_for_every_region(
     truth: TruthSet, models: tuple[Path, Path]
 ) -> None:
     for counted, asked in (
-        (walk(truth, models, masks="truth"), sum(len(photo.read_segments()) for photo in truth.photos)),
-        (walk(truth, models, masks="truth", least_side_px=21), 0),
+        (
+            run_evaluation(truth, models, masks="truth"),
+            sum(len(photo.read_segments()) for photo in truth.photos),
+        ),
+        (run_evaluation(truth, models, masks="truth", least_side_px=21), 0),
     ):
         tally = counted.tallies()["adapted"]
         assert tally.figures()["unassigned"][0] == 0
         assert tally.regions.sum() == asked
     # A stripe is one region of one class: naming it right and painting it right are the same.
-    tally = walk(truth, models, masks="truth").tallies()["adapted"]
+    tally = run_evaluation(truth, models, masks="truth").tallies()["adapted"]
     np.testing.assert_array_equal(tally.hits > 0, tally.named > 0)
 
 
@@ -171,12 +181,12 @@ def test_a_photo_that_cannot_be_used_is_skipped_under_every_arm(
     (drawn / "photos" / "2.png").write_bytes(b"no picture")
     Image.new("L", (5, 5)).save(drawn / "truth" / "4.png")  # truth of another size
     truth = read_folders(drawn / "photos", drawn / "truth", drawn / "names.txt", ignore=255)
-    counted = walk(truth, models)
+    counted = run_evaluation(truth, models)
     assert {tally.photos for tally in counted.tallies().values()} == {4}
     assert [line.split(":")[0] for line in counted.skipped] == ["2.png", "4.png"]
     assert capsys.readouterr().err.count("skipped") == 2
     with pytest.raises(DataError, match="No photo"):
-        Walker(truth, class_vocabulary(truth), walk_settings(models), Thirds()).walk(truth.photos[2:3])
+        Evaluator(truth, class_vocabulary(truth), evaluator_settings(models), Thirds()).run(truth.photos[2:3])
 
 
 def test_the_command_writes_table_json_and_chart(
@@ -211,12 +221,14 @@ def test_the_command_writes_table_json_and_chart(
 
 def test_one_arm_has_no_difference(drawn: Path, models: tuple[Path, Path], truth: TruthSet) -> None:
     settings = settings_for(drawn, models, "--arms", "adapted", "--masks", "truth")
-    walker = Walker(
+    evaluator = Evaluator(
         truth,
         class_vocabulary(truth),
-        WalkSettings((arm_sources(settings.arms, settings.model)[0],), masks="truth", templates="single"),
+        EvaluatorSettings(
+            (arm_sources(settings.arms, settings.model)[0],), masks="truth", templates="single"
+        ),
     )
-    report = make_report(settings, truth, walker.walk(truth.photos[:2]))
+    report = make_report(settings, truth, evaluator.run(truth.photos[:2]))
     assert list(report["arms"]) == ["adapted"]
     assert "difference" not in report and report["differences"] == {}
 
@@ -225,7 +237,7 @@ def test_report_is_plain_json_even_where_a_class_is_nowhere(drawn: Path, models:
     (drawn / "names.txt").write_text("grass\nsky\nbrick\nunicorn\n")
     settings = settings_for(drawn, models)
     truth = chosen_data_set(settings)
-    report = make_report(settings, truth, walk(truth, models))
+    report = make_report(settings, truth, run_evaluation(truth, models))
     json.dumps(report, allow_nan=False)
     row = report["arms"]["vanilla"]["classes"]["unicorn"]
     assert row["truth_pixels"] == 0
@@ -244,8 +256,8 @@ def test_classes_of_one_name_are_refused(truth: TruthSet) -> None:
 
 
 def test_a_part_of_the_photos_is_spread_over_all() -> None:
-    assert spread(range(10), 4) == [0, 3, 6, 9]
-    assert spread(range(3), 0) == spread(range(3), 5) == [0, 1, 2]
+    assert evenly_spaced(range(10), 4) == [0, 3, 6, 9]
+    assert evenly_spaced(range(3), 0) == evenly_spaced(range(3), 5) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -261,7 +273,7 @@ def test_arms_that_mean_nothing_are_refused(arms: tuple[str, ...], message: str)
 def test_every_command_tells_of_a_data_set_that_does_not_exist(tmp_path: Path) -> None:
     for ask_for in (
         lambda name: read_data_set(name, tmp_path),
-        lambda name: RegionSet(name, tmp_path, photos=0, keep=tmp_path),
+        lambda name: RegionEvaluator(name, tmp_path, photos=0, keep=tmp_path),
         lambda name: zeroshot(ZeroshotSettings(sets=(name,), data=tmp_path)),
     ):
         with pytest.raises(DataError, match="no data set 'cocoa'; choose one of msrc21, "):
@@ -287,14 +299,14 @@ def test_asked_names_follow_the_protocol(shared: Path) -> None:
     settings = AbsentWordsSettings()
     many = 0
     for photo in truth.photos[:30]:
-        question = ask(photo, len(truth.classes), settings)
+        question = make_question(photo, len(truth.classes), settings)
         segments = photo.read_segments()
         shown = {segment.class_index for segment in segments}
         large = {segment.class_index for segment in segments if segment.mask.mean() > 0.01}
         assert set(question.present) <= large and len(question.present) == min(5, len(large))
         assert not set(question.absent) & (shown | photo.uncertain) and len(question.absent) == 5
-        assert question == ask(photo, len(truth.classes), settings)
-        many += question != ask(photo, len(truth.classes), AbsentWordsSettings(seed=1))
+        assert question == make_question(photo, len(truth.classes), settings)
+        many += question != make_question(photo, len(truth.classes), AbsentWordsSettings(seed=1))
     assert many > 25
 
 

@@ -12,10 +12,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 from train.evaluation.metrics import (
     PhotoCounts,
     Tally,
+    bootstrap_draws,
     class_estimates,
     confusion_matrix,
     differences,
-    draw_photos,
     estimates,
     ratios,
 )
@@ -122,13 +122,13 @@ def test_top1_over_regions_and_over_classes() -> None:
 
 def test_a_figure_that_nothing_was_counted_for_is_left_out() -> None:
     tally = tally_of(random_maps(0, 4, 3), classes=4)
-    assert "miou" in estimates(tally, draw_photos(3, 10, 0))
-    assert "top1" not in estimates(tally, draw_photos(3, 10, 0))
+    assert "miou" in estimates(tally, bootstrap_draws(3, 10, 0))
+    assert "top1" not in estimates(tally, bootstrap_draws(3, 10, 0))
 
 
 def test_a_draw_is_the_figure_of_the_drawn_photos() -> None:
     pairs = random_maps(3, classes=5, photos=6)
-    draws = draw_photos(6, 8, seed=1)
+    draws = bootstrap_draws(6, 8, seed=1)
     assert (draws.sum(axis=1) == 6).all()
     drawn = tally_of(pairs, 5).figures(draws)
     for row, times in enumerate(draws.astype(int)):
@@ -141,7 +141,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_photos() -> None:
     widths = []
     for photos in (20, 320):
         tally = tally_of(random_maps(7, classes=4, photos=photos), classes=4)
-        found = estimates(tally, draw_photos(photos, 400, seed=0))["miou"]
+        found = estimates(tally, bootstrap_draws(photos, 400, seed=0))["miou"]
         low, high = found.interval
         assert low < found.value < high
         widths.append(high - low)
@@ -149,7 +149,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_photos() -> None:
 
 
 def test_an_arm_does_not_differ_from_itself() -> None:
-    tally, draws = tally_of(random_maps(5, classes=4, photos=9), classes=4), draw_photos(9, 50, seed=0)
+    tally, draws = tally_of(random_maps(5, classes=4, photos=9), classes=4), bootstrap_draws(9, 50, seed=0)
     assert all(e.value == 0 and e.interval == (0, 0) for e in differences(tally, tally, draws).values())
     assert all(e.value == 1 and e.interval == (1, 1) for e in ratios(tally, tally, draws).values())
 
@@ -161,7 +161,7 @@ def test_the_difference_of_arms_on_the_same_photos_is_known_better_than_either()
         mended = predicted.copy()
         mended[0] = np.where(truth[0] == IGNORE, mended[0], truth[0] + 1)
         better.append((truth, mended))
-    base, tally, draws = tally_of(pairs, 3), tally_of(better, 3), draw_photos(60, 400, seed=0)
+    base, tally, draws = tally_of(pairs, 3), tally_of(better, 3), bootstrap_draws(60, 400, seed=0)
     gain = differences(tally, base, draws)["miou"]
     assert gain.value == pytest.approx(tally.figures()["miou"][0] - base.figures()["miou"][0])
     assert gain.interval[0] > 0
@@ -170,14 +170,14 @@ def test_the_difference_of_arms_on_the_same_photos_is_known_better_than_either()
 
 def test_intervals_are_the_same_for_the_same_seed() -> None:
     tally = tally_of(random_maps(2, classes=4, photos=10), classes=4)
-    first, second, other = (estimates(tally, draw_photos(10, 100, seed)) for seed in (0, 0, 1))
+    first, second, other = (estimates(tally, bootstrap_draws(10, 100, seed)) for seed in (0, 0, 1))
     assert first == second
     assert first["miou"].interval != other["miou"].interval
 
 
 def test_every_class_has_its_interval() -> None:
     tally = tally_of(random_maps(2, classes=4, photos=10), classes=5)  # nobody shows the fifth
-    found = class_estimates(tally, draw_photos(10, 100, 0))
+    found = class_estimates(tally, bootstrap_draws(10, 100, 0))
     assert all(e.interval[0] <= e.value <= e.interval[1] for e in found[:4])
     assert np.isnan(found[4].value)
 

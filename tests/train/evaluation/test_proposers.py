@@ -11,7 +11,7 @@ import pytest
 
 from ovseg_demo.proposals import Proposals, propose
 from train.data.truth import Segment
-from train.evaluation.proposers import KeptProposals, TrueMasks
+from train.evaluation.proposers import CachedProposer, GroundTruthProposer
 
 
 class Halves:
@@ -53,15 +53,15 @@ def assert_equal(first: Proposals, second: Proposals) -> None:
 
 @pytest.mark.parametrize("kind", [Halves, Nothing])
 def test_kept_proposals_come_back_in_another_run(tmp_path: Path, kind: type[Halves]) -> None:
-    first = propose(KeptProposals(kind(), tmp_path / "kept"), IMAGE)
+    first = propose(CachedProposer(kind(), tmp_path / "kept"), IMAGE)
     again = kind()
-    assert_equal(propose(KeptProposals(again, tmp_path / "kept"), IMAGE), first)
+    assert_equal(propose(CachedProposer(again, tmp_path / "kept"), IMAGE), first)
     assert again.asked == 0
 
 
 def test_the_last_photo_is_computed_once_even_without_a_folder() -> None:
     proposer = Halves()
-    kept = KeptProposals(proposer)
+    kept = CachedProposer(proposer)
     assert_equal(propose(kept, IMAGE), propose(kept, IMAGE))
     assert proposer.asked == 1
     propose(kept, IMAGE[::-1])
@@ -69,24 +69,24 @@ def test_the_last_photo_is_computed_once_even_without_a_folder() -> None:
 
 
 def test_other_pixels_or_other_numbers_are_other_proposals(tmp_path: Path) -> None:
-    propose(KeptProposals(Halves(), tmp_path), IMAGE)
+    propose(CachedProposer(Halves(), tmp_path), IMAGE)
     for proposer, image in (
         (Halves(), IMAGE + 1),
         (Halves(), IMAGE.swapaxes(0, 1)),
         (Halves("three"), IMAGE),
     ):
-        propose(KeptProposals(proposer, tmp_path), np.ascontiguousarray(image))
+        propose(CachedProposer(proposer, tmp_path), np.ascontiguousarray(image))
         assert proposer.asked == 1
 
 
 def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
-    first = propose(KeptProposals(Halves(), tmp_path), IMAGE)
+    first = propose(CachedProposer(Halves(), tmp_path), IMAGE)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     for damage in (b"", b"no archive", whole[: len(whole) // 2]):
         file.write_bytes(damage)
         proposer = Halves()
-        assert_equal(propose(KeptProposals(proposer, tmp_path), IMAGE), first)
+        assert_equal(propose(CachedProposer(proposer, tmp_path), IMAGE), first)
         assert proposer.asked == 1
     assert file.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
@@ -99,18 +99,18 @@ def test_two_runs_may_keep_the_same_photo_at_the_same_time(
 
     def save_after_another_has(*args: Any, **arrays: Any) -> None:
         monkeypatch.setattr(np, "savez_compressed", save)
-        propose(KeptProposals(Halves(), tmp_path), IMAGE)
+        propose(CachedProposer(Halves(), tmp_path), IMAGE)
         save(*args, **arrays)
 
     monkeypatch.setattr(np, "savez_compressed", save_after_another_has)
-    first = propose(KeptProposals(Halves(), tmp_path), IMAGE)
+    first = propose(CachedProposer(Halves(), tmp_path), IMAGE)
     again = Halves()
-    assert_equal(propose(KeptProposals(again, tmp_path), IMAGE), first)
+    assert_equal(propose(CachedProposer(again, tmp_path), IMAGE), first)
     assert again.asked == 0 and len(list(tmp_path.iterdir())) == 1
 
 
 def test_closing_the_stream_stops_the_work(tmp_path: Path) -> None:
-    steps = KeptProposals(Halves(), tmp_path).stream(IMAGE)
+    steps = CachedProposer(Halves(), tmp_path).stream(IMAGE)
     assert next(steps) == 0.5
     steps.close()
     assert list(tmp_path.iterdir()) == []
@@ -129,25 +129,25 @@ def test_true_masks_are_proposed_large_ones_first_with_their_classes() -> None:
         Segment(box(13, 10, slice(0, 0), slice(0, 9)), 1),  # without a pixel
         Segment(box(13, 10, slice(5, 7), slice(5, 7)), 2),
     ]
-    true_masks = TrueMasks()
-    assert true_masks.show(segments, (13, 10)) == [7, 4, 2]
+    true_masks = GroundTruthProposer()
+    assert true_masks.set_truth(segments, (13, 10)) == [7, 4, 2]
     found = propose(true_masks, IMAGE)
     np.testing.assert_array_equal(found.masks, np.stack([segments[i].mask for i in (1, 0, 3)]))
 
 
 def test_true_masks_follow_the_photo_to_its_working_size() -> None:
-    true_masks = TrueMasks()
+    true_masks = GroundTruthProposer()
     segments = [
         Segment(box(26, 20, slice(0, 26), slice(0, 10)), 3),
         Segment(box(26, 20, slice(0, 1), slice(0, 1)), 5),
     ]
-    assert true_masks.show(segments, (13, 10)) == [3]  # the single pixel is lost
+    assert true_masks.set_truth(segments, (13, 10)) == [3]  # the single pixel is lost
     np.testing.assert_array_equal(propose(true_masks, IMAGE).masks[0], box(13, 10, slice(0, 13), slice(0, 5)))
     with pytest.raises(ValueError, match="truth shown"):
         propose(true_masks, IMAGE[:5])
 
 
 def test_a_photo_without_segments_has_no_proposals() -> None:
-    true_masks = TrueMasks()
-    assert true_masks.show([], (13, 10)) == []
+    true_masks = GroundTruthProposer()
+    assert true_masks.set_truth([], (13, 10)) == []
     assert len(propose(true_masks, IMAGE)) == 0

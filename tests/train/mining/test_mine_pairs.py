@@ -45,8 +45,8 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".part"}
 
 
-def seen_files(folder: Path) -> dict[str, tuple[int, int]]:
-    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("chunk_*")}
+def seen_files(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {p.relative_to(folder): (p.stat().st_ino, p.stat().st_mtime_ns) for p in folder.rglob("chunk_*")}
 
 
 # --- the whole way ---------------------------------------------------------------------------------------

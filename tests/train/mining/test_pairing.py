@@ -20,7 +20,7 @@ from train.mining.pairing import (
     overlaps,
     usual_levels,
 )
-from train.mining.precision import Judge
+from train.mining.precision import PrecisionEvaluator
 from train.mining.synonyms import coco_category
 
 # --- the rules -------------------------------------------------------------------------------------------
@@ -167,14 +167,14 @@ def test_the_judge_knows_right_from_wrong() -> None:
     halves[0, :, :40] = halves[1, :, 40:] = True
     segments = [Segment(halves[0], 0), Segment(halves[1], 0)]
     photo = TruthPhoto(Path("000007.jpg"), lambda: segments, lambda: np.zeros((40, 80), np.uint8))
-    judge = Judge([photo], ["person", "dog"])
+    evaluator = PrecisionEvaluator([photo], ["person", "dog"])
 
     def said(noun: str, box: tuple[int, int, int, int], name: str = "coco/000007") -> object:
         left, top, right, bottom = box
         facts = PairFacts(noun, 0.5, 0.2, 0.1, name, box, (20, 40), 0.1, 0.9)
         mask = np.ones((bottom - top, right - left), np.bool_)
-        verdict = judge.verdict(Pair(np.zeros((*mask.shape, 3), np.uint8), mask, facts))
-        return verdict and (verdict.strict, verdict.loose)
+        one = evaluator.judge(Pair(np.zeros((*mask.shape, 3), np.uint8), mask, facts))
+        return one and (one.strict, one.loose)
 
     assert said("man", (0, 0, 20, 20)) == (True, True)
     assert said("people", (0, 0, 40, 20)) == (False, True)

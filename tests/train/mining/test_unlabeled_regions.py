@@ -18,13 +18,13 @@ from train.core.loop import Adaptation
 from train.data.pair_batch import PairBatch
 from train.data.pair_folder import PairFolder
 from train.data.pairs import StemPairs, open_pairs
-from train.data.pseudo_labels import allowed, background, labels_within
+from train.data.pseudo_labels import allowed_names, background, pseudo_labels
 from train.data.shards import read_manifest, read_pairs
 from train.finetune import FinetuneSettings, finetune
 from train.mine_pairs import main
 from train.mining.pairing import Lexicon, PhotoView
 from train.mining.settings import MineSettings
-from train.mining.unlabeled_regions import UnnamedRules, unnamed_regions
+from train.mining.unlabeled_regions import UnlabeledRules, select_unlabeled
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +49,29 @@ DOG_AND_GRASS = Lexicon(("dog", "grass"), np.eye(2, dtype=np.float32), 20.0)
 
 def test_a_noun_that_another_region_shows_far_better_is_ruled_out() -> None:
     view = photo_of([[1, 0.1], [0.5, 1], [0.3, 1]], [0.2, 0.3, 0.4])
-    (one, two) = unnamed_regions(view, ["dog", "grass"], DOG_AND_GRASS, {0}, UnnamedRules(5), "photo")
+    (one, two) = select_unlabeled(view, ["dog", "grass"], DOG_AND_GRASS, {0}, UnlabeledRules(5), "photo")
     assert (one.region, two.region) == (1, 2)
-    assert one.may_be == two.may_be == ("grass",)
-    (all_three) = unnamed_regions(view, ["dog", "grass"], DOG_AND_GRASS, (), UnnamedRules(5), "photo")
-    assert all_three[0].may_be == ("dog",)
+    assert one.candidate_nouns == two.candidate_nouns == ("grass",)
+    (all_three) = select_unlabeled(view, ["dog", "grass"], DOG_AND_GRASS, (), UnlabeledRules(5), "photo")
+    assert all_three[0].candidate_nouns == ("dog",)
 
 
 def test_named_and_small_regions_and_photos_without_nouns_give_none() -> None:
     view = photo_of([[1, 0], [0, 1], [1, 1]], [0.2, 0.001, 0.4])
-    rules = UnnamedRules(5)
-    assert [u.region for u in unnamed_regions(view, ["dog"], DOG_AND_GRASS, {0}, rules, "x")] == [2]
-    assert unnamed_regions(view, [], DOG_AND_GRASS, (), rules, "x") == []
-    assert unnamed_regions(view, ["dog"], DOG_AND_GRASS, {0, 2}, rules, "x") == []
+    rules = UnlabeledRules(5)
+    assert [u.region for u in select_unlabeled(view, ["dog"], DOG_AND_GRASS, {0}, rules, "x")] == [2]
+    assert select_unlabeled(view, [], DOG_AND_GRASS, (), rules, "x") == []
+    assert select_unlabeled(view, ["dog"], DOG_AND_GRASS, {0, 2}, rules, "x") == []
 
 
 def test_the_draw_depends_on_the_photo_alone_and_prefers_large_regions() -> None:
     area = [0.02] * 30 + [0.5]
     view = photo_of([[1, 0]] * 31, area)
     drawn = {
-        name: [u.region for u in unnamed_regions(view, ["dog"], DOG_AND_GRASS, (), UnnamedRules(4), name)]
+        name: [u.region for u in select_unlabeled(view, ["dog"], DOG_AND_GRASS, (), UnlabeledRules(4), name)]
         for name in map(str, range(60))
     }
-    again = unnamed_regions(view, ["dog"], DOG_AND_GRASS, (), UnnamedRules(4), "7")
+    again = select_unlabeled(view, ["dog"], DOG_AND_GRASS, (), UnlabeledRules(4), "7")
     assert [u.region for u in again] == drawn["7"]
     assert all(len(rows) == 4 for rows in drawn.values())
     assert len({tuple(rows) for rows in drawn.values()}) > 40
@@ -91,7 +91,7 @@ def text_of_bank() -> torch.Tensor:
 
 def test_background_is_allowed_everywhere_and_things_only_where_they_are_mentioned() -> None:
     assert {"sky", "grass"} <= background() and not {"dog", "boat"} & background()
-    may, mentioned = allowed(BANK, text_of_bank(), [("puppy",), (), ("small dog", "unheard-of")])
+    may, mentioned = allowed_names(BANK, text_of_bank(), [("puppy",), (), ("small dog", "unheard-of")])
     assert [n for n, ok in zip(BANK, may[0], strict=True) if ok] == ["dog", "puppy", "sky", "grass"]
     assert [n for n, ok in zip(BANK, may[1], strict=True) if ok] == ["sky", "grass"]
     assert torch.equal(may[2], may[0]), "the last word says what it is"
@@ -101,11 +101,11 @@ def test_background_is_allowed_everywhere_and_things_only_where_they_are_mention
 def test_labels_are_distributions_over_what_is_allowed() -> None:
     text = text_of_bank()
     opinion = functional.normalize(torch.randn(20, 6, generator=torch.manual_seed(0)), dim=-1)
-    may, mentioned = allowed(BANK, text, [("boat",)] * 19 + [()])
-    labels = labels_within(opinion, 20.0, text, may, mentioned)
+    may, mentioned = allowed_names(BANK, text, [("boat",)] * 19 + [()])
+    labels = pseudo_labels(opinion, 20.0, text, may, mentioned)
     assert torch.allclose(labels.float().sum(dim=1), torch.ones(20), atol=2e-3)
     assert not labels[~may].any()
-    nothing = labels_within(opinion, 20.0, text, torch.zeros_like(may), mentioned)
+    nothing = pseudo_labels(opinion, 20.0, text, torch.zeros_like(may), mentioned)
     assert not nothing.any(), "no label where nothing is allowed"
 
 
@@ -115,8 +115,8 @@ def test_what_vanilla_sees_everywhere_counts_less() -> None:
     opinion = torch.zeros(10, 6)
     opinion[:, 4], opinion[:, 3] = 0.6, 0.2
     opinion[9, 3] = 0.58
-    may, mentioned = allowed(BANK, text, [()] * 10)
-    labels = labels_within(opinion, 20.0, text, may, mentioned)
+    may, mentioned = allowed_names(BANK, text, [()] * 10)
+    labels = pseudo_labels(opinion, 20.0, text, may, mentioned)
     assert labels[0].argmax() == 4 and labels[9].argmax() == 3
 
 
@@ -130,10 +130,10 @@ def test_mining_keeps_them_beside_the_same_pairs(mined: MineSettings, tmp_path: 
     assert read_manifest(without.out)["shards"] == manifest["shards"]
     assert "unnamed" not in read_manifest(without.out)
     folder = PairFolder(mined.out)
-    assert sum(one["regions"] for one in manifest["unnamed"]) == len(folder.may_be) > 0
+    assert sum(one["regions"] for one in manifest["unnamed"]) == len(folder.candidate_nouns) > 0
     assert len(folder) == len(list(read_pairs(mined.out))), "they are no pairs"
-    for row in range(len(folder.may_be)):
-        image, mask = folder.unnamed_crop(row)
+    for row in range(len(folder.candidate_nouns)):
+        image, mask = folder.unlabeled_crop(row)
         assert image.shape[:2] == mask.shape and mask.any()
 
 

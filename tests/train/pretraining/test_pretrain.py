@@ -19,11 +19,11 @@ from train.data.everyday_names import EVERYDAY_NAMES, everyday_names
 from train.data.sources import DataError, Photo, read_sources
 from train.pretrain import pretrain
 from train.pretraining import text_bank
-from train.pretraining.batches import Batch, draw_batch
+from train.pretraining.batches import Batch, sample_batch
 from train.pretraining.loss import Priors, name_priors, training_loss
-from train.pretraining.model import Half, Pretraining
+from train.pretraining.model import PretrainingModel, TextHead
 from train.pretraining.settings import PretrainSettings
-from train.pretraining.stages import glance_stage, token_stage
+from train.pretraining.stages import pooled_stage, token_stage
 from train.pretraining.text_bank import TextBank
 
 SETTINGS = PretrainSettings(shards=2, negatives=2)
@@ -62,8 +62,8 @@ def test_everyday_names_of_other_classes_are_refused() -> None:
         everyday_names(["tench"])
 
 
-def test_a_batch_depends_on_the_dice_alone_and_its_wide_half_has_words() -> None:
-    one, two = (draw_batch(photos(), bank(), 4, 0.5, np.random.default_rng(7), SETTINGS) for _ in range(2))
+def test_a_batch_depends_on_the_rng_alone_and_its_wide_half_has_words() -> None:
+    one, two = (sample_batch(photos(), bank(), 4, 0.5, np.random.default_rng(7), SETTINGS) for _ in range(2))
     assert (one.photos, one.views, one.captions) == (two.photos, two.views, two.captions)
     assert set(one.photos[: one.wide]) == {0, 1} and set(one.views[: one.wide]) == {0}
     assert set(one.views[one.wide :]) == {1}
@@ -80,12 +80,12 @@ def test_frequent_names_have_the_higher_prior() -> None:
 
 def test_the_loss_is_lower_where_the_view_says_its_name() -> None:
     torch.manual_seed(0)
-    half, words = Half(), bank()
+    head, words = TextHead(), bank()
     batch = Batch([0, 1], [0, 0], 2, [0, 2], [], torch.eye(4)[[2, 3]], 0)
     none = Priors(torch.zeros(4), torch.zeros(4))
 
     def loss(image: torch.Tensor) -> dict[str, float]:
-        return training_loss(half, words, image, torch.zeros(2, 1000), batch, none, SETTINGS)[1]
+        return training_loss(head, words, image, torch.zeros(2, 1000), batch, none, SETTINGS)[1]
 
     right, wrong = words.name_vectors[0][[2, 3]], words.name_vectors[0][[3, 2]]
     assert loss(right)["name"] < 0.1 < loss(wrong)["name"]
@@ -93,24 +93,24 @@ def test_the_loss_is_lower_where_the_view_says_its_name() -> None:
 
 
 def test_the_stages_never_train_the_trunk() -> None:
-    model = Pretraining()
-    for make in (glance_stage, token_stage):
+    model = PretrainingModel()
+    for make in (pooled_stage, token_stage):
         stage = make(model, SETTINGS)
         moving = {id(p) for group in stage.groups for p in group["params"]}
         tower = model.tower
         assert not moving & {id(p) for p in (*tower.trunk.parameters(), *tower.classifier.parameters())}
-        assert ({id(p) for p in tower.pooled_branch.parameters()} <= moving) == (stage.name == "glance")
+        assert ({id(p) for p in tower.pooled_branch.parameters()} <= moving) == (stage.name == "pooled")
         assert (id(tower.proj) in moving) == (stage.name == "tokens")
-        assert {id(p) for p in stage.half.parameters()} <= moving
+        assert {id(p) for p in stage.head.parameters()} <= moving
 
 
 @torch.inference_mode()
 def test_a_joined_cosine_is_the_mean_of_what_the_halves_say() -> None:
     torch.manual_seed(0)
-    model = Pretraining().eval()
+    model = PretrainingModel().eval()
     nn.init.normal_(model.tower.class_text, std=0.1)
     model.tokens.log_scales.fill_(math.log(30.0))
-    model.glance.log_scales.fill_(math.log(20.0))
+    model.pooled.log_scales.fill_(math.log(20.0))
     tower, projection, scale = model.joined(0.5)
     patches, vectors = torch.randn(3, 1280, 7, 7), torch.randn(5, 384)
     tower.trunk.top, kept = nn.Identity(), tower.trunk.top
@@ -123,11 +123,11 @@ def test_a_joined_cosine_is_the_mean_of_what_the_halves_say() -> None:
         functional.normalize(tower.from_patches(patches), dim=-1),
         functional.normalize(tower.from_mean(patches.mean((2, 3))), dim=-1),
     )
-    tokens, glance = (
-        one @ half.words(vectors).T for half, one in zip((model.tokens, model.glance), said, strict=True)
+    tokens, pooled = (
+        one @ head.words(vectors).T for head, one in zip((model.tokens, model.pooled), said, strict=True)
     )
     temperature = (0.5 * 30 + 20) / 1.5
-    assert torch.allclose(joined, temperature * (0.5 * tokens + glance) / 1.5, atol=1e-4)
+    assert torch.allclose(joined, temperature * (0.5 * tokens + pooled) / 1.5, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_the_whole_command_goes_on_and_writes_a_model(
     some = read_sources(shared)[::400]
     assert len({photo.source for photo in some}) > 3
     monkeypatch.setattr("train.pretrain.read_sources", lambda data: some)
-    few = {"shards": 2, "glance_steps": 4, "glance_batch": 8, "steps": 3, "batch": 8}
+    few = {"shards": 2, "pooled_steps": 4, "pooled_batch": 8, "steps": 3, "batch": 8}
     small = PretrainSettings(tmp_path / "mini", shared, tmp_path / "work", **few)
     pretrain(small)
     clip = load_clip(small.out, weights="vanilla")
@@ -145,7 +145,7 @@ def test_the_whole_command_goes_on_and_writes_a_model(
     assert clip.encode_regions(crops, masks).isfinite().all()
     first = (small.out / "vanilla.safetensors").read_bytes()
     rows = [json.loads(line) for line in (small.work / "log.jsonl").read_text().splitlines()]
-    assert [(row["stage"], row["step"]) for row in rows] == [("glance", 4), ("tokens", 3)]
+    assert [(row["stage"], row["step"]) for row in rows] == [("pooled", 4), ("tokens", 3)]
     pretrain(small)  # all is there: the same weights again
     assert (small.out / "vanilla.safetensors").read_bytes() == first
     # Views of other photos are others.

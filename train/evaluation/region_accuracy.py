@@ -26,7 +26,7 @@ from train.data.truth import TRUTH_SETS, read_one_of
 
 
 @dataclass(frozen=True)
-class Named:
+class RegionAccuracy:
     """Regions by class: how many there are and how many were named right, (C,) each."""
 
     regions: np.ndarray
@@ -44,7 +44,7 @@ class Named:
         return float(100 * (self.right[seen] / self.regions[seen]).mean())
 
 
-class RegionSet:
+class RegionEvaluator:
     """The true regions of a data set.
 
     Args:
@@ -62,7 +62,7 @@ class RegionSet:
         self.name, self.photos, self.keep = name, photos, keep
 
     @torch.inference_mode()
-    def named_by(self, clip: MaskAdaptedCLIP, *, masked: bool = True) -> Named:
+    def evaluate(self, clip: MaskAdaptedCLIP, *, masked: bool = True) -> RegionAccuracy:
         """Name every region by its closest class name ("vild" templates).
 
         Args:
@@ -75,7 +75,7 @@ class RegionSet:
             guess = (features @ names.T).argmax(1).cpu()
             np.add.at(regions, classes.numpy(), 1)
             np.add.at(right, classes[guess == classes].numpy(), 1)
-        return Named(regions, right)
+        return RegionAccuracy(regions, right)
 
     def _features(self, clip: MaskAdaptedCLIP, masked: bool) -> Any:
         tower: Any = clip.image_tower
@@ -84,12 +84,12 @@ class RegionSet:
                 crops, masks = batch.regions.crops, batch.regions.masks
                 yield clip.encode_regions(crops, masks, use_prompts=masked), batch.classes
             return
-        kept = self._stems(clip, masked)
-        for start in range(0, len(kept["classes"]), 64):
+        cached = self._stems(clip, masked)
+        for start in range(0, len(cached["classes"]), 64):
             some = slice(start, start + 64)
-            mask = kept["masks"][some].float() if masked else None
-            features = tower.from_stem(kept["stems"][some].to(clip.dtype), mask)
-            yield functional.normalize(features.float(), dim=-1), kept["classes"][some]
+            mask = cached["masks"][some].float() if masked else None
+            features = tower.from_stem(cached["stems"][some].to(clip.dtype), mask)
+            yield functional.normalize(features.float(), dim=-1), cached["classes"][some]
 
     def _stems(self, clip: MaskAdaptedCLIP, masked: bool) -> dict[str, Tensor]:
         tower: Any = clip.image_tower
@@ -105,6 +105,6 @@ class RegionSet:
             stems.append(tower.trunk.stem(pixels).half().contiguous())
             masks.append(token_mask(batch.regions.masks, tower.patch).half())
             classes.append(batch.classes)
-        kept = {"stems": torch.cat(stems), "masks": torch.cat(masks), "classes": torch.cat(classes)}
-        write_tensors(path, kept)
-        return kept
+        cached = {"stems": torch.cat(stems), "masks": torch.cat(masks), "classes": torch.cat(classes)}
+        write_tensors(path, cached)
+        return cached
