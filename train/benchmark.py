@@ -4,9 +4,9 @@
     python -m train.benchmark --architecture vit-l-14 --method prompt_tune --batch 128 --json l14.json
 
 The weights are random and the batches made up, or read from `--pairs` by `--workers` processes as in a real
-run. What runs is the training loop itself (`train.core.loop.run`). The share of the device's rate is against
-what a plain product of large matrices reaches on it in the same run, and against `--card-tflops`, the number
-on its data sheet, if that is given.
+run. What runs is the training loop itself (`train.core.loop.run_training`). The share of the device's rate is
+against what a plain product of large matrices reaches on it in the same run, and against `--card-tflops`, the
+number on its data sheet, if that is given.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.core.files import write_whole
-from train.core.loop import Adaptation, Pairs, run
+from train.core.loop import AdaptationModel, PairSource, run_training
 from train.core.options import run_command
 from train.core.prompts import add_prompts
 from train.core.schedule import parameter_groups
@@ -166,7 +166,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     shape = SHAPES[settings.architecture]
     torch.manual_seed(0)
     clip = random_clip(shape, device)
-    pairs: Pairs
+    pairs: PairSource
     if settings.pairs:
         folder = PairFolder(*settings.pairs)
         pairs = CropPairs(folder, clip.crop_recipe, shape.patch, jitter=0.1, seed=0)
@@ -175,7 +175,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     text = functional.normalize(torch.randn(len(pairs.nouns), shape.embed_dim), dim=-1).to(device)
     if settings.method == "prompt_tune":
         add_prompts(clip, settings.depth)
-    model = Adaptation(clip, text, use_prompts=settings.method == "prompt_tune").to(device)
+    model = AdaptationModel(clip, text, use_prompts=settings.method == "prompt_tune").to(device)
     if settings.method == "prompt_tune":
         model.requires_grad_(False)
         model.tower.prompts.requires_grad_(True)
@@ -216,7 +216,9 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     return figures
 
 
-def _timed(model: Adaptation, pairs: Pairs, settings: BenchmarkSettings, device: str) -> list[float]:
+def _timed(
+    model: AdaptationModel, pairs: PairSource, settings: BenchmarkSettings, device: str
+) -> list[float]:
     """Seconds of each step after the first few."""
     numbers = FinetuneSettings(
         (Path("-"),),
@@ -232,13 +234,13 @@ def _timed(model: Adaptation, pairs: Pairs, settings: BenchmarkSettings, device:
     ).filled()
     at: list[float] = []
 
-    def tick(_: int, __: Adaptation) -> None:
+    def tick(_: int, __: AdaptationModel) -> None:
         _wait(device)
         at.append(time.perf_counter())
 
     groups: Any = parameter_groups(model, 0.2)
     with tempfile.TemporaryDirectory() as folder:
-        run(model, groups, pairs, numbers.loop(pairs.noun_of, device), Path(folder), {}, tick)
+        run_training(model, groups, pairs, numbers.loop(pairs.noun_of, device), Path(folder), {}, tick)
     return [float(v) for v in np.diff(at[WARM_UP - 1 : -1])]
 
 

@@ -18,7 +18,7 @@ import torch
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
-from train.core.loop import Adaptation, run
+from train.core.loop import AdaptationModel, run_training
 from train.core.options import run_command
 from train.core.prompts import add_prompts
 from train.core.recipe import AdaptSettings
@@ -79,19 +79,19 @@ def finetune(given: FinetuneSettings) -> None:
         if settings.prompt_depth:
             torch.manual_seed(settings.seed)
             add_prompts(clip, settings.prompt_depth)
-        model = Adaptation(clip, text, use_prompts=clip.has_prompts)
+        model = AdaptationModel(clip, text, use_prompts=clip.has_prompts)
         train_image_tower(model, prompts=bool(settings.prompt_depth))
         loop = settings.loop(pairs.noun_of, device)
         groups = _groups(model, loop.weight_decay, settings.prompt_rate / max(loop.rate, 1e-12))
         start = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        run(model, groups, pairs, loop, settings.out, settings.record(digest))
+        run_training(model, groups, pairs, loop, settings.out, settings.record(digest))
         model.load_state_dict({k: start[k].lerp(v, settings.blend) for k, v in model.state_dict().items()})
         if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.finetune", sha256=clip.weights_sha256)
 
 
-def train_image_tower(model: Adaptation, *, prompts: bool = False) -> None:
+def train_image_tower(model: AdaptationModel, *, prompts: bool = False) -> None:
     """The whole image tower and the temperature move; the mini tower's stem stays, and prompts as told."""
     model.requires_grad_(True)
     if hasattr(model.tower, "trunk"):
@@ -100,7 +100,7 @@ def train_image_tower(model: Adaptation, *, prompts: bool = False) -> None:
         model.tower.prompts.requires_grad_(prompts)
 
 
-def _groups(model: Adaptation, weight_decay: float, prompt_share: float) -> list[dict[str, Any]]:
+def _groups(model: AdaptationModel, weight_decay: float, prompt_share: float) -> list[dict[str, Any]]:
     """Prompts that are tuned along have a rate of their own."""
     groups: list[dict[str, Any]] = parameter_groups(model, weight_decay)
     if model.tower.prompts is None or not model.tower.prompts.mask_embedding.requires_grad:

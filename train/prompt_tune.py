@@ -18,7 +18,7 @@ import torch
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
-from train.core.loop import Adaptation, run
+from train.core.loop import AdaptationModel, run_training
 from train.core.options import run_command
 from train.core.prompts import add_prompts
 from train.core.recipe import AdaptSettings
@@ -68,12 +68,14 @@ def prompt_tune(given: PromptTuneSettings) -> None:
         # Anew: what was loaded before may have drawn more or fewer numbers.
         torch.manual_seed(settings.seed)
         prompts = add_prompts(clip, settings.depth)
-        model = Adaptation(clip, text, use_prompts=True)
+        model = AdaptationModel(clip, text, use_prompts=True)
         model.requires_grad_(False)
         prompts.requires_grad_(True)
         model.log_scale.requires_grad_(True)
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-        run(model, groups, pairs, settings.loop(pairs.noun_of, device), settings.out, settings.record(digest))
+        run_training(
+            model, groups, pairs, settings.loop(pairs.noun_of, device), settings.out, settings.record(digest)
+        )
         if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.prompt_tune", sha256=clip.weights_sha256)

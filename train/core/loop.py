@@ -37,8 +37,8 @@ class AdaptationError(OvsegError):
     """The pairs or the model cannot be trained with."""
 
 
-class Pairs(Protocol):
-    """Region-noun pairs that a step can draw from."""
+class PairSource(Protocol):
+    """Region-noun pairs that the batches are made of."""
 
     nouns: list[str]
     """The noun bank."""
@@ -68,7 +68,7 @@ def pair_loss(image: Tensor, text: Tensor, nouns: Tensor, log_scale: Tensor) -> 
     return (to_text + to_image) / 2
 
 
-class Adaptation(nn.Module):
+class AdaptationModel(nn.Module):
     """The model under training: an image tower and a temperature; texts are frozen vectors."""
 
     text: Tensor
@@ -116,15 +116,15 @@ def check_frozen(module: nn.Module, before: dict[str, Tensor]) -> None:
             raise AdaptationError(f"{name} was to stay frozen but changed during training.")
 
 
-def run(
-    model: Adaptation,
+def run_training(
+    model: AdaptationModel,
     groups: list[dict[str, Any]],
-    pairs: Pairs,
+    pairs: PairSource,
     settings: LoopSettings,
     work: Path,
     record: dict[str, Any],
-    on_step: Callable[[int, Adaptation], None] | None = None,
-) -> Adaptation:
+    on_step: Callable[[int, AdaptationModel], None] | None = None,
+) -> AdaptationModel:
     """Train, resume, log; returns the model with averaged weights where averaging is on.
 
     Args:
@@ -189,7 +189,7 @@ def run(
     return ema.copy_into(model) if ema is not None else model
 
 
-def _micro_batches(pairs: Pairs, settings: LoopSettings, first: int) -> Iterator[MicroBatch]:
+def _micro_batches(pairs: PairSource, settings: LoopSettings, first: int) -> Iterator[MicroBatch]:
     """This process's rows of every part of every step from `first` on."""
     sampler = PairSampler(
         pairs.noun_of, batch=settings.batch, most_per_noun=settings.most_per_noun, seed=settings.seed

@@ -1,7 +1,7 @@
 """Mined pairs as a training step wants them.
 
 Large towers read crops from the shards at every step. The mini tower's stem is never trained, so what it
-makes of a few looks at each crop is computed once and kept; a step then starts behind it.
+makes of a few views of each crop is computed once and kept; a step then starts behind it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CropPairs:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
-        """Read, jitter and cut the pairs of one step; a pair looks the same whoever cuts it."""
+        """Read, jitter and cut the pairs of one step; the result depends on seed, step and row alone."""
         crops, masks = [], []
         for row in rows:
             rng = np.random.default_rng([self.seed, step, int(row)])
@@ -77,7 +77,7 @@ def _jittered(
 class StemPairs:
     """Pairs as kept stem features of the mini tower, with vanilla's opinion of each region in its context.
 
-    The opinion is the mean of two looks, at the region with its background painted over and at its box as it
+    The opinion is the mean over two views, the region with its background painted over and its box as it
     is. Together they name more regions right than either alone, so a tower that sees the first one only has
     something to learn from them.
 
@@ -85,11 +85,11 @@ class StemPairs:
         folder: the pairs.
         parts: the folders they come from, each alone; what is computed is kept for each, so that other
             mixtures need not compute it again.
-        vanilla: the vanilla model, in the number type it is fast in; its stem is everybody's stem.
+        vanilla: the vanilla model, in the number type it is fast in; all towers share its stem.
         distil: also keep what it thinks of each region.
         text: (M, D) the noun bank under vanilla.
         work: where the features are kept.
-        looks: how many looks at each pair are kept: the crop as it is, then jittered ones, some mirrored.
+        looks: how many views of each pair are kept: the crop as it is, then jittered ones, some mirrored.
         jitter: largest share cut off a crop's sides in those.
         unnamed: regions without a noun per pair, 0 to 1; more than 0 only with `distil`.
         bank: the M names of `text`.
@@ -114,7 +114,7 @@ class StemPairs:
         self.nouns, self.noun_of = folder.nouns, folder.noun_of
         with distributed.main_process_first():
             each = [
-                [_stem_features(part, vanilla, work, look, jitter) for look in range(looks)] for part in parts
+                [_stem_features(part, vanilla, work, view, jitter) for view in range(looks)] for part in parts
             ]
             whole = [_boxes_unmasked(part, vanilla, work) for part in parts] if distil else []
             unlabeled = (
@@ -122,8 +122,8 @@ class StemPairs:
                 if unnamed
                 else []
             )
-        self.stems = [torch.cat([part[look]["stems"] for part in each]) for look in range(looks)]
-        self.masks = [torch.cat([part[look]["masks"] for part in each]) for look in range(looks)]
+        self.stems = [torch.cat([part[view]["stems"] for part in each]) for view in range(looks)]
+        self.masks = [torch.cat([part[view]["masks"] for part in each]) for view in range(looks)]
         self.teacher = _teacher_features(vanilla, self.stems[0], torch.cat(whole)) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
@@ -137,14 +137,14 @@ class StemPairs:
             self.unlabeled_labels = pseudo_labels(seen, self.scale, self.text, may, mentioned)
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
-        """The kept features of the pairs of one step; a pair's looks take turns."""
+        """The kept features of the pairs of one step; a pair's views take turns."""
         index, nouns = torch.from_numpy(np.asarray(rows)), torch.from_numpy(self.noun_of[rows])
         targets = None
         if self.teacher is not None:
             targets = (self.scale * self.teacher[index] @ self.text.T).softmax(-1)
-        look = [(row + step) % len(self.stems) for row in rows.tolist()]
+        view = [(row + step) % len(self.stems) for row in rows.tolist()]
         stems, masks = (
-            torch.stack([kept[at][row] for at, row in zip(look, index, strict=True)]).float()
+            torch.stack([kept[at][row] for at, row in zip(view, index, strict=True)]).float()
             for kept in (self.stems, self.masks)
         )
         if self.unnamed and targets is not None:
@@ -183,17 +183,17 @@ def _stems_of(clip: MaskAdaptedCLIP, crops: Sequence[tuple[np.ndarray, np.ndarra
 
 
 def _stem_features(
-    folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, look: int, jitter: float
+    folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, view: int, jitter: float
 ) -> dict[str, Tensor]:
-    """Stem features and token masks of one look at every masked crop; computed once."""
+    """Stem features and token masks of one view of every masked crop; computed once."""
 
     def compute(rows: range) -> dict[str, Tensor]:
         pairs = [folder.crop(row) for row in rows]
-        if look:
-            pairs = [_augmented(*pair, jitter, [look, row]) for pair, row in zip(pairs, rows, strict=True)]
+        if view:
+            pairs = [_augmented(*pair, jitter, [view, row]) for pair, row in zip(pairs, rows, strict=True)]
         return _stems_of(clip, pairs)
 
-    cache_key = f"{folder.digest}/{_stem_digest(clip)}/{look}/{jitter if look else 0}"
+    cache_key = f"{folder.digest}/{_stem_digest(clip)}/{view}/{jitter if view else 0}"
     return _cached(work, "stems", cache_key, len(folder), compute)
 
 
@@ -273,7 +273,7 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> tuple[CropPair
         DataError: a folder has no manifest, a shard is damaged, or no pair is left.
     """
     folder = PairFolder(*settings.pairs, least_score=settings.least_score)
-    # What vanilla thinks of a region is told in more names than the pairs have, lest those be forgotten.
+    # Distillation covers more names than the pairs have, so that those are not forgotten.
     more = [name for name in hidden_names() if name not in folder.nouns] if settings.distil else []
     bank = [*folder.nouns, *more]
     text = noun_text(clip, bank)

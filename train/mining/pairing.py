@@ -15,7 +15,7 @@ from train.mining.features import Features
 from train.mining.nouns import caption_nouns
 
 Scores = NDArray[np.float32]
-_MEAN_COUNTS_AS = 4.0  # photos, in `usual_levels`
+_MEAN_COUNTS_AS = 4.0  # photos, in `baseline_levels`
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Lexicon:
         scale: a cosine times this is a logit.
         bank_size: so many of them are the bank.
         most_alike: nouns whose vectors are closer than this mean the same; they do not compete.
-        usual: (n,) from `usual_levels`; needed for the confidence "contrast" only.
+        usual: (n,) from `baseline_levels`; needed for the confidence "contrast" only.
     """
 
     nouns: tuple[str, ...]
@@ -167,7 +167,7 @@ class PhotoView:
         return np.asarray(size + rules.quality_weight * self.quality, dtype=np.float32)[:, None]
 
 
-def usual_levels(
+def baseline_levels(
     views: Sequence[PhotoView], nouns: Sequence[Sequence[str]], lexicon: Lexicon, rules: PairRules
 ) -> Scores:
     """(n,) what the best region of a photo reaches, on average, for a noun its captions do not have.

@@ -25,10 +25,10 @@ from train.mining.pairing import (
     Candidate,
     Lexicon,
     PhotoView,
+    baseline_levels,
     match,
     nouns_of_photos,
     overlaps,
-    usual_levels,
 )
 from train.mining.photos import order_of
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
@@ -163,7 +163,7 @@ def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matche
     )
     if settings.confidence == "contrast":
         some = list(views_of(settings, matcher.folder, range(usual_photos)))
-        usual = usual_levels([view for *_, view in some], nouns[:usual_photos], lexicon, settings.rules())
+        usual = baseline_levels([view for *_, view in some], nouns[:usual_photos], lexicon, settings.rules())
         lexicon = replace(lexicon, usual=usual)
     shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
     todo = [number for number in shards if not _shard_is_done(settings, number, count)]

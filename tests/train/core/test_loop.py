@@ -19,8 +19,8 @@ from ovseg_demo.errors import CheckpointError, SettingsError
 from tests.train.synthetic_pairs import COLOURS, curve, prompt_settings, weights_of
 from train.core.loop import (
     HIGHEST_LOG_SCALE,
-    Adaptation,
     AdaptationError,
+    AdaptationModel,
     check_frozen,
     frozen_copy,
     pair_loss,
@@ -111,7 +111,7 @@ def test_a_loss_that_is_no_number_stops_the_run(ft_settings: FinetuneSettings) -
 
 def test_what_is_trained_lies_where_the_model_does(vit: Path) -> None:
     clip = load_clip(vit).to("meta")
-    model = Adaptation(clip, torch.zeros(3, 32, device="meta"), use_prompts=False)
+    model = AdaptationModel(clip, torch.zeros(3, 32, device="meta"), use_prompts=False)
     assert {value.device.type for value in (*model.parameters(), *model.buffers())} == {"meta"}
 
 

@@ -15,10 +15,10 @@ from train.mining.pairing import (
     Lexicon,
     PairRules,
     PhotoView,
+    baseline_levels,
     match,
     nouns_of_photos,
     overlaps,
-    usual_levels,
 )
 from train.mining.precision import PrecisionEvaluator
 from train.mining.synonyms import coco_category
@@ -100,7 +100,7 @@ def test_of_two_regions_as_alike_the_larger_and_better_is_preferred() -> None:
 def test_a_noun_that_every_photo_seems_to_show_is_trusted_less() -> None:
     words = lexicon("dog", "ball", "tree")
     photos = [three_regions([[1, 0.2, 0.1], [1, 0.3, 0.1], [0.9, 0.3, 0.2]]) for _ in range(4)]
-    usual = usual_levels(photos, [["tree"], [], [], []], words, PairRules())
+    usual = baseline_levels(photos, [["tree"], [], [], []], words, PairRules())
     assert usual[0] > usual[1]
     sure = {}
     for noun in ("dog", "ball"):
@@ -114,8 +114,8 @@ def test_photos_whose_captions_have_the_noun_do_not_count_as_usual() -> None:
     words = lexicon("dog", "ball", "tree")
     full, empty = [[1.0, 0, 0]] * 3, [[0.0, 0, 1]] * 3
     views = [three_regions(full), three_regions(empty)]
-    said = usual_levels(views, [["dog"], []], words, PairRules())
-    unsaid = usual_levels(views, [[], []], words, PairRules())
+    said = baseline_levels(views, [["dog"], []], words, PairRules())
+    unsaid = baseline_levels(views, [[], []], words, PairRules())
     assert said[0] < unsaid[0]
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from tests.train.synthetic_pairs import mine_settings
-from train.core.loop import Adaptation
+from train.core.loop import AdaptationModel
 from train.data.pair_batch import PairBatch
 from train.data.pair_folder import PairFolder
 from train.data.pairs import StemPairs, open_pairs
@@ -174,7 +174,7 @@ def test_their_labels_are_part_of_the_loss_and_pairs_are_as_ever(
     stem_pairs: tuple[StemPairs, torch.Tensor, FinetuneSettings], small_clip: Path
 ) -> None:
     pairs, text, _ = stem_pairs
-    model = Adaptation(load_clip(str(small_clip), weights="vanilla"), text, use_prompts=False)
+    model = AdaptationModel(load_clip(str(small_clip), weights="vanilla"), text, use_prompts=False)
     batch = pairs.batch(np.arange(len(pairs.noun_of)), 0)
     count = len(batch.nouns)
     assert batch.targets is not None
