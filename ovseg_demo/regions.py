@@ -116,9 +116,11 @@ def crop_regions(
         # fill colour afterwards gives the same numbers as painting first.
         x0, y0 = min(box[0] for box in boxes), min(box[1] for box in boxes)
         x1, y1 = max(box[2] for box in boxes), max(box[3] for box in boxes)
-        normalised = _normalise(pixels[y0:y1, x0:x1].to(device).permute(2, 0, 1).float(), recipe).contiguous()
+        normalised = normalise_pixels(
+            pixels[y0:y1, x0:x1].to(device).permute(2, 0, 1).float(), recipe
+        ).contiguous()
         fill = torch.tensor(recipe.pixel_mean if recipe.fill == "mean" else (0.0, 0.0, 0.0), device=device)
-        background = _normalise(fill.view(3, 1, 1), recipe)
+        background = normalise_pixels(fill.view(3, 1, 1), recipe)
 
     def cut(row: int) -> None:
         k, (left, top, right, bottom) = tight[row][0], boxes[row]
@@ -188,7 +190,7 @@ def _tensor(array: NDArray[np.uint8] | NDArray[np.bool_] | Tensor) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _normalise(pixels: Tensor, recipe: CropRecipe) -> Tensor:
-    """Bring (3, h, w) values of 0..255 to the scale the model was trained on."""
+def normalise_pixels(pixels: Tensor, recipe: CropRecipe) -> Tensor:
+    """Bring (3, h, w) float values of 0..255 to the scale the model was trained on."""
     mean = pixels.new_tensor(recipe.pixel_mean).view(3, 1, 1)
     return (pixels - mean) / pixels.new_tensor(recipe.pixel_std).view(3, 1, 1)

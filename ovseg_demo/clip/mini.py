@@ -12,6 +12,7 @@ Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each hal
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -63,9 +64,15 @@ class MiniConfig:
 class PatchTrunk(nn.Module):
     """EfficientNet-Lite2 up to its last convolution, batch norms folded into the convolutions.
 
-    `stem` is never trained by this project, so its output may be cached and is shared by both arms; `top`
-    (last block and head convolution) is trained when CLIP is fine-tuned.
+    `stem` (to the last block of 88 channels) is never trained by this project, so its output may be cached
+    and is shared by all arms; `top` (the blocks of 120, 208 and 352 channels and the head convolution) is
+    trained when CLIP is fine-tuned.
     """
+
+    STEM_BLOCKS = 11
+    """Blocks of EfficientNet in `stem`."""
+    STRIDE_16_BLOCKS = 4
+    """The first blocks of `top`, of 120 channels, which leave the stride at 16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,22 +80,29 @@ class PatchTrunk(nn.Module):
 
         network = EfficientNet.from_name("efficientnet-lite2", image_size=224)
         blocks = list(network._blocks)
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(), *blocks[:-1])
-        self.top = nn.Sequential(blocks[-1], network._conv_head, network._bn1, nn.ReLU6())
+        frozen, trained = blocks[: self.STEM_BLOCKS], blocks[self.STEM_BLOCKS :]
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(), *frozen)
+        self.top = nn.Sequential(*trained, network._conv_head, network._bn1, nn.ReLU6())
 
     def load_imagenet(self, weights: dict[str, Tensor]) -> None:
         """Take the published ImageNet weights (`efficientnet-lite2-9656183e.pth`), batch norms included."""
-        last = max(int(key.split(".")[1]) for key in weights if key.startswith("_blocks."))
+        conv = self._head_index
+        places = {
+            "_conv_stem": "stem.0",
+            "_bn0": "stem.1",
+            "_conv_head": f"top.{conv}",
+            "_bn1": f"top.{conv + 1}",
+        }
         renamed = {}
         for key, value in weights.items():
-            if key.startswith("_blocks."):
-                number, rest = key.removeprefix("_blocks.").split(".", 1)
-                where = "top.0" if int(number) == last else f"stem.{int(number) + 3}"
+            first, rest = key.split(".", 1)
+            if first == "_blocks":
+                number, rest = rest.split(".", 1)
+                above = int(number) - self.STEM_BLOCKS
+                where = f"top.{above}" if above >= 0 else f"stem.{int(number) + 3}"
                 renamed[f"{where}.{rest}"] = value
-            elif (name := key.split(".", 1))[0] in (
-                places := {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "top.1", "_bn1": "top.2"}
-            ):
-                renamed[f"{places[name[0]]}.{name[1]}"] = value
+            elif first in places:
+                renamed[f"{places[first]}.{rest}"] = value
         self.load_state_dict(renamed)
 
     def fold_batch_norms(self) -> PatchTrunk:
@@ -100,7 +114,7 @@ class PatchTrunk(nn.Module):
                 _fold(block, "_depthwise_conv", "_bn1")
                 _fold(block, "_project_conv", "_bn2")
         _fold(self.stem, "0", "1")
-        _fold(self.top, "1", "2")
+        _fold(self.top, str(self._head_index), str(self._head_index + 1))
         for module in self.modules():
             if isinstance(module, nn.ReLU6):
                 module.inplace = True
@@ -109,6 +123,23 @@ class PatchTrunk(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """(B, 3, S, S) normalised crops -> (B, 1280, S / 32, S / 32)."""
         return cast(Tensor, self.top(self.stem(crops)))
+
+    def maps(self, photo: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps of whole photos at two strides, from one pass.
+
+        Args:
+            photo: (B, 3, H, W) normalised as crops are; H and W multiples of 32.
+
+        Returns:
+            (B, 120, H / 16, W / 16) and (B, 1280, H / 32, W / 32).
+        """
+        fine = self.top[: self.STRIDE_16_BLOCKS](self.stem(photo))
+        return fine, self.top[self.STRIDE_16_BLOCKS :](fine)
+
+    @property
+    def _head_index(self) -> int:
+        """Place of the head convolution in `top`, before its norm and its activation."""
+        return len(self.top) - 3
 
 
 def _fold(owner: nn.Module, conv: str, norm: str) -> None:
@@ -178,7 +209,7 @@ class MiniImageTower(nn.Module):
         return self.from_stem(self.stem(crops), token_mask)
 
     def stem(self, crops: Tensor) -> Tensor:
-        """The trunk's frozen part: (B, 3, 224, 224) -> (B, 208, 7, 7)."""
+        """The trunk's frozen part: (B, 3, 224, 224) -> (B, 88, 14, 14)."""
         return cast(Tensor, self.trunk.stem(crops.contiguous(memory_format=torch.channels_last)))
 
     def stem_weights(self) -> list[Tensor]:
@@ -186,8 +217,11 @@ class MiniImageTower(nn.Module):
         return list(self.trunk.stem.state_dict().values())
 
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """The same from the output of the trunk's frozen part, (B, 208, 7, 7)."""
-        seen = self.trunk.top(features)
+        """The same from the output of the trunk's frozen part, (B, 88, 14, 14)."""
+        return self.from_trunk(self.trunk.top(features), token_mask)
+
+    def from_trunk(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """The same from the trunk's patches, (B, 1280, 7, 7)."""
         read = torch.ones_like(seen[:, 0]).flatten(1)  # the patches that are pooled
         if self.prompts is not None and token_mask is not None:
             read = token_mask.to(seen.dtype)  # what a prompt replaces is not read either
@@ -232,7 +266,7 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     file = path / f"{weights}.safetensors" if path.is_dir() else path
     record = json.loads((file.parent / "config.json").read_text("utf-8"))
     record = {_RENAMED_SETTINGS.get(key, key): value for key, value in record.items()}
-    tensors = {current_name(key): value.float() for key, value in read_checkpoint(file).items()}
+    tensors = current_names(read_checkpoint(file))
     lost = [field.name for field in fields(MiniConfig) if field.name not in record]
     if lost or file.stem not in record.get("score_scale", {}):
         what = ", ".join(lost) or f"a score_scale of {file.stem}"
@@ -262,12 +296,26 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     return model
 
 
-def current_name(key: str) -> str:
-    """Today's name of a tensor; files written before the branches were renamed have others."""
-    for old, new in _RENAMED_TENSORS.items():
-        if key.startswith(old):
-            return new + key.removeprefix(old)
-    return key
+def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file under today's names.
+
+    Older files call the branches otherwise, and count all blocks of the trunk but the last one to its stem.
+    """
+    renamed = dict(_RENAMED_TENSORS)
+    first = PatchTrunk.STEM_BLOCKS + 3  # of the blocks that moved from stem to top
+    moved = {int(key.split(".")[3]) for key in tensors if key.startswith("visual.trunk.stem.")}
+    if moved and max(moved) >= first:
+        top = max(moved) - first + 1  # how many blocks came in front of what was top already
+        renamed |= {f"visual.trunk.stem.{i}.": f"visual.trunk.top.{i - first}." for i in moved if i >= first}
+        renamed |= {f"visual.trunk.top.{i}.": f"visual.trunk.top.{i + top}." for i in range(4)}
+
+    def today(key: str) -> str:
+        for old, new in renamed.items():
+            if key.startswith(old):
+                return new + key.removeprefix(old)
+        return key
+
+    return {today(key): value for key, value in tensors.items()}
 
 
 def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], Tensor]:

@@ -212,3 +212,39 @@ def test_no_regions_are_no_error_for_the_shared_part(folder: Path) -> None:
     clip = load_clip(folder)
     stem = clip.compute_stem(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
     assert clip.encode_stem(stem).shape == (0, 768)
+
+
+def test_files_from_before_the_stem_was_cut_earlier_still_load(folder: Path) -> None:
+    now = load_clip(folder).state_dict()
+    path = folder / "adapted.safetensors"
+    tensors, stem = load_file(path), "visual.trunk.stem."
+    earlier = {f"visual.trunk.top.{i}.": f"{stem}{i + 14}." for i in range(9)}
+    earlier |= {f"visual.trunk.top.{i + 9}.": f"visual.trunk.top.{i}." for i in range(4)}
+
+    def then(key: str) -> str:
+        start = next((new for new in earlier if key.startswith(new)), "")
+        return earlier.get(start, "") + key.removeprefix(start)
+
+    save_file({then(key): value for key, value in tensors.items()}, path)
+    assert any(key.startswith(f"{stem}22.") for key in load_file(path))
+    loaded = load_clip(folder).state_dict()
+    assert loaded.keys() == now.keys()
+    assert all(torch.equal(loaded[key], now[key]) for key in now)
+
+
+def test_the_embedded_vanilla_arm_says_what_it_said_before_the_stem_was_cut_earlier() -> None:
+    random = torch.Generator().manual_seed(7)
+    crops, masks = torch.rand(2, 3, 224, 224, generator=random) * 2 - 1, torch.zeros(2, 224, 224)
+    masks[:, :100, :150] = 1
+    features = load_clip("ovseg-mini", weights="vanilla").encode_regions(crops, masks)
+    before = [0.02348, -0.007716, 0.004204, 0.006237, 0.008568, -0.020214, -0.004907, 0.057659]
+    assert torch.allclose(features[0, ::96], torch.tensor(before), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_trunk_gives_a_photo_of_any_shape_two_maps(tower: MiniImageTower) -> None:
+    photo = torch.randn(1, 3, 96, 160)
+    fine, coarse = tower.trunk.maps(photo)
+    assert fine.shape == (1, 120, 6, 10) and coarse.shape == (1, 1280, 3, 5)
+    assert torch.allclose(coarse, tower.trunk(photo), atol=1e-6)
+    assert tower.stem(torch.zeros(1, 3, 224, 224)).shape == (1, 88, 14, 14)

@@ -24,6 +24,7 @@ from train.pretraining.loss import name_priors, training_loss
 from train.pretraining.model import PretrainingModel, TextHead
 from train.pretraining.settings import PretrainSettings
 from train.pretraining.text_bank import TextBank
+from train.pretraining.views import KEPT_BLOCKS
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def pooled_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:
 
 
 def token_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:
-    """The transformer learns from stem features, mirrored half the time; the trunk stays."""
+    """The transformer learns from kept features, mirrored half the time; the trunk stays."""
     tower = model.tower
     model.requires_grad_(False)
     for part in (tower.patch_embedding, tower.ln_pre, tower.blocks, tower.ln_post, model.tokens):
@@ -129,7 +130,7 @@ def token_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:
 
     def embed(features: Tensor) -> Tensor:
         with torch.no_grad():
-            seen = tower.trunk.top(features.contiguous(memory_format=torch.channels_last))
+            seen = tower.trunk.top[KEPT_BLOCKS:](features.contiguous(memory_format=torch.channels_last))
         return tower.from_patches(seen)
 
     return Stage(

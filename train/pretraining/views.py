@@ -1,7 +1,7 @@
-"""Random views of the training photos, and what the frozen part of the trunk makes of them.
+"""Random views of the training photos, and what the first blocks of the trunk make of them.
 
-The stem of the mini tower is never trained, so each view passes through it once and is kept; an epoch over
-kept views is a few times faster than one over pictures. A shard holds one view of every photo.
+The pretraining never trains the trunk, so each view passes through these blocks once and is kept; an epoch
+over kept views is a few times faster than one over pictures. A shard holds one view of every photo.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ WIDE = {"scale": (0.45, 1.0), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE
 """A view that most likely still shows what the caption says."""
 NARROW = {"scale": (0.03, 0.45), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
 """A piece of the photo, as small as a region: only the trunk's own classifier has an opinion on it."""
+KEPT_BLOCKS = 9
+"""Blocks of the trunk's top that a kept view has behind it. The pretraining trains none of them, and what the
+ninth gives is smaller than what the stem gives."""
 
 
 class Teacher(nn.Module):
@@ -47,9 +50,9 @@ class Teacher(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, 224, 224) -> stem features (B, 208, 7, 7), mean patch (B, 1280), class logits (B, 1000)."""
-        features = self.trunk.stem(crops)
-        pooled = self.trunk.top(features).mean((2, 3))
+        """(B, 3, 224, 224) -> kept features (B, 208, 7, 7), mean patch (B, 1280), class logits (B, 1000)."""
+        features = self.trunk.top[:KEPT_BLOCKS](self.trunk.stem(crops))
+        pooled = self.trunk.top[KEPT_BLOCKS:](features).mean((2, 3))
         return features, pooled, self.classifier(pooled)
 
 
