@@ -92,7 +92,7 @@ def load_proposer(
         proposer = load_mobile_sam(path, device=place, side=side, plan=POINT_PROMPT_CONFIGS[density])
     else:
         proposer = load_sam(name, path, device=place, plan=POINT_PROMPT_CONFIGS[density])
-    proposer.weights_sha256 = sha256
+    proposer.weights_sha256 = sha256 or resolve(path.absolute(), cache_dir=cache_dir).sha256
     return proposer
 
 

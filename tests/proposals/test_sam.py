@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,17 @@ def test_a_local_file_tells_which_sam_it_is(checkpoint: Path, tmp_path: Path) ->
     torch.save(state, tmp_path / "mine.pth")
     with pytest.raises(CheckpointError, match=r"mine\.pth is not sam-vit-l"):
         load_proposer(str(tmp_path / "mine.pth"))
+
+
+def test_a_file_given_by_its_path_is_hashed(tmp_path: Path) -> None:
+    published = resolve("mobile-sam")
+    state = torch.load(published.path, weights_only=True)
+    state["prompt_encoder.not_a_point_embed.weight"] += 0.01
+    torch.save(state, tmp_path / "mine.pt")
+    mine = load_proposer(str(tmp_path / "mine.pt"), size=256, cache_dir=tmp_path / "cache")
+    given = load_proposer("mobile-sam", weights=published.path, size=256, cache_dir=tmp_path / "cache")
+    assert mine.weights_sha256 == sha256((tmp_path / "mine.pt").read_bytes()).hexdigest()
+    assert given.weights_sha256 == published.sha256
 
 
 def test_wrong_requests_say_what_there_is() -> None:

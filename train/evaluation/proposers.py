@@ -23,13 +23,13 @@ from train.core.files import write_whole
 from train.data.truth import Segment
 
 # Attributes of proposers that their masks depend on.
-_NUMBERS = ("side", "plan", "mask_threshold", "short_side", "fingerprint")
+_NUMBERS = ("side", "plan", "mask_threshold", "short_side", "weights_sha256")
 
 
 class CachedProposer:
     """A proposer that computes every photo once: the last one stays in memory, all go to a folder if given.
 
-    A file belongs to the photo's pixels, the proposer with its numbers, and the code of
+    A file belongs to the photo's pixels, the proposer with its numbers and weights, and the code of
     `ovseg_demo.proposals`; when one of them changes, the photo is computed anew. A damaged file counts as
     missing. Soft masks are kept with the hard ones, and take some 10 MB a photo.
 
@@ -40,6 +40,9 @@ class CachedProposer:
 
     def __init__(self, proposer: Proposer, folder: Path | None = None) -> None:
         self.name = proposer.name
+        # What a result says of its proposer.
+        self.weights_sha256: str = getattr(proposer, "weights_sha256", "")
+        self.plan = getattr(proposer, "plan", None)
         self._proposer = proposer
         self._folder = folder
         self._last: tuple[str, Proposals] | None = None

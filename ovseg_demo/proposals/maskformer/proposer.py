@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import replace
@@ -33,8 +32,7 @@ class SwinProposer(ABC):
         mask_threshold: a pixel belongs to a mask strictly above it.
         short_side: shorter side in pixels at which a picture is worked on, unless the longer one then exceeds
             `long_side`.
-        fingerprint: differs from file to file; part of the key under which proposals are cached.
-        weights_sha256: of the published file, "" if the weights came from another.
+        weights_sha256: of the file the weights came from, "" if they came from none.
 
     Raises:
         SettingsError: the threshold is out of its range.
@@ -57,8 +55,6 @@ class SwinProposer(ABC):
         self.mask_threshold = mask_threshold
         self.short_side = short_side
         self.long_side = long_side
-        telling = network.model.transformer_module.queries_embedder.weight.detach().cpu().numpy()
-        self.fingerprint = hashlib.sha256(telling.tobytes()).hexdigest()[:16]
         self._network = network.to(device)
         self._device = device
 

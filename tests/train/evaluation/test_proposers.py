@@ -18,6 +18,7 @@ class Halves:
     """Proposes the left and the right half, and counts how often it had to."""
 
     name = "halves"
+    weights_sha256 = ""
 
     def __init__(self, plan: str = "two") -> None:
         self.plan = plan
@@ -77,6 +78,16 @@ def test_other_pixels_or_other_numbers_are_other_proposals(tmp_path: Path) -> No
     ):
         propose(CachedProposer(proposer, tmp_path), np.ascontiguousarray(image))
         assert proposer.asked == 1
+
+
+def test_other_weights_are_other_proposals(tmp_path: Path) -> None:
+    for weights in ("a" * 64, "b" * 64):
+        proposer = Halves()
+        proposer.weights_sha256 = weights
+        kept = CachedProposer(proposer, tmp_path)
+        propose(kept, IMAGE)
+        assert proposer.asked == 1
+        assert kept.weights_sha256 == weights and kept.plan == "two"
 
 
 def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
