@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ovseg_demo.errors import OvsegError
-from train.core.schedule import EMA
+from train.core.files import write_saved
+from train.core.schedule import trainable
 
 
 class ResumeError(OvsegError):
@@ -25,36 +27,33 @@ def save_training_state(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    ema: EMA | None,
+    ema: AveragedModel | None,
     step: int,
     settings: dict[str, Any],
 ) -> None:
-    """Write under a temporary name, then rename: a full disk or a kill leaves the last good file."""
+    """Write the checkpoint whole: a full disk or a kill leaves the last good file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     state = {
         "step": step,
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "average": None if ema is None else {"values": ema.values, "updates": ema.updates},
+        "average": None
+        if ema is None
+        else {"values": trainable(ema.module), "updates": int(ema.n_averaged)},
         "torch_rng": torch.get_rng_state(),
         "settings": _comparable(settings),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise ResumeError(
-            f"The checkpoint {path} could not be written ({error}); the last one is kept."
-        ) from error
+    write_saved(path, state)
 
 
 def load_training_state(
     path: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    ema: EMA | None,
+    ema: AveragedModel | None,
     settings: dict[str, Any],
 ) -> int:
     """Restore a run where a checkpoint exists; returns the step to go on from, 0 for a new run.
@@ -85,9 +84,9 @@ def load_training_state(
         ) from error
     optimiser.load_state_dict(state["optimiser"])
     if ema is not None and state["average"] is not None:
-        for name, value in ema.values.items():
+        for name, value in trainable(ema.module).items():
             value.copy_(state["average"]["values"][name])
-        ema.updates = state["average"]["updates"]
+        ema.n_averaged.fill_(state["average"]["updates"])
     torch.set_rng_state(state["torch_rng"])
     return int(state["step"])
 

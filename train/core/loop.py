@@ -24,7 +24,7 @@ from train.core import distributed
 from train.core.checkpointing import load_training_state, save_training_state
 from train.core.progress import Progress
 from train.core.recipe import LoopSettings
-from train.core.schedule import EMA, cosine_rate
+from train.core.schedule import cosine_rate, ema_model
 from train.data.loader import MicroBatch, load_batches
 from train.data.pair_batch import PairBatch
 from train.data.sampler import PairSampler
@@ -137,15 +137,15 @@ def run_training(
         on_step: called after every step with its number and the model.
 
     Raises:
-        ResumeError: the folder belongs to a run of other settings, or its checkpoint cannot be read or
-            written.
+        ResumeError: the folder belongs to a run of other settings, or its checkpoint cannot be read.
+        OutputError: the checkpoint cannot be written.
         AdaptationError: a frozen part moved, or the loss is no number any more.
     """
     before = frozen_copy(model)
     optimiser = torch.optim.AdamW(
         groups, lr=settings.rate, betas=(0.9, 0.98), eps=1e-6, weight_decay=settings.weight_decay
     )
-    ema = EMA(model, settings.average) if settings.average else None
+    ema = ema_model(model, settings.average) if settings.average else None
     state = work / "state.pt"
     first = load_training_state(state, model, optimiser, ema, record)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -171,7 +171,7 @@ def run_training(
             with torch.no_grad():  # the parameter and not its use, which would leave it no way back
                 model.log_scale.clamp_(0, HIGHEST_LOG_SCALE)
             if ema is not None:
-                ema.update(model)
+                ema.update_parameters(model)
             loss_now, extra_now, right_now = distributed.all_reduce_mean(figures).tolist()
             if not np.isfinite(loss_now):
                 raise AdaptationError(f"The loss is {loss_now} at step {step + 1}: give a lower --rate.")
@@ -186,7 +186,9 @@ def run_training(
             if on_step is not None:
                 on_step(step + 1, model)
     check_frozen(model, before)
-    return ema.copy_into(model) if ema is not None else model
+    if ema is not None:
+        model.load_state_dict(ema.module.state_dict())
+    return model
 
 
 def _micro_batches(pairs: PairSource, settings: LoopSettings, first: int) -> Iterator[MicroBatch]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from copy import deepcopy
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-M = TypeVar("M", bound=nn.Module)
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 def cosine_rate(
@@ -37,27 +34,23 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-class EMA:
-    """Exponential moving average of the trainable parameters."""
+def ema_model(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of a model's parameters.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        self.values: dict[str, Tensor] = {n: p.detach().clone() for n, p in _trainable(model)}
-        self.frozen = {n: v for n, v in deepcopy(model.state_dict()).items() if n not in self.values}
+    The decay of update n is at most (1 + n) / (10 + n), so that the start is soon forgotten.
 
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the model; the first updates weigh more, so that the start is soon forgotten."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, parameter in _trainable(model):
-            self.values[name].lerp_(parameter.detach(), 1 - decay)
+    Args:
+        model: what is averaged; its copy is `.module` of the result.
+        decay: share of the average that an update keeps, at least 0 and below 1.
+    """
 
-    def copy_into(self, model: M) -> M:
-        """Load the averaged weights, the frozen ones as they are, into a model of the same shape."""
-        model.load_state_dict({**self.frozen, **self.values})
-        return model
+    def update(averaged: Any, current: Any, updates: Tensor | int) -> None:
+        count = int(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, updates)
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
-def _trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Name and value of each parameter that takes gradients."""
+    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}

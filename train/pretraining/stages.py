@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ovseg_demo.devices import fast_dtype
 from train.core.checkpointing import load_training_state, save_training_state
-from train.core.schedule import EMA, cosine_rate, parameter_groups
+from train.core.schedule import cosine_rate, ema_model, parameter_groups
 from train.data.sources import Photo
 from train.mining.photos import order_of
 from train.pretraining.batches import load_views, sample_batch
@@ -54,7 +54,7 @@ def run_stage(
     shards = load_views(photos, settings)
     priors = name_priors(bank, shards, settings.prior)
     optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
-    ema = EMA(model, stage.decay)
+    ema = ema_model(model, stage.decay)
     state_path = settings.work / f"{stage.name}.pt"
     record = {**asdict(settings), "photos": order_of(photos)}
     step = load_training_state(state_path, model, optimiser, ema, record)
@@ -83,7 +83,7 @@ def run_stage(
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
-            ema.update(model)
+            ema.update_parameters(model)
             step += 1
             bar.update()
             if step % 20 == 0 or step == stage.steps:
@@ -95,7 +95,8 @@ def run_stage(
             if step % settings.save_every == 0 or step == stage.steps:
                 save_training_state(state_path, model, optimiser, ema, step, record)
     bar.close()
-    return ema.copy_into(model)
+    model.load_state_dict(ema.module.state_dict())
+    return model
 
 
 def pooled_stage(model: PretrainingModel, settings: PretrainSettings) -> Stage:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from ovseg_demo.errors import OutputError
 from tests.train.synthetic_pairs import curve, weights_of, write_pairs
 from train.core.checkpointing import ResumeError, load_training_state, save_training_state
 from train.evaluation.curves import read_log
@@ -109,7 +110,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # as if the disk had no more
     try:
-        with pytest.raises(ResumeError, match=r"state\.pt could not be written .*; the last one is kept"):
+        with pytest.raises(OutputError, match=r"state\.pt cannot be written .*; free some space"):
             save_training_state(path, module, optimiser, None, 4, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
