@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar, cast
 
@@ -14,13 +15,22 @@ from numpy.typing import NDArray
 
 from ovseg_demo.errors import OvsegError, ResourceError
 
-__all__ = ["LRUCache", "Progress", "Stopwatch", "embedding_progress", "run_to_end", "with_cpu_fallback"]
+__all__ = [
+    "LRUCache",
+    "Progress",
+    "Stopwatch",
+    "embedding_progress",
+    "map_steps",
+    "run_to_end",
+    "with_cpu_fallback",
+]
 
 _SMALL_SIDE = 256
 """Longer side at most, in pixels, of the masks that go with `embedding_progress`."""
 
 S = TypeVar("S")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,19 @@ def embedding_progress(masks: NDArray[np.bool_], fraction: float) -> Progress:
     return Progress("embed", fraction, f"Looking at {len(masks)} regions", masks[:, ::step, ::step])
 
 
+def map_steps(steps: Generator[S, None, T], change: Callable[[S], U]) -> Generator[U, None, T]:
+    """The same generator with each step changed; its result is the same."""
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return cast(T, end.value)
+            yield change(step)
+
+
 def run_to_end(steps: Generator[S, None, T]) -> T:
-    """Runs a generator to its end and returns its result."""
+    """Run a generator to its end and return its result."""
     while True:
         try:
             next(steps)

@@ -34,6 +34,7 @@ from ovseg_demo.progress import (
     Progress,
     Stopwatch,
     embedding_progress,
+    map_steps,
     run_to_end,
     with_cpu_fallback,
 )
@@ -249,18 +250,12 @@ class Segmenter:
         """
         stopwatch = Stopwatch()
         working = working_image(self.proposer, pixels, self.settings.max_side_px)
-        steps = self.proposer.stream(working)
-        try:
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    proposals: Proposals = end.value
-                    break
-                found = step if isinstance(step, ProposalStep) else ProposalStep(step)
-                yield Progress("propose", 0.05 + 0.65 * found.fraction, "Finding regions", found.masks)
-        finally:
-            steps.close()
+
+        def told(step: float | ProposalStep) -> Progress:
+            found = step if isinstance(step, ProposalStep) else ProposalStep(step)
+            return Progress("propose", 0.05 + 0.65 * found.fraction, "Finding regions", found.masks)
+
+        proposals = yield from map_steps(self.proposer.stream(working), told)
         stopwatch.mark("propose")
         return PhotoAnalysis(
             pixels, working, proposals.best(self.settings.max_regions), timings=dict(stopwatch.seconds)

@@ -6,7 +6,6 @@ Everything here goes the way of the product: the proposer, the classifier, the m
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -31,16 +30,9 @@ from ovseg_demo.published_rules import class_scores, demo_names, hard_masks, kee
 from ovseg_demo.regions import Regions, crop_regions
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary
+from tests.golden import case_folders
 
-ROOT = Path(__file__).resolve().parent.parent
-GOLDEN_FULL = (ROOT / os.environ.get("OVSEG_GOLDEN_FULL", "../shared/golden_full")).resolve()
-FULL_FOLDERS = sorted(
-    path.parent for path in {*GOLDEN_FULL.glob("meta.json"), *GOLDEN_FULL.glob("*/meta.json")}
-)
-NEEDS_FULL_FOLDERS = "needs the published modules' tensors in ../shared/golden_full"
-
-if "OVSEG_GOLDEN_FULL" in os.environ and not FULL_FOLDERS:
-    raise FileNotFoundError(f"OVSEG_GOLDEN_FULL names {GOLDEN_FULL}, where there is no meta.json.")
+FULL_FOLDERS = case_folders("OVSEG_GOLDEN_FULL", "network", "../shared/golden_full")
 
 Mode = Literal["eval", "demo"]
 
@@ -130,10 +122,20 @@ class FullCase:
 
     # --- the segmenter ---
 
+    @property
+    def last_stage_stands_in(self) -> bool:
+        """Whether the published output of the backbone's last stage replaces ours."""
+        return "replaced_stage" in self.meta
+
     @cached_property
     def _loaded(self) -> tuple[SwinMaskFormer, Tensor]:
         heads = self.meta.get("config", {}).get("predictor", {}).get("heads")
-        return load_segmenter(self.checkpoint, decoder_heads=heads)
+        network, no_object = load_segmenter(self.checkpoint, decoder_heads=heads)
+        if self.last_stage_stands_in:
+            tokens = self.expected["res5"].flatten(1).T[None]
+            norms: Any = network.model.pixel_level_module.encoder.hidden_states_norms
+            norms[-1].register_forward_hook(lambda module, inputs, output: tokens)
+        return network, no_object
 
     @cached_property
     def features(self) -> tuple[Tensor, ...]:

@@ -20,11 +20,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, SettingsError
+from ovseg_demo.files import file_sha256
 from ovseg_demo.imaging import resize_to_side
 from train.core.files import write_whole
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.contact_sheet import write_contact_sheet
-from train.data.shards import ImageFormat, Pair, cut_pair, file_digest, shard_bytes, write_manifest
+from train.data.shards import ImageFormat, Pair, cut_pair, shard_bytes, write_manifest
 from train.data.sources import DataError
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
 from train.evaluation.runner import evenly_spaced
@@ -134,7 +135,7 @@ def main(settings: TruePairSettings) -> None:
     for number, pairs in enumerate(_shards(photos, truth, settings, skipped)):
         path = settings.out / f"pairs_{number:06d}.tar"
         write_whole(path, shard_bytes(pairs, name=path.stem, image_format=settings.image_format))
-        shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_digest(path)})
+        shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_sha256(path)})
         nouns.update(pair.facts.noun for pair in pairs)
     counts = {
         "photos": len(photos),

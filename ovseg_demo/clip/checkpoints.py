@@ -23,14 +23,22 @@ from pathlib import Path
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ovseg_demo.clip.mask_prompts import MaskPrompts
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
-from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
+from ovseg_demo.weight_files import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    named,
+    read_file,
+    some,
+    tensor_of,
+    write_tensors,
+)
 
 PROMPTS = "visual.mask_embedding"
 HEAD_WIDTH = 64
@@ -91,16 +99,7 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
         clip = config.build()
     wanted = {key: value.shape for key, value in clip.state_dict().items()}
     given = {key: value for key, value in weights.items() if key != PROMPTS}
-    missing, unknown = [k for k in wanted if k not in given], [k for k in given if k not in wanted]
-    if missing or unknown:
-        faults = [
-            f"{what} {some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
-        ]
-        raise CheckpointError(f"{named(source)} is not the CLIP it looks like: it {' and '.join(faults)}.")
-    for key, value in given.items():
-        if value.shape != wanted[key]:
-            shapes = f"{tuple(value.shape)} where {tuple(wanted[key])} fits the rest"
-            raise CheckpointError(f"{named(source)} has {key} of shape {shapes}.")
+    check_names_and_shapes(given, wanted, f"{named(source)} is not the CLIP it looks like")
     clip.load_state_dict(given, assign=True)
     context = config.context_length
     clip.attn_mask = torch.full((context, context), float("-inf")).triu(1)  # causal; not part of any file
@@ -117,12 +116,12 @@ def write_checkpoint(path: Path, image_tower: ClipImageTower, text_tower: ClipTe
 
 
 def write_entries(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write entries of OpenAI's names in this project's form, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    save_file(
-        {key: value.contiguous() for key, value in weights.items()}, temporary, {"format": "ovseg-demo clip"}
-    )
-    temporary.replace(path)
+    """Write entries of OpenAI's names in this project's form, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_tensors(path, weights, {"format": "ovseg-demo clip"})
 
 
 @dataclass(frozen=True)

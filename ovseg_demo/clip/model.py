@@ -20,6 +20,7 @@ from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import CheckpointError, ModelError, quoted
+from ovseg_demo.files import file_sha256
 from ovseg_demo.models import MODELS, exists, resolve
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.result import Arm
@@ -265,7 +266,7 @@ def load_clip(
     if weights in ("no-prompts", "vanilla"):
         cast(Any, model.image_tower).prompts = None
     model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
-    model.weights_sha256 = model.weights_sha256 or sha256 or _sha256(path)
+    model.weights_sha256 = model.weights_sha256 or sha256 or (file_sha256(path) if path.is_file() else "")
     model.text_key = model.text_key or model.weights_sha256
     model.to(device)
     model.eval()
@@ -301,14 +302,3 @@ def _is_mini(path: Path) -> bool:
         return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    """Of a file; of a folder there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

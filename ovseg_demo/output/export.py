@@ -23,7 +23,14 @@ from PIL import Image
 
 from ovseg_demo import __version__
 from ovseg_demo.errors import OutputError, quoted
-from ovseg_demo.output.label_files import as_json, coco_files, geojson_files, stem_of, yolo_files
+from ovseg_demo.output.label_files import (
+    ExportSource,
+    as_json,
+    coco_files,
+    geojson_files,
+    stem_of,
+    yolo_files,
+)
 from ovseg_demo.output.rendering import overlay_with_legend, side_by_side
 from ovseg_demo.result import Comparison, Segmentation
 
@@ -49,7 +56,7 @@ class Exporter:
     """One format: what a person reads in the menu, and the function that makes its files."""
 
     title: str
-    make: Callable[[Segmentation, str], Files]
+    make: Callable[[ExportSource, str], Files]
     """From the result and the photo's file name."""
 
 
@@ -64,11 +71,15 @@ def export(seg: Segmentation, formats: tuple[str, ...], photo_name: str = "photo
     Raises:
         OutputError: a format that is not in `EXPORTS`.
     """
+    return _export(ExportSource(seg), formats, photo_name)
+
+
+def _export(source: ExportSource, formats: tuple[str, ...], photo_name: str) -> Files:
     files: Files = {}
     for key in formats:
         if key not in EXPORTS:
             raise OutputError(f"There is no format {quoted(key)}; choose from {', '.join(EXPORTS)}.")
-        files.update(EXPORTS[key].make(seg, photo_name))
+        files.update(EXPORTS[key].make(source, photo_name))
     return files
 
 
@@ -176,16 +187,17 @@ def _why_not(error: OSError, folder: Path) -> str:
 # --- pictures and facts ---------------------------------------------------------------------------------
 
 
-def _overlay_files(seg: Segmentation, photo_name: str) -> Files:
+def _overlay_files(source: ExportSource, photo_name: str) -> Files:
     """The coloured photo with its legend beneath."""
-    return {"overlay.png": _png(Image.fromarray(overlay_with_legend(seg)))}
+    return {"overlay.png": _png(Image.fromarray(overlay_with_legend(source.seg)))}
 
 
-def _label_map_files(seg: Segmentation, photo_name: str) -> Files:
+def _label_map_files(source: ExportSource, photo_name: str) -> Files:
     """A palette PNG: 0 = unassigned (black), i = the i-th class in its colour.
 
     A palette has 256 places. With more than 255 classes it is a 16-bit greyscale PNG of the same numbers.
     """
+    seg = source.seg
     if len(seg.classes) > 255:
         return {"label_map.png": _png(Image.fromarray(seg.label_map))}
     picture = Image.fromarray(seg.label_map.astype(np.uint8))
@@ -193,13 +205,14 @@ def _label_map_files(seg: Segmentation, photo_name: str) -> Files:
     return {"label_map.png": _png(picture)}
 
 
-def _classes_files(seg: Segmentation, photo_name: str) -> Files:
+def _classes_files(source: ExportSource, photo_name: str) -> Files:
     """What each number of the label map means."""
-    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.to_json() for c in seg.classes)])}
+    return {"classes.json": as_json([{"index": 0, "name": None}, *(c.to_json() for c in source.seg.classes)])}
 
 
-def _json_files(seg: Segmentation, photo_name: str) -> Files:
+def _json_files(source: ExportSource, photo_name: str) -> Files:
     """All facts of the result, and what is needed to get it again."""
+    seg = source.seg
     facts: dict[str, Any] = {
         "photo": photo_name,
         "photo_sha256": _photo_hash(seg),
@@ -214,8 +227,9 @@ def _photo_hash(seg: Segmentation) -> str:
     return hashlib.sha256(np.ascontiguousarray(seg.image).tobytes()).hexdigest()
 
 
-def _cutout_files(seg: Segmentation, photo_name: str) -> Files:
+def _cutout_files(source: ExportSource, photo_name: str) -> Files:
     """Each class that was found as a picture of its own, transparent elsewhere, as large as the class."""
+    seg = source.seg
     files = {}
     for c in seg.found:
         mask = seg.label_map == c.index
@@ -238,9 +252,9 @@ def _file_safe(name: str) -> str:
 _IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
 
 
-def _zip_files(seg: Segmentation, photo_name: str) -> Files:
+def _zip_files(source: ExportSource, photo_name: str) -> Files:
     """Everything above in one archive."""
-    return {f"{stem_of(photo_name)}.zip": zipped(export(seg, _IN_ZIP, photo_name))}
+    return {f"{stem_of(photo_name)}.zip": zipped(_export(source, _IN_ZIP, photo_name))}
 
 
 EXPORTS: dict[str, Exporter] = {

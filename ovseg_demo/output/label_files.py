@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +15,78 @@ import numpy.typing as npt
 from ovseg_demo.output.mask_formats import Polygon, encode_rle, keyhole, polygons, signed_area, simplify
 from ovseg_demo.result import ClassResult, Segmentation
 
-__all__ = ["as_json", "coco_files", "geojson_files", "stem_of", "yolo_files"]
+__all__ = ["ExportSource", "as_json", "coco_files", "geojson_files", "stem_of", "yolo_files"]
 
 
-@dataclass(frozen=True)
-class _Piece:
+@dataclass(frozen=True, eq=False)
+class Piece:
     """The pixels that one region gives to one class: together they are the label map, each pixel once."""
 
     class_index: int
     region_id: int
     confidence: float
+    left: int
+    top: int
     mask: npt.NDArray[np.bool_]
+    """(h, w) of its box, whose upper left pixel is (left, top)."""
+
+    @cached_property
+    def area_px(self) -> int:
+        """Number of pixels."""
+        return int(self.mask.sum())
+
+    @cached_property
+    def polygons(self) -> tuple[Polygon, ...]:
+        """Its connected parts in the photo's pixels."""
+        offset = np.array([self.left, self.top], np.float64)
+        return tuple(
+            Polygon(part.outer + offset, tuple(hole + offset for hole in part.holes))
+            for part in polygons(self.mask)
+        )
 
 
-def _pieces(seg: Segmentation) -> Iterator[_Piece]:
+@dataclass(frozen=True, eq=False)
+class ExportSource:
+    """A result, and its pieces, which are cut out and traced once for all formats of an export."""
+
+    seg: Segmentation
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All pieces, by class and region."""
+        return tuple(_pieces(self.seg))
+
+
+def _pieces(seg: Segmentation) -> Iterator[Piece]:
     pairs = seg.label_map.astype(np.uint32) << 16 | seg.region_map
     confidences = {r.id: r.confidence for r in seg.regions}
     for pair in np.unique(pairs[seg.label_map > 0]):
         index, region_id = int(pair) >> 16, int(pair) & 0xFFFF
         confidence = confidences.get(region_id, seg.classes[index - 1].confidence)
-        yield _Piece(index, region_id, confidence, pairs == pair)
+        mask = pairs == pair
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        left, top = int(columns[0]), int(rows[0])
+        box = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].copy()
+        yield Piece(index, region_id, confidence, left, top, box)
 
 
-def coco_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     """COCO instances: one annotation for each region that shows, masks as compressed run lengths."""
+    seg = source.seg
     width, height = seg.size
     annotations = []
-    for number, piece in enumerate(_pieces(seg), start=1):
-        rows, columns = np.flatnonzero(piece.mask.any(axis=1)), np.flatnonzero(piece.mask.any(axis=0))
-        left, top = int(columns[0]), int(rows[0])
+    for number, piece in enumerate(source.pieces, start=1):
+        box_height, box_width = piece.mask.shape
+        whole = np.zeros((height, width), dtype=np.bool_)
+        whole[piece.top : piece.top + box_height, piece.left : piece.left + box_width] = piece.mask
         annotations.append(
             {
                 "id": number,
                 "image_id": 1,
                 "category_id": piece.class_index,
-                "segmentation": {"size": [height, width], "counts": encode_rle(piece.mask)},
-                "area": int(piece.mask.sum()),
-                "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+                "segmentation": {"size": [height, width], "counts": encode_rle(whole)},
+                "area": piece.area_px,
+                "bbox": [piece.left, piece.top, box_width, box_height],
                 "iscrowd": 0,
                 "score": round(piece.confidence, 5),
                 "region_id": piece.region_id,
@@ -66,15 +102,16 @@ def coco_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
     return {"coco.json": as_json(content)}
 
 
-def yolo_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+def yolo_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     """YOLO segmentation: `class x y x y ...` as shares of width and height, a line for each connected part.
 
     The format has no holes; they are joined to the outer line by a cut of no width.
     """
+    seg = source.seg
     scale = np.array(seg.size, np.float64)
     lines = []
-    for piece in _pieces(seg):
-        for polygon in polygons(piece.mask):
+    for piece in source.pieces:
+        for polygon in piece.polygons:
             ring = keyhole(_simplified(polygon))
             if len(ring) >= 3:
                 numbers = " ".join(f"{value:.6g}" for value in (ring / scale).ravel())
@@ -96,13 +133,14 @@ def _simplified(polygon: Polygon, tolerance_px: float = 0.75) -> Polygon:
     return Polygon(outer, tuple(hole for hole in holes if len(hole) >= 3 and signed_area(hole) < 0))
 
 
-def geojson_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
+def geojson_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     """GeoJSON in pixel coordinates: x to the right and y down from the photo's upper left corner."""
+    seg = source.seg
     features = []
-    for piece in _pieces(seg):
+    for piece in source.pieces:
         c = seg.classes[piece.class_index - 1]
         coordinates = [
-            [_closed(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in polygons(piece.mask)
+            [_closed(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in piece.polygons
         ]
         features.append(
             {
@@ -120,13 +158,13 @@ def geojson_files(seg: Segmentation, photo_name: str) -> dict[str, bytes]:
     return {"regions.geojson": as_json(content, indent=None)}
 
 
-def _properties(c: ClassResult, piece: _Piece) -> dict[str, Any]:
+def _properties(c: ClassResult, piece: Piece) -> dict[str, Any]:
     return {
         "class": c.name,
         "class_index": c.index,
         "region_id": piece.region_id,
         "confidence": round(piece.confidence, 5),
-        "area_px": int(piece.mask.sum()),
+        "area_px": piece.area_px,
         "colour": "#{:02x}{:02x}{:02x}".format(*c.colour),
     }
 

@@ -6,7 +6,6 @@ import re
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ovseg_demo.output.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
 from ovseg_demo.page.model_downloads import fetch_missing
 from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.progress import Progress, map_steps
 from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
@@ -82,19 +82,15 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
     started = time.perf_counter()
     for number, (name, content) in enumerate(photos):
         steps = stream(segmenter, content, vocabulary, request)
+
+        def told(progress: Progress, number: int = number, name: str = name) -> BatchStep:
+            spent = time.perf_counter() - started
+            left = spent / number * (len(photos) - number) if number else None
+            what = f"{name}, {progress.message.lower()}"
+            return BatchStep(number, len(photos), tuple(failures), what, left)
+
         try:
-            with closing(steps):
-                while True:
-                    try:
-                        progress = next(steps)
-                    except StopIteration as end:
-                        result: Result = end.value
-                        break
-                    spent = time.perf_counter() - started
-                    left = spent / number * (len(photos) - number) if number else None
-                    yield BatchStep(
-                        number, len(photos), tuple(failures), f"{name}, {progress.message.lower()}", left
-                    )
+            result: Result = yield from map_steps(steps, told)
             for path, data in _files(result, name).items():
                 made += len(data)
                 files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
+from ovseg_demo.weight_files import check_finite, check_names_and_shapes
 
 
 def fill(parts: nn.ModuleDict, path: Path, name: str) -> None:
@@ -23,17 +24,9 @@ def fill(parts: nn.ModuleDict, path: Path, name: str) -> None:
         CheckpointError: the file cannot be read, is no state dict, or one of another model.
     """
     state = _read(path)
-    wanted = parts.state_dict()
-    for key in sorted(wanted.keys() | state.keys()):
-        if key not in state:
-            raise CheckpointError(f"{path} is not {name}: it lacks {key}.")
-        if key not in wanted:
-            raise CheckpointError(f"{path} is not {name}, which has nothing called {key}.")
-        if state[key].shape != wanted[key].shape:
-            found, right = tuple(state[key].shape), tuple(wanted[key].shape)
-            raise CheckpointError(f"{path} is not {name}: {key} has shape {found}, not {right}.")
-    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise CheckpointError(f"{path} holds NaN or infinite weights in {', '.join(broken[:5])}.")
+    wanted = {key: value.shape for key, value in parts.state_dict().items()}
+    check_names_and_shapes(state, wanted, f"{path} is not {name}")
+    check_finite(state, path)
     parts.load_state_dict(state, assign=True)
     parts.requires_grad_(False).eval()
 

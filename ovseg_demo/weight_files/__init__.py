@@ -8,6 +8,24 @@ The container is recognised by what is in the file, never by its name. What the 
 `clip/checkpoints.py` finds a CLIP in them, `proposals/maskformer/` a segmenter.
 """
 
-from ovseg_demo.weight_files.reader import check_finite, entries_of, named, read_file, some, tensor_of
+from ovseg_demo.weight_files.reader import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    named,
+    read_file,
+    some,
+    tensor_of,
+)
+from ovseg_demo.weight_files.writer import write_tensors
 
-__all__ = ["check_finite", "entries_of", "named", "read_file", "some", "tensor_of"]
+__all__ = [
+    "check_finite",
+    "check_names_and_shapes",
+    "entries_of",
+    "named",
+    "read_file",
+    "some",
+    "tensor_of",
+    "write_tensors",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -98,6 +98,31 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise CheckpointError(f"{named(path)} holds NaN or infinite weights in {some(broken)}.")
+
+
+def check_names_and_shapes(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Sequence[int]], subject: str
+) -> None:
+    """Refuse weights that are not exactly the wanted ones.
+
+    Args:
+        weights: by name.
+        wanted: their shapes by name.
+        subject: how the message begins, such as "The checkpoint 'x.pt' is not the CLIP it looks like".
+
+    Raises:
+        CheckpointError: names what is missing, unknown or of another shape.
+    """
+    missing = [key for key in wanted if key not in weights]
+    unknown = [key for key in weights if key not in wanted]
+    misshapen = [
+        f"{key} of shape {tuple(weights[key].shape)} where {tuple(shape)} fits"
+        for key, shape in wanted.items()
+        if key in weights and tuple(weights[key].shape) != tuple(shape)
+    ]
+    kinds = (("lacks", missing), ("has unknown", unknown), ("has", misshapen))
+    if faults := [f"{what} {some(keys)}" for what, keys in kinds if keys]:
+        raise CheckpointError(f"{subject}: it {' and '.join(faults)}.")
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
+from ovseg_demo.progress import Progress, map_steps, run_to_end
 from ovseg_demo.proposals.maskformer.coco import SWIN_B
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
 from ovseg_demo.segmenter import Segmenter
@@ -83,15 +84,14 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     segmenter.classifier("adapted")
     print(f"CLIP loaded:      {time.perf_counter() - start:.1f} s, peak {peak_gb():.2f} GB", flush=True)
     steps = segmenter.stream(options.photo, NAMES, merge="benchmark", templates=options.templates)
-    stage, since, spent = "read", clock(), {}
-    while True:
-        try:
-            reached = next(steps).stage
-        except StopIteration as end:
-            result = end.value
-            break
-        if reached != stage:
-            spent[stage], stage, since = clock() - since, reached, clock()
+    stage, since, spent = "read", clock(), dict[str, float]()
+
+    def clocked(progress: Progress) -> None:
+        nonlocal stage, since
+        if progress.stage != stage:
+            spent[stage], stage, since = clock() - since, progress.stage, clock()
+
+    result = run_to_end(map_steps(steps, clocked))
     print(f"one photo of {result.size[0]} x {result.size[1]}, {len(result.regions)} regions:")
     print(f"  stage     seconds  of processors, {options.threads} threads")
     for name, (wall, processor) in spent.items():

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovseg_demo.files import write_text
+
 README = Path(__file__).with_name("README.md")
 
 
@@ -40,6 +42,4 @@ def write_section(name: str, text: str, path: Path = README) -> None:
     if not pattern.search(old):
         raise ValueError(f"{path} has no section {name!r}.")
     new = pattern.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", old)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(new, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, new)

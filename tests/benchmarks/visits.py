@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import ovseg_demo
 from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier
+from ovseg_demo.files import whole_file
 from ovseg_demo.merging import Scores, merge
 from ovseg_demo.output.rendering import overlay
 from ovseg_demo.proposals import Proposals, Proposer
@@ -242,12 +243,9 @@ class Straightforward:
         return kept_masks(self.folder, subject.key, self.side)
 
     def _keep(self, subject: Subject, proposals: Proposals) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         bits = np.packbits(proposals.masks.reshape(len(proposals), -1), axis=1)
-        temporary = self._path(subject).with_suffix(".part")
-        with temporary.open("wb") as file:
+        with whole_file(self._path(subject)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, masks=bits, quality=proposals.quality)
-        temporary.replace(self._path(subject))
 
 
 def kept_masks(folder: Path, key: str, side: int) -> Path:

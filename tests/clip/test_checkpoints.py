@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.checkpoints import PROMPTS, build_clip, read_checkpoint, write_checkpoint
 from ovseg_demo.errors import CheckpointError
+from tests.golden import unpacked
 
 
 def openai(weights):
@@ -340,12 +341,9 @@ class TestTorchScript:
         assert "damaged" in refusal(tmp_path / "bad.pt")
 
 
-def test_the_complete_published_form_is_recognised(shared):
-    """The folder holds a whole OVSeg at tiny size, in detectron2's form; CLIP is taken out of it."""
-    path = shared / "golden_full" / "ovseg_full_tiny.pth"
-    if not path.is_file():
-        pytest.skip("needs ../shared/golden_full")
-    clip = load_clip(path)
+def test_the_complete_published_form_is_recognised():
+    """A whole OVSeg at tiny size, in detectron2's form; CLIP is taken out of it."""
+    clip = load_clip(unpacked() / "network" / "ovseg_full_tiny.pth")
     assert clip.has_prompts
     assert (clip.embed_dim, clip.image_tower.patch, clip.image_tower.image_size) == (32, 16, 224)
 

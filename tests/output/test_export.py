@@ -24,6 +24,7 @@ from shapely.geometry import shape
 
 from ovseg_demo.errors import OutputError
 from ovseg_demo.imaging import load_image
+from ovseg_demo.output import label_files
 from ovseg_demo.output.export import (
     EXPORTS,
     _why_not,
@@ -33,6 +34,7 @@ from ovseg_demo.output.export import (
     write_result,
     zipped,
 )
+from ovseg_demo.output.mask_formats import Polygon, polygons
 from ovseg_demo.result import Segmentation, compare
 
 # pycocotools 2.0.11 still uses an array protocol that NumPy 2 deprecates.
@@ -175,6 +177,20 @@ def test_the_zip_holds_every_other_format_and_is_the_same_each_time(result: Segm
         expected = export(result, tuple(key for key in EXPORTS if key != "zip"), "coffee.jpg")
         assert {name: archive.read(name) for name in archive.namelist()} == expected
     assert content == export(result, ("zip",), "coffee.jpg")["coffee.zip"]
+
+
+def test_all_formats_together_trace_each_piece_once(
+    result: Segmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced = []
+
+    def counted(mask: np.ndarray) -> list[Polygon]:
+        traced.append(mask)
+        return polygons(mask)
+
+    monkeypatch.setattr(label_files, "polygons", counted)
+    files = export(result, ("yolo", "geojson", "zip"))
+    assert len(traced) == len(json.loads(files["regions.geojson"])["features"]) > 1
 
 
 def test_no_name_can_leave_the_folder(tmp_path: Path) -> None:

@@ -25,11 +25,8 @@ from ovseg_demo import Segmenter, Settings, load_image
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.server.model_pool import ModelPool
 
-pytestmark = [
-    pytest.mark.slow,
-    # pycocotools 2.0.11 still uses an array protocol that NumPy 2 deprecates.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+# pycocotools 2.0.11 still uses an array protocol that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 COFFEE = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 

@@ -82,9 +82,18 @@ def test_what_is_loaded_beforehand_is_what_the_model_table_asks_for(card: dict[s
     assert set(card["models"]) <= {repo for repo, _, _ in known}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("python", ZERO_GPU_PYTHON)
-@pytest.mark.parametrize("torch", ZERO_GPU_TORCH)
+@pytest.mark.parametrize(
+    ("torch", "python"),
+    [
+        (NEWEST_TORCH, ZERO_GPU_PYTHON[-1]),
+        *(
+            pytest.param(torch, python, marks=pytest.mark.slow)
+            for torch in ZERO_GPU_TORCH
+            for python in ZERO_GPU_PYTHON
+            if (torch, python) != (NEWEST_TORCH, ZERO_GPU_PYTHON[-1])
+        ),
+    ],
+)
 def test_the_requirements_resolve_for_zerogpu(
     card: dict[str, Any], torch: str, python: str, tmp_path: Path
 ) -> None:

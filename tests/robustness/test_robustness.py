@@ -12,8 +12,13 @@ from tests.robustness.table import Figure, is_sentence, printed
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", list(PARTS))
+# One part without a server and one with; the others take long.
+QUICK = ("files", "load")
+
+
+@pytest.mark.parametrize(
+    "part", [part if part in QUICK else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+)
 def test_every_figure_holds(part: str) -> None:
     found = figures_of(part, SHORT)
     assert found

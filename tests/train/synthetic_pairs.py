@@ -12,7 +12,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image, ImageDraw
 
 from ovseg_demo.clip import load_clip
-from train.data.shards import Pair, cut_pair, file_digest, shard_bytes, write_manifest
+from ovseg_demo.files import file_sha256
+from train.data.shards import Pair, cut_pair, shard_bytes, write_manifest
 from train.evaluation.curves import read_log
 from train.finetune import FinetuneSettings
 from train.mining.settings import MineSettings
@@ -50,7 +51,7 @@ def write_pairs(folder: Path, count: int = 48) -> Path:
     for number, some in enumerate((pairs[: count // 2], [], pairs[count // 2 :])):
         path = folder / f"pairs_{number:06d}.tar"
         path.write_bytes(shard_bytes(some, name=path.stem, image_format="png"))
-        listed.append({"name": path.name, "pairs": len(some), "sha256": file_digest(path)})
+        listed.append({"name": path.name, "pairs": len(some), "sha256": file_sha256(path)})
     write_manifest(folder, {"shards": listed})
     return folder
 

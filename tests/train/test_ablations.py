@@ -73,39 +73,24 @@ def settings_for(drawn_set: Path, small_clip: Path, name: str) -> AblationSettin
     )
 
 
-def test_the_order_of_ft_and_mpt(
-    drawn_set: Path, small_clip: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_runs_are_made_once_and_gone_on_from(drawn_set: Path, small_clip: Path) -> None:
     settings = settings_for(drawn_set, small_clip, "order")
     main(settings)
     rows = json.loads((drawn_set / "table.json").read_text())["rows"]
-    paper = {row["title"]: row["paper"] for row in rows}
-    assert paper == {
-        "vanilla": 21.8,
-        "MPT": 26.5,
-        "FT": 28.8,
-        "FT, then MPT": 29.6,
-        "MPT, then FT": 28.1,
-        "together": 29.0,
-    }
     assert all(0 <= row["ours"]["drawn top-1"] <= 100 for row in rows)
-    runs = sorted(path for path in (drawn_set / "work").rglob("adapted.safetensors"))
-    assert len(runs) == 5, "FT and MPT are made once and gone on from"
-    kept = list((drawn_set / "work" / "kept").glob("stems_*"))
-    assert len(kept) == FinetuneSettings.looks, "each look is computed once for all runs"
-    logs = {path: path.stat().st_mtime_ns for path in (drawn_set / "work").rglob("state.pt")}
+    work = drawn_set / "work"
+    assert len(list(work.rglob("adapted.safetensors"))) == 5, "FT and MPT are made once and gone on from"
+    assert len(list((work / "kept").glob("stems_*"))) == FinetuneSettings.looks, "one for all runs"
+    states = {path: path.stat().st_mtime_ns for path in work.rglob("state.pt")}
     main(settings)
-    assert logs == {path: path.stat().st_mtime_ns for path in (drawn_set / "work").rglob("state.pt")}
-    assert "| FT, then MPT |" in capsys.readouterr().out
+    assert states == {path: path.stat().st_mtime_ns for path in work.rglob("state.pt")}
 
 
 def test_masking_needs_no_training(drawn_set: Path, small_clip: Path) -> None:
     main(settings_for(drawn_set, small_clip, "masking"))
     rows = json.loads((drawn_set / "table.json").read_text())["rows"]
-    assert [(row["title"], row["paper"]) for row in rows] == [
-        ("background painted over", 20.1),
-        ("rectangle as it is", 13.8),
-    ]
+    assert [row["title"] for row in rows] == ["background painted over", "rectangle as it is"]
     assert not list((drawn_set / "work").rglob("state.pt"))
 
 

@@ -59,7 +59,6 @@ def scenes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def test_eight_scenes_from_captions_to_a_better_model(scenes: Path) -> None:
     runs = scenes / "runs"
     mine(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg_demo.files import whole_file
 from train.data.shards import Pair, read_pairs
 
 CELL_PX, TEXT_PX, GAP_PX = 128, 30, 6
@@ -30,9 +31,8 @@ def write_contact_sheet(pairs: Path, out: Path, *, count: int, seed: int) -> int
         elif (place := generator.randint(0, seen)) < count:
             chosen[place] = pair
     chosen.sort(key=lambda pair: -pair.facts.score)
-    temporary = out.with_suffix(".part")
-    draw_sheet(chosen).save(temporary, "PNG")
-    temporary.replace(out)
+    with whole_file(out) as temporary:
+        draw_sheet(chosen).save(temporary, "PNG")
     return len(chosen)
 
 

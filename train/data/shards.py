@@ -7,7 +7,6 @@ The same pairs give the same bytes, whoever wrote them.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.errors import ImageError
+from ovseg_demo.files import file_sha256
 from ovseg_demo.imaging import load_image
 from train.core.files import write_whole
 from train.data.sources import DataError
@@ -220,15 +220,6 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
         path = folder / shard["name"]
         if not path.is_file():
             raise DataError(f"{path} is in the manifest but missing: mine it again.")
-        if file_digest(path) != shard["sha256"]:
+        if file_sha256(path) != shard["sha256"]:
             raise DataError(f"{path} is not the file that the manifest speaks of (its hash differs).")
         yield from read_shard(path)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

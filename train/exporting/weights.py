@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,6 +15,7 @@ from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
 from ovseg_demo.clip.minilm import MiniTextTower, text_digest
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError
+from ovseg_demo.files import file_sha256
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.core.files import write_tensors, write_text
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def write_hashes(folder: Path) -> None:
     """`SHA256SUMS` of the weights in a folder, in the format that sha256sum checks."""
     lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+        f"{file_sha256(path)}  {path.name}\n"
         for path in sorted(folder.glob("*.safetensors"))
     ]
     write_text(folder / "SHA256SUMS", "".join(lines))

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import choose_device, fast_dtype
+from ovseg_demo.files import file_sha256
 from train.core.files import write_whole
-from train.data.shards import Pair, cut_pair, file_digest, shard_bytes
+from train.data.shards import Pair, cut_pair, shard_bytes
 from train.data.sources import DataError, Photo
 from train.mining.executor import ChunkTask, run_chunks
 from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
@@ -93,7 +94,7 @@ class Matcher:
 def load_matcher(settings: MineSettings) -> Matcher:
     """Load the CLIP; every checkpoint has a folder of features of its own."""
     clip = _load(settings)
-    digest = clip.weights_sha256 or file_digest(Path(settings.model) / f"{settings.weights}.safetensors")
+    digest = clip.weights_sha256 or file_sha256(Path(settings.model) / f"{settings.weights}.safetensors")
     return Matcher(clip, digest, settings.work / f"features_{digest[:12]}")
 
 
@@ -197,7 +198,7 @@ def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
     if settings.unnamed:
         files[unlabeled_path(settings, number)] = content["unnamed_sha256"]
     return content["photos"] == len(shard_range(settings, number, count)) and all(
-        path.is_file() and file_digest(path) == digest for path, digest in files.items()
+        path.is_file() and file_sha256(path) == digest for path, digest in files.items()
     )
 
 
@@ -240,11 +241,11 @@ def _pair_task(
         counts["pairs"] = len(pairs)
         tar, record = shard_paths(settings, number)
         write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
-        said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_digest(tar), "skipped": unreadable}
+        said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_sha256(tar), "skipped": unreadable}
         if settings.unnamed:
             path = unlabeled_path(settings, number)
             write_whole(path, shard_bytes(unnamed, name=path.stem, image_format=settings.image_format))
-            said |= {"unnamed": len(unnamed), "unnamed_sha256": file_digest(path)}
+            said |= {"unnamed": len(unnamed), "unnamed_sha256": file_sha256(path)}
         said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
         write_whole(record, json.dumps(said, indent=1).encode())
         return dict(counts)

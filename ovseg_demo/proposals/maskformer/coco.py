@@ -13,13 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.base import Proposals
 from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer
 from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, SwinProposer
 from ovseg_demo.proposals.queries import SoftMasks
-from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
+from ovseg_demo.weight_files import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    named,
+    read_file,
+    tensor_of,
+)
 
 LONG_SIDE = 1333
 THRESHOLD = 0.5
@@ -118,14 +124,8 @@ def build_coco_maskformer(
     classes = weights.get("class_embed.weight", torch.empty(1, 1)).shape[0]
     with torch.device("meta"):
         network = SwinMaskFormer(config, nn.Linear(config.hidden, classes))
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    if missing := [name for name in wanted if name not in weights]:
-        raise CheckpointError(f"{named(source)} is no MaskFormer of transformers: it lacks {some(missing)}.")
-    if unknown := [name for name in weights if name not in wanted]:
-        raise CheckpointError(f"{named(source)} is no MaskFormer of transformers: it has {some(unknown)}.")
-    for name, fits in wanted.items():
-        if (found := tuple(weights[name].shape)) != fits:
-            raise CheckpointError(f"{named(source)} has {name} of shape {found} where {fits} fits the rest.")
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    check_names_and_shapes(weights, wanted, f"{named(source)} is no MaskFormer of transformers")
     network.load_state_dict(weights, assign=True)
     network.requires_grad_(False)
     return network.eval()

@@ -11,9 +11,17 @@ from torch.nn import functional
 
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.maskformer.config import CLASS_HEAD, SwinMaskFormerConfig
-from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, Place, places
+from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, places
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
-from ovseg_demo.weight_files import check_finite, entries_of, named, read_file, some, tensor_of
+from ovseg_demo.weight_files import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    named,
+    read_file,
+    some,
+    tensor_of,
+)
 
 _INDEX = "relative_position_index"
 _OTHER_BACKBONES = ("backbone.stem.", "backbone.res2.", "backbone.bottom_up.")
@@ -68,22 +76,18 @@ def build_segmenter(
         network = SwinMaskFormer(config, text_head(config, text_width, class_hidden))
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     where = places(wanted, config.stages)
-    _check_names(weights, where, source)
+    shapes = {place.key: _whole(wanted[name], place.part) for name, place in where.items()}
+    used = {key: value for key, value in weights.items() if key not in UNUSED}
+    check_names_and_shapes(
+        used,
+        {**shapes, NO_OBJECT: (1, text_width)},
+        f"{named(source)} is not the segmenter it looks like",
+    )
     given = {name: _part(weights[place.key], place.part) for name, place in where.items()}
     for name, value in given.items():
-        if tuple(value.shape) != wanted[name]:
-            factor = 1 if where[name].part is None else 3
-            fits = (wanted[name][0] * factor, *wanted[name][1:])
-            found = tuple(weights[where[name].key].shape)
-            raise CheckpointError(
-                f"{named(source)} has {where[name].key} of shape {found} where {fits} fits the rest."
-            )
         if name.endswith(_INDEX):
             _check_index(value, where[name].key, config.window, source)
     no_object = weights[NO_OBJECT]
-    if no_object.shape != (1, text_width):
-        shapes = f"{tuple(no_object.shape)} where {(1, text_width)} fits the rest"
-        raise CheckpointError(f"{named(source)} has {NO_OBJECT} of shape {shapes}.")
     network.load_state_dict(given, assign=True)
     network.requires_grad_(False)
     return network.eval(), functional.normalize(no_object, dim=-1)[0]
@@ -93,18 +97,9 @@ def _is_clip(entries: Mapping[str, object]) -> bool:
     return any(key.startswith(("visual.", CLIP_PREFIX + "visual.")) for key in entries)
 
 
-def _check_names(weights: Mapping[str, Tensor], where: Mapping[str, Place], source: Path) -> None:
-    """Every key is used or known to be of no use, none is missing."""
-    wanted = dict.fromkeys([*(place.key for place in where.values()), NO_OBJECT])
-    missing = [key for key in wanted if key not in weights]
-    unknown = [key for key in weights if key not in wanted and key not in UNUSED]
-    if missing or unknown:
-        faults = [
-            f"{what} {some(keys)}" for what, keys in (("lacks", missing), ("has unknown", unknown)) if keys
-        ]
-        raise CheckpointError(
-            f"{named(source)} is not the segmenter it looks like: it {' and '.join(faults)}."
-        )
+def _whole(shape: tuple[int, ...], part: int | None) -> tuple[int, ...]:
+    """The shape in the file of a weight that is all of an entry, or one third of its rows."""
+    return shape if part is None else (3 * shape[0], *shape[1:])
 
 
 def _part(weight: Tensor, part: int | None) -> Tensor:

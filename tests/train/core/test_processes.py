@@ -26,7 +26,6 @@ def torchrun(module: str, *options: str) -> None:
     subprocess.run([*command, "-m", module, *options], cwd=ROOT, check=True, env=environment, timeout=900)
 
 
-@pytest.mark.slow
 def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_path: Path) -> None:
     one = replace(ft_settings, accumulate=2, average=0.9)
     finetune(replace(one, out=tmp_path / "one"))

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovseg_demo.files import file_sha256
 from train.data.contact_sheet import CELL_PX, write_contact_sheet
 from train.data.pair_folder import PairFolder
 from train.data.shards import (
     Pair,
     PairFacts,
-    file_digest,
     read_manifest,
     read_pairs,
     read_shard,
@@ -48,7 +48,7 @@ def write_folder(folder: Path, shards: list[list[Pair]]) -> Path:
     for number, pairs in enumerate(shards):
         path = folder / f"pairs_{number:06d}.tar"
         path.write_bytes(shard_bytes(pairs, name=path.stem, image_format="png"))
-        listed.append({"name": path.name, "pairs": len(pairs), "sha256": file_digest(path)})
+        listed.append({"name": path.name, "pairs": len(pairs), "sha256": file_sha256(path)})
     write_manifest(folder, {"shards": listed})
     return folder
 
@@ -127,7 +127,7 @@ def test_candidate_nouns_are_read_under_their_earlier_name_too(tmp_path: Path, n
     path = tmp_path / "unnamed_000000.tar"
     path.write_bytes(buffer.getvalue())
     assert [pair.facts.candidate_nouns for pair in read_shard(path)] == [("dog", "grass")]
-    shard = {"name": path.name, "regions": 1, "sha256": file_digest(path)}
+    shard = {"name": path.name, "regions": 1, "sha256": file_sha256(path)}
     write_manifest(tmp_path, {**read_manifest(tmp_path), "unnamed": [shard]})
     assert PairFolder(tmp_path).candidate_nouns == [("dog", "grass")]
 

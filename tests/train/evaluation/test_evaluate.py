@@ -14,6 +14,7 @@ from PIL import Image
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from ovseg_demo.errors import SettingsError
+from ovseg_demo.progress import run_to_end
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.segmenter import Segmenter
 from train.absent_words import absent_words
@@ -136,13 +137,7 @@ def test_the_figures_are_those_of_the_demos_own_label_maps(
 
 
 def iter_masks() -> Generator[np.ndarray, None, None]:
-    steps = Thirds().stream(np.zeros((48, 64, 3), dtype=np.uint8))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            yield end.value.masks
-            return
+    yield run_to_end(Thirds().stream(np.zeros((48, 64, 3), dtype=np.uint8))).masks
 
 
 def test_arms_see_the_same_photos_and_differ_by_their_weights_alone(

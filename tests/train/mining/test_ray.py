@@ -35,9 +35,8 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_mining_on_two_workers_writes_the_same(scenes: Path, small_clip: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'ovseg-demo[scale]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install 'ovseg-demo[scale]'")
     from train.mine_pairs import main
     from train.mining.settings import MineSettings
 
@@ -56,9 +55,8 @@ def test_mining_on_two_workers_writes_the_same(scenes: Path, small_clip: Path, t
     assert "manifest.json" in one
 
 
-@pytest.mark.slow
 def test_segmenting_a_folder_on_two_workers_writes_the_same(scenes: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'ovseg-demo[scale]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install 'ovseg-demo[scale]'")
     from ovseg_demo.cli import main
 
     options = ["segment", str(scenes / "images"), "--vocabulary", "ball, grass"]
