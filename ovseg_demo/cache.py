@@ -1,11 +1,11 @@
-"""Text features that were computed once, kept in memory and on disk by (model, templates, name).
+"""Cache of text features, in memory and on disk, by (model, templates, name).
 
     texts = TextCache(settings.cache_dir)
     known = texts.read(model, "vild", ["dog", "grass"])
     texts.write(model, "vild", {"cat": feature})
 
-Names are stored as hashes only: what visitors typed cannot be read off the file. A folder that cannot be
-written and a damaged file cost time, never a request.
+Names are stored as hashes: what visitors typed cannot be read from the file. If the folder cannot be written
+or the file is damaged, features are computed again and the request goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _FILE = "text-features.sqlite"
 _TABLE = "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, feature BLOB NOT NULL) WITHOUT ROWID"
 _ASKED_AT_ONCE = 500  # variables in one statement
-_WAIT_S = 2.0  # for another process that writes
+_WAIT_S = 2.0  # for the lock of another process that writes
 
 
 class TextCache:
@@ -39,7 +39,7 @@ class TextCache:
 
     Args:
         folder: where the file is; made when something is written. None keeps them in memory only.
-        max_features: with more, memory or file is emptied before the next one is kept.
+        max_features: when more would be kept, memory or file is emptied first.
     """
 
     def __init__(self, folder: Path | None, *, max_features: int = 50_000) -> None:
@@ -48,10 +48,10 @@ class TextCache:
         self._memory: dict[tuple[str, str, str], Feature] = {}
 
     def read(self, model: str, templates: str, names: Sequence[str]) -> dict[str, Feature]:
-        """The features of those names that are there, (D,) float32 each.
+        """The features of the names that are cached, (D,) float32 each.
 
         Args:
-            model: hash of whatever the features depend on besides the sentences.
+            model: hash of everything else that the features depend on.
             templates: name of the sentences.
             names: as they are embedded.
         """
@@ -76,7 +76,7 @@ class TextCache:
     def _is_there(self) -> bool:
         try:
             return self._path is not None and self._path.is_file()
-        except OSError:  # in a folder that may not be entered
+        except OSError:  # no permission to enter the folder
             return False
 
     def _remember(self, model: str, templates: str, features: Mapping[str, Feature]) -> None:
@@ -115,7 +115,7 @@ class TextCache:
         self._with_file(add, None)
 
     def _with_file(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Work on the file; if that cannot be done it is logged, and a damaged file removed."""
+        """Call `work` with the open file; log errors, remove a damaged file."""
         assert self._path is not None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Refuse pictures that are small to send and costly to decode, by their headers.
+"""Refuse, by their headers, pictures that are small files and costly to decode.
 
-The size in pixels bounds what most decoders do. Three of the formats we read have ways around that bound:
-a progressive JPEG may draw the whole picture again and again, a run-length BMP may skip or pad far beyond its
-size (in Python code of Pillow's), and one tile of a TIFF may be larger than the picture it belongs to.
+The number of pixels bounds the work of most decoders. Three formats exceed that bound: a progressive JPEG may
+have any number of scans, a run-length BMP may skip or pad far beyond its size (Pillow decodes it in Python),
+and a tile of a TIFF may be larger than its picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import ImageFile
 __all__ = ["why_too_costly"]
 
 MAX_JPEG_SCANS = 100
-"""Encoders make about ten; libtiff's own limit for the JPEGs inside TIFFs is this too."""
+"""Encoders write about ten; libtiff has the same limit for JPEGs inside TIFFs."""
 MAX_RUN_LENGTH_PIXELS = 10_000_000
 MAX_RUN_LENGTH_WIDTH = 65_535
 
@@ -26,12 +26,12 @@ _WITHOUT_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 
 
 def why_too_costly(picture: ImageFile.ImageFile, data: bytes, max_pixels: int) -> str | None:
-    """Half a sentence on why a picture is not decoded; None for every ordinary one.
+    """Half a sentence that says why a picture is not decoded; None for ordinary ones.
 
     Args:
-        picture: opened, its pixels not decoded yet.
+        picture: opened and not yet decoded.
         data: the file it was opened from.
-        max_pixels: what is allowed for the picture, and so for a part of it.
+        max_pixels: limit of the picture, and so of each tile.
     """
     if picture.format in ("JPEG", "MPO") and jpeg_scans(data, MAX_JPEG_SCANS + 1) > MAX_JPEG_SCANS:
         return f"draws itself in more than {MAX_JPEG_SCANS} passes"
@@ -51,7 +51,7 @@ def why_too_costly(picture: ImageFile.ImageFile, data: bytes, max_pixels: int) -
 
 
 def jpeg_scans(data: bytes, most: int) -> int:
-    """How many scans (passes over the picture) a JPEG file holds; counting stops at `most`."""
+    """Count the scans (passes over the picture) of a JPEG file, up to `most`."""
     scans, at = 0, 2
     while scans < most and (found := _NEXT_MARKER.search(data, at)):
         marker, at = found[0][1], found.end()

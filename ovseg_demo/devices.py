@@ -1,4 +1,4 @@
-"""Where models run, in which number type, and what to do when a device gives out."""
+"""Choose devices and number types, and recognise errors of devices and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def choose_device(wanted: str) -> str:
-    """Turn "auto" into the best device at hand and check that any other can be used.
+    """Turn "auto" into the best available device, and check that any other one can be used.
 
     Raises:
         SettingsError: the device is not on this machine.
@@ -39,7 +39,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        # Both have no public name; a torch without them says no.
+        # Both functions are private; a torch without them counts as not native.
         probes = [getattr(torch.cpu, f"_is_{kind}_supported", None) for kind in ("avx512_bf16", "amx_tile")]
         native = any(probe is not None and probe() for probe in probes)
     else:
@@ -58,7 +58,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_failure(error: BaseException) -> bool:
     """Whether an exception means that a GPU cannot be used (any more), for another reason than its memory.
 
-    torch raises plain RuntimeErrors for most of these, so their text has to tell.
+    torch raises a plain RuntimeError for most of these, so the message decides.
     """
     if is_out_of_memory(error) or not isinstance(error, (RuntimeError, AssertionError)):
         return False
@@ -69,20 +69,20 @@ def is_device_failure(error: BaseException) -> bool:
 def in_batches(
     work: Callable[[slice], T], count: int, at_once: int, *, what: str, advice: str
 ) -> Iterator[T]:
-    """Do `count` things, `at_once` together; whenever memory runs out, half as many from there on.
+    """Process `count` items in batches; halve the batch size whenever memory runs out.
 
     Args:
-        work: does the things of a slice of `range(count)`.
-        count: how many there are; 0 gives nothing.
-        at_once: how many to begin with.
-        what: one of the things, for the message.
+        work: processes the items of a slice of `range(count)`.
+        count: number of items; 0 yields nothing.
+        at_once: first batch size.
+        what: name of an item, for the message.
         advice: what a person can do, for the message.
 
     Yields:
         The results of `work`, slice by slice in order.
 
     Raises:
-        ResourceError: there is not even memory for one.
+        ResourceError: the memory does not suffice for one item.
     """
     start = 0
     while start < count:
@@ -93,7 +93,7 @@ def in_batches(
             if not is_out_of_memory(error):
                 raise
             result = None
-        # Outside the except block, where the exception and all that its frames hold are gone.
+        # Outside the except block the exception no longer keeps its frames and their tensors alive.
         if result is None:
             _release_cached_memory()
             if size == 1:
@@ -105,6 +105,6 @@ def in_batches(
 
 
 def _release_cached_memory() -> None:
-    """Give back what torch keeps of a GPU for later, so that other sizes fit."""
+    """Return the GPU memory that torch caches, so that tensors of other sizes fit."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,11 +1,10 @@
-"""Any picture a person has, as one array: uint8 RGB, upright, without transparency.
+"""Load pictures from untrusted files as one array: uint8 RGB, upright, without transparency.
 
-The one loader of app, command line, batch and training. It trusts nothing: the file's size is checked before
-it is read, the picture's size before it is decoded, and only the decoders of a short list are ever started,
-by what a file holds and not by what it is called.
+Page, command line, batch and training use this loader. It checks the size of a file before it reads it and
+the size of a picture before it decodes it. A file's first bytes, not its name, select one of a few decoders.
 
-Pillow's module-wide limits and the process's warning filters are left as they are, since changing them is not
-safe among threads; a program that wants no remarks of Pillow on its stderr sets a filter when it starts.
+Pillow's global limits and Python's warning filters stay as they are: changing them is not thread-safe. A
+program that does not want Pillow's warnings on its stderr sets a filter when it starts.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ __all__ = ["RGBImage", "load_image", "resize_to_side"]
 RGBImage = NDArray[np.uint8]
 """(H, W, 3) uint8, red green blue, C-contiguous."""
 
-# (offset, bytes found there, format, decoder). The phones' two-picture MPO is a JPEG followed by another one.
-# The decoders are called directly: Pillow's own `Image.open` would also try some thirty formats more (among
-# them EPS, which starts Ghostscript) and warn about large pictures through process-wide filters.
+# (offset, bytes found there, format, decoder). A phone's MPO is a JPEG followed by a second one.
+# `Image.open` would try some thirty more formats, among them EPS, which starts Ghostscript, and its warnings
+# about large pictures depend on process-wide filters.
 _DECODERS: tuple[tuple[int, bytes, str, type[ImageFile.ImageFile]], ...] = (
     (0, b"\xff\xd8\xff", "JPEG", JpegImageFile),
     (0, b"\x89PNG\r\n\x1a\n", "PNG", PngImageFile),
@@ -55,7 +54,7 @@ _DECODERS: tuple[tuple[int, bytes, str, type[ImageFile.ImageFile]], ...] = (
 
 _ADVICE = "use a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF picture"
 
-# What people try most often instead; searched, without case, near the start of a file no decoder is for.
+# Other files that people try; searched without case near the start of a file that no decoder fits.
 _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"%pdf", "a PDF document"),
     (b"%!ps", "a PostScript file"),
@@ -72,7 +71,7 @@ _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\x1ae\xdf\xa3", "a video"),
 )
 
-# EXIF orientation -> the turn that undoes it.
+# EXIF orientation -> the transposition that undoes it.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,10 +90,10 @@ def load_image(
     max_pixels: int = Settings.max_pixels,
     max_file_bytes: int = Settings.max_file_bytes,
 ) -> RGBImage:
-    """The picture in `source` as a new uint8 array (H, W, 3), RGB, C-contiguous.
+    """Load a picture as a new uint8 array (H, W, 3), RGB, C-contiguous.
 
-    EXIF rotation is applied, transparency is laid on white, animations give their first frame, and 16-bit and
-    floating-point pictures are brought to 8 bits.
+    EXIF rotation is applied, transparency is composited on white, animations give their first frame, and
+    16-bit and floating-point pictures are scaled to 8 bits.
 
     Args:
         source: a path, the bytes of a picture file, a Pillow image, or an array (H, W), (H, W, 1), (H, W, 3)
@@ -115,7 +114,7 @@ def load_image(
     if isinstance(source, (bytes, bytearray, memoryview)):
         label, data = "the picture", bytes(source)
     elif isinstance(source, (str, Path)):
-        # The name alone: messages must not show where a server keeps its files.
+        # Messages hold the name alone: they must not show where a server keeps its files.
         label = quoted(Path(source).name or source)
         data = _read_file(Path(source), label, max_file_bytes)
     else:
@@ -135,9 +134,9 @@ def load_image(
 
 
 def resize_to_side(image: RGBImage, max_side_px: int) -> RGBImage:
-    """`image` (H, W, 3) uint8 made smaller, antialiased, so that its longer side is at most `max_side_px`.
+    """Shrink a (H, W, 3) uint8 image with antialiasing until its longer side is at most `max_side_px`.
 
-    A picture that is small enough is returned as it is, never enlarged; no side falls under one pixel.
+    A smaller picture is returned unchanged. Every side keeps at least one pixel.
     """
     height, width = image.shape[:2]
     longer = max(height, width)
@@ -178,7 +177,7 @@ def _open(data: bytes, label: str) -> ImageFile.ImageFile:
             continue
         try:
             return decoder(io.BytesIO(data))
-        # Hostile bytes make a decoder fail in any way it likes; all of them mean the same to a person.
+        # Decoders raise any kind of exception on hostile bytes; all of them mean a damaged file.
         except Exception:
             raise ImageError(
                 f"{_start(label)} starts like a {name} picture but is cut short or damaged; "
@@ -192,7 +191,7 @@ def _open(data: bytes, label: str) -> ImageFile.ImageFile:
 
 
 def _begins(data: bytes, offset: int, signature: bytes) -> bool:
-    """Whether the signature is there; an AVIF may also have it among the other brands of a general HEIF."""
+    """Whether the signature is there; a general HEIF may list AVIF among its compatible brands."""
     if signature == b"ftypavif" and data[4:12] == b"ftypmif1":
         return b"avif" in data[16 : min(int.from_bytes(data[:4], "big"), 64)]
     return data[offset : offset + len(signature)] == signature
@@ -217,7 +216,7 @@ def _from_pillow(picture: Image.Image, label: str, max_pixels: int) -> RGBImage:
         ) from None
     except ImageError:
         raise
-    # As above: what a decoder throws at damaged pixels is not a closed list.
+    # Decoders raise any kind of exception on damaged pixels, too.
     except Exception:
         raise ImageError(
             f"{_start(label)} is cut short or damaged, its pixels cannot be decoded; "
@@ -230,18 +229,18 @@ def _orientation(picture: Image.Image) -> int:
     try:
         value = picture.getexif().get(_ORIENTATION_TAG, 1)
         return value if isinstance(value, int) else 1
-    # A photo with a broken EXIF block is still a photo.
+    # A photo with a damaged EXIF block is read without it.
     except Exception:
         return 1
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` in mode RGB: see-through parts on white, more than 8 bits brought down to 8."""
+    """Convert to mode RGB: transparency composited on white, more than 8 bits scaled to 8."""
     mode = picture.mode
     if mode == "RGB" and "transparency" not in picture.info:
         return picture
     if mode == "F" or mode.startswith("I"):
-        # I is Pillow's 32-bit integer, I;16 and its kin 16-bit, F a 32-bit float: all greyscale.
+        # I is a 32-bit integer, I;16 and its variants 16-bit, F a 32-bit float: all are greyscale.
         return Image.fromarray(_to_uint8(np.asarray(picture))).convert("RGB")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         # Pillow converts La, grey with colours already multiplied by alpha, to LA only.
@@ -276,9 +275,9 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> RGBImage:
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Numbers of any type and range as uint8 of the same shape.
 
-    bool and uint16 have one range. Other types do not say theirs: their largest value tells whether they are
-    taken as 0..1 (floats only), 0..255 or 0..65535, and what fits none of these is stretched from its
-    smallest to its largest value. NaN counts as 0.
+    bool and uint16 have one range. For other types the largest value decides between 0..1 (floats only),
+    0..255 and 0..65535. Values outside all of these are scaled from their smallest to their largest. NaN
+    counts as 0.
     """
     if array.dtype == np.uint8:
         return array

@@ -1,14 +1,14 @@
-"""From scores of masks to a label map as the paper's authors did it: their benchmark and their demo.
+"""The paper's two merge rules, from scores of masks to a label map: its benchmark's and its demo's.
 
-The default rule of this project is another one (`merging.py`); these two are here to compare with the paper.
-Both weigh every mask by its class probabilities and add the masks up, class by class; the largest sum names a
-pixel. They differ in which masks take part and how:
+They serve comparison with the paper; `merging.py` has the default rule. Both weight every mask by its class
+probabilities and sum the masks per class; the largest sum decides the class of a pixel. They differ in the
+masks that take part:
 
     "benchmark"       every mask, soft, classified by CLIP, by the segmenter, or by both together
-    "published-demo"  one mask per class, the one most sure of it, hard; pixels outside stay blank
+    "published-demo"  per class the mask with its highest probability, thresholded; other pixels stay blank
 
-Where the authors' code fails (one usable mask, none at all, an unusable mask in the demo with a weight),
-these rules go on in the only sensible way: a batch of one is a batch, a mask without a pixel says nothing.
+The authors' code fails on one usable mask, on none, and on an unusable mask in the demo with a weight. Here a
+batch of one is a batch, and a mask without a pixel has no influence.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _NUMBERS_AT_ONCE = 1 << 26  # of one score map in memory: 256 MB
 
 @dataclass(frozen=True)
 class PublishedMaps:
-    """What a published rule decides.
+    """Result of a published rule.
 
     Attributes:
         label_map: (h, w) uint16, 0 = blank, i = the i-th name.
         region_map: (h, w) uint16, 0 = none, k = the k-th mask: the one that adds most to the pixel's class.
-        probabilities: (K, C) float32, of every mask for every class; rows of masks that say nothing are 0.
+        probabilities: (K, C) float32, of every mask for every class; rows of masks without influence are 0.
     """
 
     label_map: NDArray[np.uint16]
@@ -46,7 +46,7 @@ class PublishedMaps:
 
 
 def demo_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names the published demo scores: a single one gets "others" as its rival."""
+    """The names that the published demo scores: "others" is appended to a single name."""
     return (*names, OTHERS) if len(names) == 1 else tuple(names)
 
 
@@ -103,11 +103,11 @@ def merge_published(
 def mask_probabilities(
     count: int, clip_logits: Tensor | None, index: Tensor, segmenter_logits: Tensor | None, weight: float
 ) -> Tensor:
-    """Class probabilities P of every mask: CLIP's B, the segmenter's A, or the ensemble A^(1-w) * B^w.
+    """Class probabilities of every mask: CLIP's B, the segmenter's A, or the ensemble A^(1-w) * B^w.
 
-    A is a softmax over the classes and "no object", which is dropped afterwards; B is one over the classes
-    alone. A mask that CLIP could not see (it has no pixel) has B = 1 in the product; with weight 0 it says
-    nothing.
+    A is a softmax over the classes and "no object", which is dropped afterwards; B is a softmax over the
+    classes alone. A mask without a pixel has no CLIP logits: B is 1 in the product, and with weight 0 its row
+    is 0.
 
     Returns:
         (count, C) float32.
@@ -132,7 +132,7 @@ def mask_probabilities(
 
 
 def keep_picked(probabilities: Tensor, *, rival: bool) -> Tensor:
-    """The demo's choice: for every class the mask most sure of it, with its whole row; other rows become 0.
+    """Keep, for every class, the row of the mask with its highest probability; other rows become 0.
 
     Args:
         probabilities: (K, C).
@@ -147,12 +147,12 @@ def keep_picked(probabilities: Tensor, *, rival: bool) -> Tensor:
 
 
 def hard_masks(soft: Tensor, threshold: float) -> Tensor:
-    """(K, H, W) soft masks to float32 of 0 and 1, 1 strictly above the threshold."""
+    """Threshold (K, H, W) soft masks: float32, 1 strictly above the threshold, else 0."""
     return (soft > threshold).float()
 
 
 def class_scores(weights: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Add the masks up, weighted class by class, and bring the sums to the wanted size.
+    """Sum the masks, weighted per class, and resize the sums.
 
     Args:
         weights: (K, C).
@@ -169,10 +169,10 @@ def class_scores(weights: Tensor, masks: Tensor, size: tuple[int, int] | None = 
 
 
 def label_map(weights: Tensor, masks: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """The class of the largest score per pixel, the earlier one if two are equal.
+    """The class with the largest score of each pixel, the earlier one of two equal ones.
 
-    A pixel is blank where every score is 0: no mask reaches it. The published demo asks for the first class's
-    score only, which is the same as long as probabilities are above 0.
+    A pixel is blank where every score is 0, outside all masks. The published demo tests the score of the
+    first class only, which is the same as long as probabilities are above 0.
 
     Returns:
         (h, w) int64, 0 = blank, i = the i-th class.
@@ -190,9 +190,7 @@ def label_map(weights: Tensor, masks: Tensor, size: tuple[int, int] | None = Non
 
 
 def strongest_masks(weights: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-    """Per pixel the mask that adds most to the score of its class.
-
-    Decided at the size of the masks, which is fine enough to point at a region with.
+    """For each pixel the mask that adds most to the score of its class, at the size of the masks.
 
     Args:
         weights: (K, C).

@@ -1,4 +1,4 @@
-"""Run work on a Ray cluster, for what is too much for one machine (pip install 'ovseg-demo[scale]')."""
+"""Run work on a Ray cluster (pip install 'ovseg-demo[scale]')."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ovseg_demo.errors import SettingsError
 
 Row = dict[str, Any]
 Work = Callable[[Row], Row]
-"""Does one row; rows hold plain values only."""
+"""Processes one row; rows hold plain values only."""
 MakeWork = Callable[[], Work]
-"""Builds the work with its models; called once by every worker, so it must be picklable."""
+"""Builds the work with its models; each worker calls it once, so it must be picklable."""
 
 
 class _Actor:
-    """One worker: the work is built once and does many rows."""
+    """One worker: builds the work once and processes many rows."""
 
     def __init__(self, make: MakeWork) -> None:
         self.work = make()
@@ -25,15 +25,15 @@ class _Actor:
 
 
 def on_ray(make: MakeWork, rows: Sequence[Row], workers: int) -> Iterator[Row]:
-    """Do the rows with Ray Data; yields what came of each, in any order.
+    """Process rows with Ray Data; yields the results in any order.
 
-    A running cluster is used if there is one (RAY_ADDRESS), else one is started on this machine. All its
-    nodes must see the same folders.
+    RAY_ADDRESS names a running cluster; without it one is started on this machine. All nodes must see the
+    same folders.
 
     Args:
         make: builds the work.
-        rows: what is to be done.
-        workers: actors, each with models of its own.
+        rows: the input.
+        workers: number of actors; each has its own models.
 
     Raises:
         SettingsError: fewer than one worker, or Ray is not installed.

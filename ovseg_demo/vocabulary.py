@@ -1,7 +1,7 @@
-"""Words a person types, as a list of classes.
+"""The vocabulary of a request: typed words as a list of classes.
 
-`dog, grass, sofa | couch` gives three classes; the last has two synonyms that score as one. Names are kept
-as typed, apart from blanks and characters nobody can see, and compared by `fold`: `Dog` and `dog` are one.
+`dog, grass, sofa | couch` gives three classes; the last has two synonyms that score as one. Names stay as
+typed except for blanks and invisible characters. `fold` compares them: `Dog` and `dog` are one name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _JOINERS = "\u200c\u200d"
 _JOINED = f"[^\\x00-\\x7f\\s{_JOINERS}]"
 _JOINER_RUN = re.compile(f"(?<={_JOINED})([{_JOINERS}])[{_JOINERS}]*(?={_JOINED})|[{_JOINERS}]+")
 
-# What two spellings of one name may differ in without a visible difference: joiners, variation selectors
+# Characters that make no visible difference between two spellings of a name: joiners, variation selectors
 # (text or emoji style of one sign), the combining grapheme joiner.
 _IGNORED_IN_FOLD = re.compile(f"[{_JOINERS}\u034f\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The classes of one request, in the order they were typed. Make one with `of`, `parse` or `preset`."""
+    """The classes of one request in the order of typing; made by `of`, `parse` or `preset`."""
 
     classes: tuple[VocabularyClass, ...]
 
@@ -133,7 +133,7 @@ class Vocabulary:
         """
         if not isinstance(text, str):
             raise VocabularyError(_not_text(text))
-        # Bounds the work on text that no vocabulary within the limits could be.
+        # Bounds the work on text that is too long for any vocabulary within the limits.
         longest = max(100_000, max_names * (max_name_length + 10))
         if len(text) > longest:
             raise VocabularyError(
@@ -149,7 +149,7 @@ class Vocabulary:
         max_names: int = Settings.max_names,
         max_name_length: int = Settings.max_name_length,
     ) -> Vocabulary:
-        """A vocabulary from whatever a caller has: text as in `parse`, a list of names, or a vocabulary.
+        """Make a vocabulary from text as in `parse`, a list of names, or another vocabulary.
 
         Each item of a list is one class: commas in it are part of the name, bars separate synonyms.
 
@@ -208,9 +208,9 @@ class Vocabulary:
 
 
 def fold(name: str) -> str:
-    """`name` as it is compared: without case, after compatibility folding (NFKC), blanks made one.
+    """The form of a name that is compared: without case, NFKC-normalised, runs of blanks made one.
 
-    Two names with the same fold are one name, everywhere: in a vocabulary, in colours, in caches.
+    Names with the same folded form are one name in vocabularies, colours and caches.
 
     >>> fold(" Wooden  FENCE") == fold("wooden fence")
     True
@@ -228,7 +228,7 @@ def _clean(part: str) -> str:
     text = "".join(" " if char.isspace() else char for char in text if char.isspace() or _is_kept(char))
     text = " ".join(_JOINER_RUN.sub(r"\1", text).split())
     text = unicodedata.normalize("NFC", text)
-    # Marks sit on other characters; alone they are not a name.
+    # Combining marks need another character; alone they are not a name.
     return text if any(unicodedata.category(char)[0] not in "MZC" for char in text) else ""
 
 

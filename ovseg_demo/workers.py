@@ -1,8 +1,8 @@
-"""Several pieces of work at once on a CPU, each on one thread of its own.
+"""Run independent pieces of work in parallel on a CPU, one thread each.
 
-PyTorch splits every operation over all cores, and each one waits for the slowest of them: thousands of waits
-a photo, and where another program holds a core, most of the time. Crops and prompts are
-independent: one thread for each waits only once.
+PyTorch splits every operation over all cores and waits for the slowest: thousands of waits a photo, and most
+of the time where another program uses a core. Crops and prompts are independent, so one thread each waits
+only once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ R = TypeVar("R")
 
 
 def workers(device: torch.device) -> int:
-    """How many pieces of work a device does at once: PyTorch's threads on a CPU, one elsewhere."""
+    """Number of pieces processed at once: PyTorch's threads on a CPU, one elsewhere."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def shares(count: int, parts: int, at_most: int) -> list[slice]:
-    """`range(count)` in order, cut into pieces of equal size: one for each part, or more of `at_most`."""
+    """Split `range(count)` into equal slices: one a part, or more if a slice would exceed `at_most`."""
     if count == 0:
         return []
     pieces = max(min(parts, count), -(-count // at_most))
@@ -37,7 +37,7 @@ def shares(count: int, parts: int, at_most: int) -> list[slice]:
 
 
 def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:
-    """The results of `work` on each piece, in order; several at once where that helps.
+    """Apply `work` to each piece and return the results in order; in parallel on a CPU.
 
     `work` runs under the caller's gradient mode and must not call this function itself.
     """
@@ -58,14 +58,16 @@ def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.devi
 
 @lru_cache(maxsize=1)
 def _pool(count: int, process: int) -> ThreadPoolExecutor:
-    """Threads on which PyTorch uses one core each. The number is a thread's own once it has asked for it.
+    """Threads on which PyTorch uses one core each; its thread count belongs to the thread once it is read.
 
-    `process` is the caller's, since a forked process has none of its parent's threads.
+    Args:
+        count: number of threads.
+        process: id of the caller's process; a forked process has none of its parent's threads.
     """
     started = threading.Barrier(count + 1)
 
     def settle() -> None:
-        torch.get_num_threads()  # else PyTorch would set the thread up later, over what comes next
+        torch.get_num_threads()  # otherwise PyTorch initialises the thread later and undoes the next line
         torch.set_num_threads(1)
         started.wait()
 
@@ -73,9 +75,9 @@ def _pool(count: int, process: int) -> ThreadPoolExecutor:
     for _ in range(count):
         pool.submit(_nothing)
     started.wait()
-    torch.set_num_threads(count)  # it is also what threads that start later begin with
+    torch.set_num_threads(count)  # also the initial value of threads that start later
     return pool
 
 
 def _nothing() -> None:
-    """Makes the pool start a thread."""
+    """Do nothing; submitted so that the pool starts a thread."""
