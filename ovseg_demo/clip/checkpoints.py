@@ -1,7 +1,7 @@
-"""Weights of a CLIP vision transformer from any file that holds them.
+"""Load a CLIP vision transformer from a file of any known form.
 
-The form is recognised by what is in the file, never by its name. Inside, every form comes down to one set of
-names, OpenAI's, with the mask prompts under `visual.mask_embedding` (depth, grid * grid, width):
+The content of the file decides its form, not its name. Every form is converted to OpenAI's names, with the
+mask prompts under `visual.mask_embedding` (depth, grid * grid, width):
 
     OpenAI                a flat dictionary, or the TorchScript archive OpenAI published
     OVSeg, CLIP only      the same, with mask prompts
@@ -9,7 +9,7 @@ names, OpenAI's, with the mask prompts under `visual.mask_embedding` (depth, gri
     open_clip training    {"state_dict": ...}; every name behind "module." if several processes trained
     this project          safetensors with OpenAI's names
 
-The architecture is read off the shapes. A file that does not fit exactly is refused; nothing in it is ever
+The shapes of the weights give the architecture. A file that does not fit exactly is refused; no code in it is
 run.
 """
 
@@ -71,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def read_entries(path: Path) -> dict[str, Tensor]:
-    """The same with every number as it is stored; for changing the form of a file and nothing else.
+    """As `read_checkpoint`, in the stored number types; for converting a file to another form.
 
     Raises:
         CheckpointError: the file cannot be read, is cut short or damaged, or holds no CLIP.
@@ -107,7 +107,7 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
 
 
 def write_checkpoint(path: Path, image_tower: ClipImageTower, text_tower: ClipTextTower) -> None:
-    """Write a model in this project's form: safetensors, OpenAI's names, the precision it has."""
+    """Write a model in this project's form: safetensors, OpenAI's names, the model's number type."""
     weights = {f"visual.{key}": value for key, value in image_tower.visual.state_dict().items()}
     if image_tower.prompts is not None:
         weights[PROMPTS] = image_tower.prompts.mask_embedding.detach()
@@ -126,7 +126,7 @@ def write_entries(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """The sizes that tell one CLIP vision transformer from another."""
+    """The sizes of a CLIP vision transformer."""
 
     embed_dim: int
     patch: int
@@ -194,7 +194,7 @@ class ClipConfig:
         return CLIP(self.embed_dim, vision, text, quick_gelu=True)
 
     def prompts(self, weights: Mapping[str, Tensor], source: Path) -> MaskPrompts | None:
-        """The mask prompts among the weights; None if there are none, or none of any depth."""
+        """The mask prompts among the weights; None if there are none or their depth is 0."""
         values = weights.get(PROMPTS)
         if values is None or values.shape[:1] == (0,):
             return None
@@ -219,7 +219,7 @@ def _clip_entries(content: object, path: Path) -> dict[str, object]:
     entries = entries_of(content, path)
     if any(key.startswith(_INSIDE_DETECTRON2) for key in entries):
         _check_pixel_values(entries, path)
-        # The rest is the segmenter's and not for this loader.
+        # All other entries belong to the segmenter.
         inner = {k: v for k, v in entries.items() if k.startswith(_INSIDE_DETECTRON2)}
         entries = {key.removeprefix(_INSIDE_DETECTRON2): value for key, value in inner.items()}
     entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}
@@ -231,7 +231,7 @@ def _clip_entries(content: object, path: Path) -> dict[str, object]:
 
 
 def _check_pixel_values(entries: Mapping[str, object], path: Path) -> None:
-    """A complete OVSeg file names the values its crops were normalised with; ours are CLIP's own."""
+    """Refuse a complete OVSeg file whose crops were normalised with other values than CLIP's."""
     for name, ours in (("pixel_mean", CLIP_PIXEL_MEAN), ("pixel_std", CLIP_PIXEL_STD)):
         key = f"clip_adapter.{name}"
         if key in entries:

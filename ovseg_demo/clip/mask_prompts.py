@@ -1,21 +1,19 @@
-"""Mask prompt tuning, the idea of the OVSeg paper (arXiv 2210.04150, section 3.3), on one screen.
+"""Mask prompt tuning of the OVSeg paper (arXiv 2210.04150, section 3.3).
 
-A region crop shows the thing and, around it, pixels that were painted over with one colour. A vision
-transformer cuts the crop into patches; a patch with nothing but paint becomes a token that says "grey
-square", and CLIP, which never saw such pictures, is misled by it. The paper's remedy leaves every weight of
-CLIP as it is and *replaces those tokens* by vectors that are learned:
+A region crop shows the region on a background of one colour. A vision transformer cuts the crop into patches;
+a patch of background alone becomes a token that CLIP never saw in its training and that distorts the feature.
+Mask prompt tuning keeps every weight of CLIP and *replaces those tokens* with learned vectors:
 
     T (Np x E)   the patch tokens of a crop, Np of them, each E wide
-    M (Np)       the token mask: 1 = the patch shows some of the thing, 0 = paint only
+    M (Np)       the token mask: 1 = the patch shows some of the region, 0 = background only
     P (Np x E)   the mask prompts, learned, one vector for each place of the grid
 
     tokens that go on = T * M + P * (1 - M)                             (the paper's equation for prompts)
 
-The same is done again after the first blocks with prompts of their own ("deep" prompts); published models do
-it three times. Replaced tokens still take part in the attention: they say "nothing here" in words the tower
-understands.
+The first blocks are each followed by a replacement with further prompts ("deep" prompts); published models
+have three levels. Replaced tokens take part in the attention like any other token.
 
-Where it happens, for prompts of depth 3 (level 0 is the caller's, between patch embedding and positions):
+With prompts of depth 3 (the caller applies level 0, between patch embedding and positions):
 
     crop -> patches -> LEVEL 0 -> class token in front, positions added -> norm -> block 1 -> LEVEL 1
          -> block 2 -> LEVEL 2 -> block 3 -> ... -> last block -> norm -> class token -> feature
@@ -68,9 +66,7 @@ class MaskPrompts(nn.Module):
 
 
 def token_mask(region_masks: Tensor, patch: int) -> Tensor:
-    """Tell the patches that show some of the region from those that show none of it: M in the paper.
-
-    One pixel is enough to keep a patch; only an entirely empty one is replaced.
+    """Token mask M of the paper: 1 for patches that show at least one pixel of the region.
 
     Args:
         region_masks: (B, S, S) masks of the crops, 0 = background.
@@ -88,8 +84,8 @@ def run_blocks(
 ) -> Tensor:
     """Run the transformer blocks and apply the deep prompts, level d after block number d.
 
-    The replacement acts on the residual stream as it is: no position is added, nothing is normalised. The
-    class token is never replaced. Without prompts or without a mask this is the plain tower.
+    The replacement acts on the residual stream, without positions or a norm. The class token is never
+    replaced. Without prompts or without a mask this is the plain tower.
 
     Args:
         blocks: modules that map (B, 1 + N, E) to the same shape.

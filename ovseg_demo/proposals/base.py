@@ -1,8 +1,7 @@
 """What a mask proposer is: an image in, class-agnostic masks out.
 
-Every proposer is a generator: between two pieces of work it yields how far it is, with what it has found on
-the way if it can tell, and at the end it returns its masks. The caller shows progress, and stops it by
-closing it.
+A proposer is a generator. After each piece of work it yields its progress, optionally with the masks found so
+far; at the end it returns all masks. The caller stops the work by closing the generator.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Proposals:
 
     Attributes:
         masks: (K, H, W) bool, every mask has at least one pixel.
-        quality: (K,) float32 in 0..1, the proposer's own guess of each mask's IoU with a real segment.
+        quality: (K,) float32 in 0..1, the predicted IoU of each mask with a real segment.
         boxes: (K, 4) int32 left, top, right, bottom in pixels; right and bottom are exclusive.
-        queries: what a segmenter that names its own masks knows of them; None from all others.
+        queries: of a segmenter that classifies its own masks; None for other proposers.
     """
 
     masks: npt.NDArray[np.bool_]
@@ -63,8 +62,8 @@ class Proposals:
     def best(self, count: int) -> Proposals:
         """At most `count` of the masks, still large ones first.
 
-        Masks rank by quality times the fourth root of their area: of two good masks the larger one explains
-        more of the picture, but size does not make up for a poor one.
+        Masks rank by quality times the fourth root of their area: a larger mask of equal quality is
+        preferred, and area outweighs quality only a little.
         """
         if len(self) <= count:
             return self
@@ -113,7 +112,7 @@ def _check_masks(masks: npt.NDArray[np.bool_]) -> None:
 
 
 def pixel_counts(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Set pixels of each of (K, H, W) masks; one by one, which NumPy does many times faster."""
+    """Number of pixels of each of (K, H, W) masks; `count_nonzero` is fast on one mask at a time only."""
     return np.array([np.count_nonzero(mask) for mask in masks], dtype=np.int64)
 
 
@@ -126,12 +125,12 @@ def _extent(occupied: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.
 
 @dataclass(frozen=True)
 class ProposalStep:
-    """One step of a proposer that can tell what it has found on the way.
+    """One step of a proposer that also yields masks before the end.
 
     Attributes:
         fraction: share of the work that is done, 0..1.
         masks: (k, h, w) bool, found since the step before, of any size; None where there is nothing to tell.
-            They are raw: some will be dropped at the end, some are nearly the same.
+            They are raw: some are duplicates, and some are not among the proposals at the end.
     """
 
     fraction: float
@@ -147,7 +146,7 @@ Steps = Generator["float | ProposalStep", None, Proposals]
 
 
 class Proposer(Protocol):
-    """Anything that proposes masks: a network, a file of stored masks, a grid."""
+    """A source of masks: a network, stored masks, the truth of a data set."""
 
     @property
     def name(self) -> str:
@@ -155,7 +154,7 @@ class Proposer(Protocol):
         ...
 
     def stream(self, image: npt.NDArray[np.uint8]) -> Steps:
-        """Work on one RGB image, (H, W, 3) uint8.
+        """Propose masks for one RGB image, (H, W, 3) uint8.
 
         Yields the fraction done, 0..1 and never falling, as a number or with the masks found since the step
         before; returns the proposals at the image's own size. Closing the generator stops the work.
@@ -168,7 +167,7 @@ class Proposer(Protocol):
 
 @runtime_checkable
 class SizedProposer(Proposer, Protocol):
-    """A proposer that was trained at one size, and wants crops to be cut at it too."""
+    """A proposer that was trained at one size; crops are cut at that size too."""
 
     def working_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """A (H, W, 3) picture at that size."""
@@ -178,7 +177,7 @@ class SizedProposer(Proposer, Protocol):
 def working_image(
     proposer: Proposer, image: npt.NDArray[np.uint8], max_side_px: int
 ) -> npt.NDArray[np.uint8]:
-    """A photo at the size at which its proposals and crops are made.
+    """Resize a photo to the size at which its proposals and crops are made.
 
     Args:
         proposer: may have a size of its own.

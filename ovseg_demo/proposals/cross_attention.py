@@ -1,8 +1,8 @@
 """Attention between an image's thousands of tokens and a prompt's few, with SAM's trained projections.
 
-A prompt has T = 7 tokens, the image N = 1,000 to 4,096. Projecting the image for every prompt is what makes
-SAM's decoder slow, and it can be avoided exactly, because (image Wk) . q = image . (Wk q): the few tokens are
-carried into the image's space instead. Two cases have functions of their own:
+A prompt has T = 7 tokens, the image N = 1,000 to 4,096. SAM's decoder projects the image for every prompt,
+which takes most of its time. Since (image Wk) . q = image . (Wk q), projecting the few prompt tokens into the
+image's space gives the same result. Two cases have their own functions:
 
 - *own*: every prompt has its own image tokens (later layers), so the prompt's tokens are projected;
 - *shared*: all prompts still see the same image (first layer), so the image is projected once.
@@ -29,8 +29,8 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def token_to_image_attention(attend: Any, tokens: Tensor, located: Tensor, content: Tensor) -> Tensor:
     """Prompt tokens attend to image tokens.
 
-    The key bias shifts all scores of a token alike, so the softmax does not see it; the value bias passes
-    through because a token's shares sum to one.
+    The key bias shifts all scores of a token alike, so the softmax cancels it. The value bias is added as it
+    is, because a token's shares sum to one.
 
     Args:
         tokens: (B, T, C) float32 with their positions.
@@ -108,7 +108,7 @@ def _shares(scores: Tensor, heads: int, count: int) -> Tensor:
 
 
 def _rows(attend: Any, values: Tensor) -> Tensor:
-    """Values carried through the output projection, head by head: (B, T, C) -> (B, H * T, C)."""
+    """Apply the output projection to the values of each head: (B, T, C) -> (B, H * T, C)."""
     v = split_heads(attend.v_proj(values), attend.num_heads)
     weight = attend.out_proj.weight.view(values.shape[-1], attend.num_heads, -1)
     rows = torch.einsum("bhtc,ehc->bhte", v, weight)

@@ -1,8 +1,8 @@
 """SAM's mask decoder for many single-point prompts on one image, without the repeated work.
 
-The published decoder copies the image embedding for every prompt and projects each copy. Here the same
-submodules are walked through so that work on the image is shared or avoided (see cross_attention.py); the
-result differs by rounding only. Masks are drawn only for prompts whose predicted quality is worth it.
+The published decoder copies the image embedding for every prompt and projects each copy. This one calls the
+same submodules and shares or avoids the work on the image (see cross_attention.py); results differ by
+rounding only. Masks are computed only for prompts of sufficient predicted quality.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch of B decoded point prompts, before any mask is drawn.
+    """A batch of B decoded point prompts, before masks are computed.
 
     Attributes:
         quality: (B, 3) float32, predicted IoU of the three masks: part, object, whole in no fixed order.
@@ -68,7 +68,7 @@ class PointDecoder:
     Args:
         prompt_encoder: the package's PromptEncoder.
         mask_decoder: the package's MaskDecoder.
-        dtype: number format of everything as long as the image; prompt tokens stay in float32.
+        dtype: number type of tensors with N image tokens; prompt tokens stay in float32.
     """
 
     def __init__(self, prompt_encoder: Any, mask_decoder: Any, dtype: torch.dtype) -> None:
@@ -123,13 +123,13 @@ class PointDecoder:
         tokens = final.norm_final_attn(tokens + seen)
 
         quality = self._decoder.iou_prediction_head(tokens[:, 0])
-        # Mask 0 is the answer to several points at once; masks 1 to 3 are those to a single one.
+        # Mask 0 is for several points at once; masks 1 to 3 are for a single point.
         heads = list(self._decoder.output_hypernetworks_mlps)
         vectors = [head(tokens[:, 1 + i]) for i, head in enumerate(heads) if i > 0]
         return Decoded(quality[:, 1:], torch.stack(vectors, dim=1), content, image.height, image.width)
 
     def masks(self, decoded: Decoded, rows: Tensor) -> Tensor:
-        """Draw the three masks of some prompts.
+        """Compute the three masks of some prompts.
 
         Args:
             rows: (R,) int64, which prompts of the batch.
@@ -140,7 +140,7 @@ class PointDecoder:
         upscaled = self._upscale(decoded.image_tokens[rows])
         flat = upscaled.flatten(1, 3)
         logits = decoded.mask_vectors[rows].to(flat.dtype) @ flat.transpose(1, 2)
-        # Each image token holds 2 x 2 cells of 2 x 2 cells: put their rows and columns back in order.
+        # Each image token holds 2 x 2 cells of 2 x 2 cells: reorder them into rows and columns.
         logits = logits.view(len(rows), -1, decoded.height, decoded.width, 2, 2, 2, 2)
         logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
         return logits.reshape(len(rows), -1, 4 * decoded.height, 4 * decoded.width).float()

@@ -1,4 +1,4 @@
-"""Where to put point prompts: grids of squarish cells, in an order that spreads early points far apart."""
+"""Grids of point prompts with nearly square cells, in an order that spreads early points far apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def grid_shape(count: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of about `count` squarish cells for an image of this shape; at least one of each."""
+    """Rows and columns of about `count` nearly square cells for an image; at least one of each."""
     columns = max(1, min(count, round((count * width / height) ** 0.5)))
     return max(1, round(count / columns)), columns
 

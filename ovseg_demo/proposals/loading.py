@@ -29,7 +29,7 @@ def load_proposer(
     mask_threshold: float | None = None,
     cache_dir: Path | None = None,
 ) -> Proposer:
-    """A proposer with its weights on a device.
+    """Load a proposer with its weights onto a device.
 
     Args:
         name: one of PROPOSERS, or the path of a SAM's checkpoint, or of a complete OVSeg file, whose
@@ -37,7 +37,7 @@ def load_proposer(
         device: "auto", "cpu", "cuda" or "cuda:1".
         weights: a local checkpoint instead of the one in the model table.
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
-            and coarser. By default 768 for MobileSAM, which alone takes anything but its own size.
+            and coarser. By default 768 for MobileSAM; the others take their own size only.
         density: one of DENSITIES, how many points a SAM is prompted with.
         mask_threshold: of "maskformer", whose masks are soft: a pixel belongs to a mask strictly above it. By
             default the published demo's 0.35.
@@ -45,7 +45,7 @@ def load_proposer(
 
     Raises:
         UnknownModelError: no proposer has this name.
-        SettingsError: the device, size, density or threshold is not to be had.
+        SettingsError: the device, size, density or threshold is not available.
         ModelError: the weights are missing or wrong.
     """
     import torch
@@ -97,7 +97,7 @@ def load_proposer(
 
 
 def _held_by(path: Path) -> str:
-    """Which proposer a file of weights is, by its tensors; anything but a SAM is left to OVSeg's reader."""
+    """Name of the proposer in a file of weights; "maskformer" for anything but a SAM."""
     from ovseg_demo.proposals.sam import CONFIGS
     from ovseg_demo.weight_files import read_file
 
@@ -111,7 +111,7 @@ def _held_by(path: Path) -> str:
 def find_proposer(
     model: str | Path, name: str | None, *, device: str = "cpu", settings: Settings | None = None
 ) -> Proposer:
-    """The proposer for a model, loaded.
+    """Load the proposer of a model.
 
     Args:
         model: a name of the model table, or the path of a checkpoint.

@@ -1,8 +1,7 @@
 """Masks for a whole image from point prompts: coarse everywhere, then fine where nothing good covers it.
 
-The usual automatic generator prompts a dense grid and throws most of its masks away as duplicates. Here a
-coarse grid comes first; later points fall only on cells that no good mask covers yet, and each batch looks
-at what the one before it has covered.
+SAM's automatic generator prompts a dense grid and drops most of its masks as duplicates. Here a coarse grid
+comes first. Later points lie only in cells that no good mask covers, after each batch anew.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ovseg_demo.workers import parallel_map, shares, workers
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
-_ENCODER_WORTH = 24  # prompts that cost about as much time as encoding the image, for the progress bar
+_ENCODER_WORTH = 24  # prompts that take about as long as encoding the image, for the progress bar
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class PointPromptConfig:
     refine: int = 80
     """At most this many more points, where no good mask covers the image."""
     batch: int = 8
-    """Prompts after which the later points look again at what is covered."""
+    """Later points are chosen anew after so many prompts."""
     min_quality: float = 0.75
     """Least predicted IoU of a kept mask."""
     min_stability: float = 0.7
-    """Least stability of a kept mask under a shift of its threshold; asking for more loses true segments."""
+    """Least stability of a kept mask under a shift of its threshold; a higher value loses true segments."""
     max_overlap: float = 0.8
     """Of two masks with a higher IoU only the better one is kept."""
     min_area_fraction: float = 0.0002
@@ -124,7 +123,7 @@ class PointProposer:
             while count > 0 and len(points) > 0:
                 if fine:
                     points = points[~_at(covered, points)]
-                # A GPU takes the points that need not look all at once.
+                # On a GPU all coarse points are one batch: they do not depend on each other.
                 batch = self.plan.batch if fine or self._device.type == "cpu" else count
                 now, points = np.split(points, [min(batch, count)])
                 if len(now) == 0:
@@ -190,7 +189,7 @@ class PointProposer:
     def _finish(
         self, found: list[_Candidates], covered: npt.NDArray[np.bool_], height: int, width: int
     ) -> Proposals:
-        """Remove duplicates, enlarge the survivors and fill the uncovered_patches."""
+        """Remove duplicates, resize the other masks and add the uncovered patches."""
         logits = torch.cat([part.logits for part in found])
         score = np.concatenate([part.score for part in found])
         kept = non_max_suppression(mask_iou(logits > 0), score, self.plan.max_overlap)

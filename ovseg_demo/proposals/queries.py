@@ -1,4 +1,4 @@
-"""What a segmenter knows of its masks beside their outlines: how sure it is of each pixel, and of what."""
+"""Soft masks of a segmenter and the text-space embeddings of its queries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 QUERY_SCALE = 100.0
-"""A cosine times this is a logit: what the published segmenters were trained with."""
+"""A cosine times this is a logit, as in training of the published segmenters."""
 
-_AT_ONCE = 16  # masks that are brought to full size together
+_AT_ONCE = 16  # masks that are resized together
 
 
 @dataclass(frozen=True, eq=False)
 class SoftMasks:
-    """N masks of a segmenter as it gave them: coarse, soft, unsorted.
+    """N masks as the segmenter outputs them: coarse, soft, unsorted.
 
     Attributes:
         logits: (N, h, w) float32 mask logits, at the network's coarse size.
@@ -53,7 +53,7 @@ class SoftMasks:
 
     @torch.inference_mode()
     def hard_masks(self, threshold: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-        """Where the masks are strictly above a threshold, and how certain they are there.
+        """Threshold the masks strictly, and average their soft values inside.
 
         Returns:
             (N, H, W) bool and (N,) float32 in 0..1, the mean over the mask's pixels; 0 for a mask without.

@@ -1,7 +1,7 @@
 """Segment Anything (Kirillov et al., 2023) with its ViT-B, ViT-L and ViT-H encoders.
 
-Prompts and selection are those of MobileSAM here; only the image encoder differs, and that one wants a
-square of 1024 pixels, so the picture is padded for it and the padding is cut off again before prompting.
+Prompts and selection are the same as for MobileSAM. Only the image encoder differs: it takes a square of 1024
+pixels, so the picture is padded, and the padding is cut off the embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CHANNELS = 256
 
 @dataclass(frozen=True)
 class SamConfig:
-    """The numbers in which the published encoders differ."""
+    """Sizes of one published encoder."""
 
     width: int
     depth: int

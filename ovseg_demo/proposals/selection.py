@@ -1,4 +1,4 @@
-"""Which of a decoder's masks to keep. Everything here works on low-resolution logits (K, h, w)."""
+"""Select masks of a decoder, on low-resolution logits (K, h, w)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def stability(logits: Tensor, offset: float = 1.0) -> Tensor:
-    """How little a mask changes with its threshold: IoU of the masks at +offset and -offset.
+    """Stability of masks under a change of threshold: IoU of the masks at +offset and -offset.
 
     Args:
         logits: (..., h, w) float32.
@@ -46,10 +46,10 @@ def non_max_suppression(
 
 
 def uncovered_patches(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDArray[np.bool_]:
-    """Connected leftovers of a (h, w) coverage map: (G, h, w) bool, large first.
+    """Connected uncovered parts of a (h, w) coverage map: (G, h, w) bool, large first.
 
-    The map is opened by one cell first, so that thin seams between masks are no regions; patches of fewer
-    than `min_area` cells are left out.
+    A morphological opening by one cell removes thin seams between masks. Patches of fewer than `min_area`
+    cells are left out.
     """
     import cv2
 
@@ -64,7 +64,7 @@ def uncovered_patches(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDAr
 
 
 def upsample(logits: Tensor, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Masks at image size, (K, height, width) bool, in slices that keep memory small."""
+    """Resize logits to (K, height, width) bool masks, in slices that bound the memory."""
     out = np.empty((len(logits), height, width), dtype=np.bool_)
     for start in range(0, len(logits), 16):
         part = logits[start : start + 16, None].float()

@@ -1,8 +1,8 @@
 """MobileSAM's image encoder on rectangles.
 
-The package's TinyViT wants a 1024 x 1024 square, so a 4:3 photo is a quarter padding. Its convolutions and
-windows know nothing of the picture's size, though, and its attention biases belong to windows; so the same
-modules are walked through here with the height and width of the picture at hand.
+The package's TinyViT takes a 1024 x 1024 square, so a quarter of a 4:3 photo's input is padding. Its
+convolutions, windows and attention biases do not depend on the size of the picture. Here the same modules run
+on the picture's own height and width.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class RectangularTinyViT(nn.Module):
     """Image encoder for any height and width that are multiples of 16.
 
     Args:
-        encoder: the package's TinyViT with its weights loaded; it is taken apart and must not be used again.
+        encoder: the package's TinyViT with its weights; it is changed and must not be used again.
     """
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
-        encoder.eval()  # also gathers each window's bias table, which is stale until eval() follows loading
+        encoder.eval()  # also computes each window's bias table from the loaded weights
         _fold_batch_norms(encoder)
         self.stem = encoder.patch_embed.seq
         self.stages = encoder.layers

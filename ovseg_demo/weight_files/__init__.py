@@ -1,11 +1,11 @@
-"""Read a file of weights in any container, without running anything that is in it.
+"""Read and write files of weights; reading runs no code of the file.
 
     safetensors                       by its header
     PyTorch, zip or plain pickle      tensors and plain containers only; anything else is refused unread
     TorchScript                       the tensors alone (`torchscript.py`)
 
-The container is recognised by what is in the file, never by its name. What the entries mean is for others:
-`clip/checkpoints.py` finds a CLIP in them, `proposals/maskformer/` a segmenter.
+The content of the file decides its container, not its name. `clip/checkpoints.py` looks for a CLIP among the
+entries, `proposals/maskformer/` for a segmenter.
 """
 
 from ovseg_demo.weight_files.reader import (

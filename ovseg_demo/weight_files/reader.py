@@ -1,4 +1,4 @@
-"""Read a file of weights and take tensors out of it, without running anything that is in it."""
+"""Read a file of weights and take tensors out of it; no code of the file runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from torch import Tensor
 from ovseg_demo.errors import CheckpointError, quoted
 from ovseg_demo.weight_files.torchscript import read_torchscript
 
-__all__ = ["check_finite", "entries_of", "named", "read_file", "some", "tensor_of"]
+__all__ = [
+    "check_finite",
+    "check_names_and_shapes",
+    "entries_of",
+    "named",
+    "read_file",
+    "some",
+    "tensor_of",
+]
 
 # What readers raise when bytes are not what they expect.
 _DAMAGES = (
@@ -52,7 +60,7 @@ def read_file(path: Path) -> object:
         if head.startswith(b"PK") and _is_torchscript(path):
             return read_torchscript(path)
         if head.startswith((b"PK", b"\x80")):
-            with path.open("rb") as file:  # given a path, torch would go by the ending of its name
+            with path.open("rb") as file:  # given a path, torch decides by the ending of its name
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "truncated" not in str(error):
@@ -67,7 +75,7 @@ def read_file(path: Path) -> object:
 
 
 def entries_of(content: object, path: Path) -> dict[str, object]:
-    """The named entries of what a file holds, freed of what training programs wrap around them.
+    """The named entries of a file's content, without the wrappers of training programs.
 
     Raises:
         CheckpointError: it holds no dictionary with names.
@@ -84,7 +92,7 @@ def tensor_of(entries: Mapping[str, object], key: str, path: Path, *, as_stored:
     """One entry as float32, or in the number type it is stored in.
 
     Raises:
-        CheckpointError: it is no tensor of numbers with a point.
+        CheckpointError: it is no floating-point tensor.
     """
     value = entries[key]
     if not isinstance(value, Tensor) or not value.is_floating_point():

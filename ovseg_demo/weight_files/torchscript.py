@@ -1,8 +1,8 @@
-"""Read the tensors of a TorchScript archive, the form of OpenAI's own CLIP files, without running it.
+"""Read the tensors of a TorchScript archive, the form of OpenAI's CLIP files, without running it.
 
-Such an archive holds code, and loading it the usual way runs that code. The weights lie beside the code as a
-pickle of nested objects and one file per storage. Here the pickle is read with nothing allowed but tensors,
-dictionaries and empty stand-ins for the module classes.
+`torch.jit.load` runs the code in such an archive. The weights are a pickle of nested objects and one file per
+storage. This reader allows nothing in the pickle but tensors, dictionaries and empty classes in place of the
+module classes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
 
 class _Module:
-    """Stands in for any module class; its attributes are the module's."""
+    """Takes the place of any module class; its attributes are the module's."""
 
 
 class _Reader(pickle.Unpickler):

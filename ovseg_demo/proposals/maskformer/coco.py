@@ -1,7 +1,7 @@
-"""MaskFormer as its own authors trained it, on COCO's 133 panoptic classes, from transformers' weights.
+"""MaskFormer trained by its authors on COCO's 133 panoptic classes, from transformers' weights.
 
-Its names are left aside: what remains is a source of masks that is free of OVSeg's licence. (The paper mines
-its pairs with such masks.)
+Its classes are not used: it is a source of masks without OVSeg's licence. The paper mines its pairs with such
+masks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SWIN_B = SwinMaskFormerConfig(
     decoder_heads=8,
     feedforward=2048,
 )
-# Of the file's names, those that transformers has changed since it was written.
+# Names that transformers changed after the file was published.
 _SINCE_RENAMED = (
     (r"(_attn)\.out_proj\.", r"\1.o_proj."),
     (r"(transformer_module\.decoder\.layers\.\d+)\.(fc\d)\.", r"\1.mlp.\2."),
@@ -55,10 +55,10 @@ _UNUSED = re.compile(r"criterion\.empty_weight|model\.pixel_level_module\.encode
 
 
 class CocoMaskFormerProposer(SwinProposer):
-    """Its masks of anything. A mask's quality is its certainty times the probability of showing something."""
+    """Class-agnostic masks; quality = certainty times the probability of any class."""
 
     def proposals(self, soft: SoftMasks, classes: Tensor) -> Proposals:
-        """The masks for which "no object" is not the likeliest of all classes."""
+        """The masks whose most probable class is not "no object"."""
         probabilities = classes.softmax(dim=-1).numpy()
         something = probabilities.argmax(axis=1) < probabilities.shape[1] - 1
         masks, certain = soft.hard_masks(self.mask_threshold)
@@ -74,7 +74,7 @@ def load_coco_maskformer(
     mask_threshold: float = THRESHOLD,
     config: SwinMaskFormerConfig = SWIN_B,
 ) -> CocoMaskFormerProposer:
-    """A MaskFormer in transformers' form as a class-agnostic proposer.
+    """Load a MaskFormer in transformers' form as a class-agnostic proposer.
 
     Args:
         name: what the user chose.
@@ -120,7 +120,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def build_coco_maskformer(
     weights: dict[str, Tensor], source: Path, config: SwinMaskFormerConfig
 ) -> SwinMaskFormer:
-    """The network with these weights, every one of which has to fit; `CheckpointError` if not."""
+    """Build the network with these weights; `CheckpointError` if one does not fit."""
     classes = weights.get("class_embed.weight", torch.empty(1, 1)).shape[0]
     with torch.device("meta"):
         network = SwinMaskFormer(config, nn.Linear(config.hidden, classes))

@@ -1,7 +1,7 @@
-"""Where each weight of transformers' MaskFormer lies in a published OVSeg file.
+"""Map the weight names of transformers' MaskFormer to those of a published OVSeg file.
 
-The published names are detectron2's. Two things differ beside the names: the file keeps the three
-projections of an attention in one tensor, and counts the stages of the pixel decoder from the other end.
+The published names are detectron2's. Two more things differ: the file stores the three projections of an
+attention in one tensor, and counts the stages of the pixel decoder in reverse.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNUSED = {
     "clip_adapter.pixel_mean": "of the crops; the loader of CLIP checks it",
     "clip_adapter.pixel_std": "of the crops; the loader of CLIP checks it",
 }
-"""Entries of a complete file that the segmenter does without, and what they are."""
+"""Entries of a complete file that the segmenter does not use, and what they are."""
 
 CLIP_PREFIX = "clip_adapter.clip_model."
 """In front of the names of CLIP, which `ovseg_demo.clip` reads."""
@@ -127,15 +127,14 @@ def _to(template: str) -> Callable[[re.Match[str]], Place]:
 
 
 def places(ours: Iterable[str], stages: int) -> dict[str, Place]:
-    """For each weight of our network, where the published file has it.
+    """For each weight of the network, its place in the published file.
 
     Args:
         ours: names in `network.SwinMaskFormer`.
         stages: of the Swin.
 
     Raises:
-        KeyError: nothing is known of a name: transformers names its weights in another way than when this
-            was written.
+        KeyError: no rule matches a name; transformers has renamed its weights.
     """
     rules = [(re.compile(pattern), place) for pattern, place in _rules(stages)]
     found = {}

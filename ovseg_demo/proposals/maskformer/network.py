@@ -3,11 +3,13 @@
     pixels -> Swin -> res2, res3, res4, res5 -> pixel decoder -> mask features F
                                      res5 -> queries, decoder -> q_1 ... q_N
     mask logits of query n   = mask_embed(q_n) . F
-    its place among the words = class_embed(q_n), compared with text features by cosine (OVSeg)
-    its logits of fixed names = class_embed(q_n)                                       (MaskFormer)
+    its text-space embedding = class_embed(q_n), compared with text features by cosine (OVSeg)
+    its class logits         = class_embed(q_n)                                        (MaskFormer)
 
-The published network and transformers' agree in all that has weights on this way: window padding after the
-norm, the mask of shifted windows, patch merging's order, eps, sine positions. Three things are set here.
+The published network and transformers' agree in window padding after the norm, the mask of shifted windows,
+the order of patch merging, eps and sine positions. This module changes three things of transformers': it
+drops the Swin's last norm and pooling, adds the input projection where the file has one, and takes any class
+head.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ STRIDE = 32
 
 
 class SwinMaskFormer(nn.Module):
-    """The segmenter without a loss, with whatever names its queries.
+    """The segmenter without a loss, with any class head.
 
     Args:
         config: its sizes.
@@ -45,7 +47,7 @@ class SwinMaskFormer(nn.Module):
         self.model = MaskFormerModel(transformers_config(config))
         self.class_embed = class_embed
         self.mask_embed = MaskformerMLPPredictionHead(config.hidden, config.hidden, config.mask_dim)
-        # This norm and this average serve image classification; nothing here reads them, no file has them.
+        # The norm and pooling of image classification are not used, and no file has them.
         swin = self.model.pixel_level_module.encoder.model
         swin.layernorm, swin.pooler = nn.Identity(), None
         if config.projects_input:
@@ -75,13 +77,13 @@ class SwinMaskFormer(nn.Module):
 
 
 def text_head(config: SwinMaskFormerConfig, text_width: int, hidden: int) -> nn.Module:
-    """OVSeg's class head, to a point of the text space; transformers' is one layer to a list of names."""
+    """OVSeg's class head, an MLP into the text space; transformers' is one layer to fixed classes."""
     head: nn.Module = MaskformerMLPPredictionHead(config.hidden, hidden, text_width, num_layers=2)
     return head
 
 
 def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
-    """What transformers must know to build a network of these sizes."""
+    """transformers' configuration of a network of these sizes."""
     swin = MaskFormerSwinConfig(  # type: ignore[call-arg]
         patch_size=config.patch,
         embed_dim=config.embed_dim,
@@ -110,7 +112,7 @@ def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """transformers remarks that its own class for this Swin is not on its own list of backbones."""
+    """Silence transformers' warning that its own Swin class is not on its list of backbones."""
     logger = logging.getLogger("transformers.models.maskformer.configuration_maskformer")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -25,7 +25,7 @@ DEMO_THRESHOLD = 0.35
 
 
 class SwinProposer(ABC):
-    """A MaskFormer at work; what its masks are worth is for the two kinds of it.
+    """A MaskFormer as a proposer; subclasses rate its masks.
 
     Attributes:
         name: what the user chose.
@@ -91,19 +91,19 @@ class SwinProposer(ABC):
 
     @abstractmethod
     def proposals(self, soft: SoftMasks, classes: Tensor) -> Proposals:
-        """The masks worth looking at.
+        """Select and rate the masks.
 
         Args:
             soft: N masks.
-            classes: (N, D) what the network's class head says of them.
+            classes: (N, D) output of the class head.
         """
 
 
 class MaskFormerProposer(SwinProposer):
-    """The segmenter of a complete OVSeg file: masks, and where each of its queries lies in the text space.
+    """The segmenter of a complete OVSeg file: masks, and the embedding of each query in the text space.
 
-    A mask's quality is its certainty, the mean of the soft mask where it is. Whether it shows a thing at all
-    cannot be said without words.
+    A mask's quality is its certainty, the mean of the soft mask inside the mask. The probability of "no
+    object" needs a vocabulary.
 
     Args:
         name: what the user chose.
@@ -172,7 +172,7 @@ def working_size(
 def load_maskformer(
     name: str, weights: Path, *, device: torch.device, mask_threshold: float = DEMO_THRESHOLD
 ) -> MaskFormerProposer:
-    """The segmenter of a complete OVSeg file as a proposer.
+    """Load the segmenter of a complete OVSeg file as a proposer.
 
     Args:
         name: what the user chose.

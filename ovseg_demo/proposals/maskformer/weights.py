@@ -1,4 +1,4 @@
-"""From a complete OVSeg file to a segmenter that holds its weights, key by key."""
+"""Load the segmenter of a complete OVSeg file, every key checked."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _part(weight: Tensor, part: int | None) -> Tensor:
 
 
 def _check_index(index: Tensor, key: str, window: int, source: Path) -> None:
-    """Which relative position two places of a window have; there is one right answer."""
+    """Compare the index of relative positions with Swin's; the weights fix it."""
     rows = torch.arange(window).repeat_interleave(window)
     columns = torch.arange(window).repeat(window)
     width = 2 * window - 1
