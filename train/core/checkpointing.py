@@ -1,4 +1,4 @@
-"""One file that holds all a resume needs, replaced whole or not at all."""
+"""The training state in one file, replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.core.schedule import trainable
 
 
 class ResumeError(OvsegError):
-    """A run was to be resumed with other settings, or its checkpoint cannot be read."""
+    """The settings differ from those of the run to resume, or its checkpoint cannot be read."""
 
 
 MAY_CHANGE = frozenset({"out", "data", "work", "save_every", "workers", "keep"})

@@ -17,7 +17,7 @@ from ovseg_demo.errors import SettingsError
 
 @contextmanager
 def process_group() -> Iterator[str]:
-    """Join the processes that torchrun has started, and leave them at the end; nothing in a plain run.
+    """Join the process group of torchrun and leave it at the end; a plain run has none.
 
     Yields:
         This process's device: its own GPU where there are some, else the CPU.
@@ -48,7 +48,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """The first process passes through the block before the others enter, so it alone makes what is kept."""
+    """Run the block in the main process before the others, so that it alone computes what is cached."""
     if dist.is_initialized() and not is_main_process():
         dist.barrier()
     yield
@@ -57,7 +57,7 @@ def main_process_first() -> Iterator[None]:
 
 
 def check_batch(batch: int, accumulate: int) -> None:
-    """Every process must get equally many pairs in every part of a step.
+    """Refuse a batch that does not split evenly over processes and parts of a step.
 
     Raises:
         SettingsError: the batch cannot be split so.

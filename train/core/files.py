@@ -1,4 +1,4 @@
-"""Files of tensors that are written whole or not at all; text and bytes are `ovseg_demo.files`' own."""
+"""Write training states whole or not at all; other writers come from `ovseg_demo`."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def write_saved(path: Path, content: object) -> None:
     with whole_file(path) as temporary:
         try:
             torch.save(content, temporary)
-        except RuntimeError as error:  # what PyTorch's writer makes of a full disk
+        except RuntimeError as error:  # PyTorch's writer raises this on a full disk
             raise OSError(str(error)) from error

@@ -1,7 +1,7 @@
-"""What fine-tuning and mask prompt tuning share: the loss, the loop, the resume.
+"""Loss and training loop of fine-tuning and mask prompt tuning.
 
-Both learn from region-noun pairs: a masked crop should lie close to its noun and far from every other noun.
-They differ only in which parameters move (finetune.py, prompt_tune.py).
+Both train on region-noun pairs: the feature of a masked crop moves towards its noun and away from all others.
+They differ in the trained parameters only (finetune.py, prompt_tune.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HIGHEST_LOG_SCALE = math.log(100)
 
 
 class AdaptationError(OvsegError):
-    """The pairs or the model cannot be trained with."""
+    """Training with these pairs or this model is not possible."""
 
 
 class PairSource(Protocol):
@@ -52,8 +52,8 @@ class PairSource(Protocol):
 def pair_loss(image: Tensor, text: Tensor, nouns: Tensor, log_scale: Tensor) -> Tensor:
     """Cross entropy of each region over the noun bank, plus that of each noun over the batch's regions.
 
-    The text side asks of a noun in the batch: which regions are it? Pairs with the same noun are all right
-    answers, never each other's negatives.
+    On the text side the target of a noun is uniform over all regions of the batch with that noun, so pairs of
+    one noun are never negatives of each other.
 
     Args:
         image: (B, D) unit vectors.
@@ -99,7 +99,7 @@ class AdaptationModel(nn.Module):
 
 
 def frozen_copy(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of everything that must not move."""
+    """Copies of the parameters and buffers that are not trained."""
     trainable = {name for name, p in module.named_parameters() if p.requires_grad}
     return {n: v.clone() for n, v in module.state_dict().items() if n not in trainable}
 
@@ -168,7 +168,7 @@ def run_training(
             norm = nn.utils.clip_grad_norm_(trained, settings.clip_norm)
             optimiser.step()
             optimiser.zero_grad()
-            with torch.no_grad():  # the parameter and not its use, which would leave it no way back
+            with torch.no_grad():  # clamping its use instead would zero the gradient at the limit
                 model.log_scale.clamp_(0, HIGHEST_LOG_SCALE)
             if ema is not None:
                 ema.update_parameters(model)

@@ -1,4 +1,4 @@
-"""Command-line options from a frozen dataclass: one field, one option, the docstring under it as the help."""
+"""Command-line options from a frozen dataclass: a field is an option, the docstring under it its help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ovseg_demo.errors import OvsegError
 S = TypeVar("S")
 
 DEFAULT_DATA = Path(__file__).resolve().parents[3] / "shared"
-"""Where the data folders lie unless told otherwise: `shared` beside the checkout."""
+"""Default folder of the data: `shared` beside the checkout."""
 
 
 def parse_options(settings: type[S], argv: Sequence[str] | None = None, *, prog: str) -> S:
@@ -29,7 +29,7 @@ def parse_options(settings: type[S], argv: Sequence[str] | None = None, *, prog:
 
 
 def command_line(settings: Any, *, prog: str) -> str:
-    """The command that gives these settings; what equals its default is left out."""
+    """The command line of these settings without options that have their default."""
     parts = [f"python -m {prog}"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)

@@ -1,4 +1,4 @@
-"""How a training run tells how it is doing."""
+"""Progress of a training run: bar, log, curves, TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from train.evaluation.curves import LOG, draw_curves, read_log
 
 
 class Progress:
-    """A bar for people, JSONL for programs, curves as a picture, TensorBoard where it is installed.
+    """Report each step as a bar, as JSONL, as curves, and to TensorBoard where it is installed.
 
-    Only the first process shows anything. A resumed run forgets the steps that were logged after its
-    checkpoint, so that the log reads as if nothing had happened.
+    Only the main process reports. A resumed run removes the steps after its checkpoint from the log.
 
     Args:
         work: folder of the run.
-        steps: how many there will be.
-        done: how many are done.
+        steps: of the whole run.
+        done: finished steps.
     """
 
     def __init__(self, work: Path, steps: int, done: int) -> None:
@@ -40,7 +39,7 @@ class Progress:
         return self
 
     def report(self, step: int, row: dict[str, float]) -> None:
-        """One step is done."""
+        """Report a finished step."""
         if not self.active:
             return
         self.bar.update()

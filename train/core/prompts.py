@@ -9,7 +9,7 @@ from ovseg_demo.clip.mask_prompts import MaskPrompts
 
 
 def add_prompts(clip: MaskAdaptedCLIP, depth: int) -> MaskPrompts:
-    """Give the tower untrained prompts (normal, deviation 0.02) in place of any it has; returns them."""
+    """Replace the tower's prompts by untrained ones (normal, deviation 0.02) and return them."""
     tower: Any = clip.image_tower
     table = tower.positional_embedding if hasattr(tower, "trunk") else tower.visual.positional_embedding
     prompts = MaskPrompts(depth, tower.grid**2, int(table.shape[1])).to(clip.device)

@@ -43,7 +43,7 @@ class AdaptSettings:
     """Learn from region-noun pairs."""
 
     RECIPES: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-    """By name, what the options below are where they are not given."""
+    """Values of the options below that are not given, by name of the recipe."""
 
     pairs: tuple[Path, ...]
     """Folders of pairs, mined or from true masks."""
@@ -56,7 +56,7 @@ class AdaptSettings:
     start: Path | None = None
     """Adapted weights to go on from instead of the vanilla ones."""
     recipe: Recipe = "mini"
-    """Whose numbers are the defaults of the options below."""
+    """Recipe with the defaults of the options below."""
     rate: float | None = None
     """Highest learning rate."""
     batch: int | None = None
@@ -70,7 +70,7 @@ class AdaptSettings:
     warmup: int | None = None
     """Steps until the highest rate."""
     distil: float | None = None
-    """Weight of vanilla's opinion of each region, and of the labels of those without a noun (mini only)."""
+    """Weight of the loss to vanilla's probabilities, and to the labels of unlabeled regions (mini only)."""
     unnamed: float | None = None
     """Regions without a noun per pair, 0 to 1, if the folders have any (mini only, with --distil)."""
     accumulate: int = 1
@@ -84,9 +84,9 @@ class AdaptSettings:
     jitter: float = 0.1
     """Largest share cut off a crop's sides."""
     looks: int = 4
-    """Looks at each pair that are kept and take turns: the crop as it is, then jittered ones (mini only)."""
+    """Crops of each pair that are cached and take turns: the exact one, then jittered ones (mini only)."""
     workers: int = 0
-    """Processes that read and cut crops ahead of the steps; 0 = just in time (towers that read crops)."""
+    """Processes that load crops ahead of the steps; 0 = in the training process (towers that read crops)."""
     save_every: int = 100
     """Steps between checkpoints."""
     keep: Path | None = None
@@ -140,5 +140,5 @@ class AdaptSettings:
         )
 
     def record(self, pairs_digest: str) -> dict[str, Any]:
-        """What a resume compares: everything that decides what is computed."""
+        """The settings that a resume compares: all that change the result."""
         return {**asdict(self), "pairs": pairs_digest}

@@ -1,4 +1,4 @@
-"""What a training run was: kept beside its weights, told again on the model card."""
+"""Records of training runs, kept beside the weights and shown on the model card."""
 
 from __future__ import annotations
 

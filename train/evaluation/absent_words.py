@@ -1,4 +1,4 @@
-"""The questions about present and absent words, and the figures of the answers (`train/absent_words.py`)."""
+"""Evaluate words that are in a photo and words that are not (`train/absent_words.py`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AbsentWordsSettings:
     arms: tuple[str, ...] = ("adapted",)
     """Arms of the model, and further checkpoints as NAME=PATH."""
     present: int = 5
-    """Most names a photo is asked for that it shows."""
+    """Largest number of names a photo is asked for that it shows."""
     absent: int = 5
     """Names a photo is asked for that it does not show."""
     least_area: float = 0.01
@@ -71,7 +71,7 @@ class Question:
 
     @property
     def asked(self) -> tuple[int, ...]:
-        """All of them, in the order of the class list, so that their place gives nothing away."""
+        """All of them in the order of the class list, so that their position carries no information."""
         return tuple(sorted(self.present + self.absent))
 
     def count(self, found: set[int]) -> list[int]:
@@ -89,7 +89,7 @@ class Question:
 
 
 def make_question(photo: TruthPhoto, classes: int, settings: AbsentWordsSettings) -> Question:
-    """Draw the names of one photo, the same whenever the photo is asked with this seed."""
+    """Draw the names for one photo; the photo and the seed decide them."""
     segments = photo.read_segments()
     large = {s.class_index for s in segments if s.mask.mean() > settings.least_area}
     shown = {s.class_index for s in segments} | photo.uncertain

@@ -1,4 +1,4 @@
-"""A picture of every class's figure under each arm."""
+"""Bar chart of every class under each arm."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ PANELS = (("loss", "loss"), ("top1", "regions whose noun is on top of the bank, 
 
 
 def read_log(path: Path) -> Log:
-    """The rows of a log; a last line that a kill cut short is left out.
+    """The rows of a log; an incomplete last line is left out.
 
     Raises:
         DataError: there is no such file.
@@ -72,6 +72,6 @@ def _draw_panel(axes: Axes, logs: Mapping[str, Log], key: str, title: str) -> No
         known.append(values)
     every = np.concatenate(known)
     if len(every):
-        # The highest half percent may leave the picture, so that one outlier does not flatten the rest.
+        # The highest half percent may lie outside, so that an outlier does not flatten the curve.
         low, high = min(0.0, float(every.min())), float(np.percentile(every, 99.5))
         axes.set_ylim(low, low + 1.05 * max(high - low, 1e-6))

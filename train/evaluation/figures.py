@@ -1,4 +1,4 @@
-"""What all charts share: colours, fonts and how a figure becomes a file."""
+"""Colours, fonts and files of all charts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DPI = 100
 
 
 def new_figure(width_px: float, height_px: float) -> Figure:
-    """An empty figure of that size, apart from pyplot's global state."""
+    """An empty figure of that size, outside pyplot's global state."""
     return Figure(figsize=(width_px / _DPI, height_px / _DPI), dpi=_DPI, layout="constrained")
 
 
@@ -59,7 +59,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     installed = set(font_manager.get_font_names())
     buffer = io.BytesIO()
-    # A dollar sign in a name is a letter, not the start of a formula.
+    # matplotlib reads text between dollar signs as a formula.
     style = {"font.family": [name for name in _FONTS if name in installed], "text.parse_math": False}
     with rc_context(style), warnings.catch_warnings():
         # A letter that no font here has is drawn as an empty box.

@@ -1,8 +1,8 @@
-"""What a segmentation is worth: counts per photo, figures from the counts, bootstrap intervals over photos.
+"""Metrics of a segmentation: counts per photo, figures from the counts, bootstrap intervals over photos.
 
-A figure is a function of sums over photos, so one formula gives the value (every photo once) and its
-interval (photos drawn with replacement, 95 % of the draws). Both arms are drawn alike, and so their
-difference has an interval of its own, much narrower than the two.
+A figure is a function of sums over photos. The same formula gives the value (every photo once) and its
+interval (photos drawn with replacement, the middle 95 % of the draws). All arms share the draws, so their
+difference has an interval of its own, much narrower than theirs.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class PhotoCounts:
     present: NDArray[np.bool_]
     """The photo shows the class."""
     absent: NDArray[np.bool_]
-    """The photo does not show the class. Neither, where the truth does not say."""
+    """The photo does not show the class. Both are False where the truth is unknown."""
     found: NDArray[np.bool_]
     """The result says the photo shows the class."""
     regions: Counts

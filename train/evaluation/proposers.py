@@ -1,4 +1,4 @@
-"""Proposers for measuring: one that keeps what it proposed, one that proposes the truth."""
+"""Proposers for evaluation: one with a cache, one that proposes the truth."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _NUMBERS = ("side", "plan", "mask_threshold", "short_side", "weights_sha256")
 
 
 class CachedProposer:
-    """A proposer that computes every photo once: the last one stays in memory, all go to a folder if given.
+    """A proposer with a cache of the last photo in memory and, given a folder, of all photos on disk.
 
-    A file belongs to the photo's pixels, the proposer with its numbers and weights, and the code of
-    `ovseg_demo.proposals`; when one of them changes, the photo is computed anew. A damaged file counts as
-    missing. Soft masks are kept with the hard ones, and take some 10 MB a photo.
+    The key of a file is a hash of the photo's pixels, the proposer's numbers and weights, and the code of
+    `ovseg_demo.proposals`. A damaged file counts as missing. Soft masks are stored with the hard ones and
+    take some 10 MB a photo.
 
     Args:
         proposer: does the work.
-        folder: where to keep proposals between runs; made if it is not there.
+        folder: of proposals between runs; made if it is not there.
     """
 
     def __init__(self, proposer: Proposer, folder: Path | None = None) -> None:
@@ -111,7 +111,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 class GroundTruthProposer:
-    """Proposes the true segments of the photo that was shown to it last: how well are perfect masks named?"""
+    """Proposes the true segments of the photo that was set last, to measure naming on perfect masks."""
 
     name = "truth"
 

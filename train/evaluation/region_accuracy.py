@@ -1,7 +1,7 @@
-"""True regions of evaluation photos and how many of them a model names right, for the ablations.
+"""Accuracy of names of true regions, for the ablations.
 
-What does not depend on the training is computed once and kept: for the compact tower the stem's features of
-every region, for others the crops are cut anew.
+Features that do not depend on the training are computed once and kept: the stem's features of every region
+for the compact tower. For other towers the crops are cut again.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ ARM_STAGES = ("crop", "embed", "text", "merge")
 
 
 def make_report(settings: EvaluateSettings, truth: TruthSet, counted: EvaluationCounts) -> dict[str, Any]:
-    """Everything that was measured, in plain types.
+    """All measurements, in plain types.
 
     `arms` has the figures of each arm, in percent, with `intervals` and `classes`; `difference` is the last
     arm minus the first, `differences` and `ratios` compare every further arm with the first.

@@ -1,4 +1,4 @@
-"""Photos with truth through the demo's own Segmenter: every arm, the same proposals, counts per photo."""
+"""Run the Segmenter on photos with truth: every arm on the same proposals, counts per photo."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class EvaluationCounts:
 
 
 class Evaluator:
-    """Takes the photos of a data set through the Segmenter.
+    """Runs the Segmenter on the photos of a data set.
 
     Args:
         truth: the data set.
@@ -178,7 +178,7 @@ class Evaluator:
 
     @torch.inference_mode()
     def run(self, photos: Sequence[TruthPhoto]) -> EvaluationCounts:
-        """Every photo under every arm; a photo that cannot be used is skipped under all of them.
+        """Segment every photo under every arm; an unusable photo is skipped under all of them.
 
         Raises:
             DataError: no photo could be used, or a label map holds what it must not.

@@ -15,7 +15,7 @@ from train.data.true_regions import LEAST_SIDE
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """mIoU and its companions of both arms on the same proposals.
+    """Evaluate arms on the same proposals: mIoU and further figures.
 
     Data sets: msrc21, coco-val, coco-instances, coco-panoptic, ade20k-150, ade20k-847, context-59,
     context-459, voc-20, coco-stuff-171, cityscapes-19, coco-train; or your own with --images, --labels and
@@ -35,14 +35,14 @@ class EvaluateSettings:
     ignore: int = 255
     """Your own data: value of pixels that do not count."""
     masks: Literal["proposals", "truth"] = "proposals"
-    """What is named: the proposer's masks or the true ones."""
+    """Masks that are classified: the proposer's or the true ones."""
     merge: Literal["benchmark", "default", "published-demo"] = "benchmark"
     """How named masks become a label map."""
     ensemble: float = 0.0
     """Share of CLIP beside a proposer that names its own masks (maskformer), 0 to 1; 0 stands for CLIP alone.
     Published: 0.7 for ADE20K, 0.6 for Pascal Context, 0.45 for Pascal VOC."""
     mask_threshold: float = 0.4
-    """Where maskformer's soft masks end, 0 to 1."""
+    """Threshold of maskformer's soft masks, 0 to 1."""
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
     arms: tuple[str, ...] = ("vanilla", "adapted")
@@ -57,7 +57,7 @@ class EvaluateSettings:
     templates: Literal["vild", "imagenet", "single"] = "vild"
     """Sentences around a name."""
     synonyms: bool = False
-    """Give every class all its words, of which the best counts; the published protocol has one string."""
+    """Use all words of a class, of which the best counts; the published protocol has one string."""
     photos: int = 0
     """Only so many photos, spread evenly over the set; 0 = all."""
     max_side_px: int = Settings.max_side_px
@@ -73,9 +73,9 @@ class EvaluateSettings:
     seed: int = 0
     """Of the draws."""
     json: Path | None = None
-    """Write everything here as well."""
+    """JSON file for all measurements."""
     chart: Path | None = None
-    """Write a picture of every class's figure here (PNG)."""
+    """PNG file for a chart of every class."""
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "mask_threshold"):

@@ -1,4 +1,4 @@
-"""Run the chunks in this process, in several processes, or on a Ray cluster. The files are the same."""
+"""Run chunks in this process, in several processes, or on a Ray cluster, with the same files as result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ovseg_demo.ray_backend import on_ray
 
 Engine = Literal["local", "ray"]
 ChunkTask = Callable[[int], dict[str, int]]
-"""Does the chunk of this number, writes its file, returns counts for the log."""
+"""Processes the chunk of this number, writes its file, returns counts for the log."""
 TaskFactory = Callable[[], ChunkTask]
-"""Builds a task with its models; called once by every worker, so it must be picklable."""
+"""Builds a task with its models; each worker calls it once, so it must be picklable."""
 
 _WORKER_TASK: list[ChunkTask] = []  # a worker process serves one task, built when the process starts
 
@@ -29,11 +29,11 @@ _WORKER_TASK: list[ChunkTask] = []  # a worker process serves one task, built wh
 def run_chunks(
     make: TaskFactory, chunks: Sequence[int], *, engine: Engine, workers: int, name: str, log: Path
 ) -> None:
-    """Do the chunks, with a progress bar, and one line of the log for each.
+    """Process the chunks with a progress bar; each adds a line to the log.
 
     Args:
         make: builds the task.
-        chunks: numbers of the chunks that are not done yet; nothing is built if there are none.
+        chunks: numbers of the unfinished chunks; without any, nothing is built.
         engine: "local" or "ray".
         workers: processes, or Ray actors.
         name: of the stage.

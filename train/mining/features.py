@@ -1,4 +1,4 @@
-"""Second step: every usable proposal through CLIP, kept as features."""
+"""Second step: CLIP features of every usable proposal."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RegionFilter:
-    """Which proposals are worth a crop."""
+    """Which proposals are embedded."""
 
     least_area: float = 0.004
-    """Fraction of the photo; what is smaller gives a crop of a handful of pixels."""
+    """Fraction of the photo; the crop of a smaller region has a few pixels only."""
     most_area: float = 0.95
-    """Fraction of the photo; what is larger is the photo itself."""
+    """Fraction of the photo; a larger region is nearly the whole photo."""
     least_side_px: int = 12
     """Of the box, in pixels."""
 
@@ -70,7 +70,7 @@ class PhotoRegions:
 def embed_photo(
     photo: Photo, proposals: PhotoProposals, clip: MaskAdaptedCLIP, chosen: RegionFilter, max_side_px: int
 ) -> PhotoRegions:
-    """Cut the usable proposals of a photo out and embed them, without mask prompts."""
+    """Crop the usable proposals of a photo and embed them, without mask prompts."""
     index = chosen.usable(proposals.masks)
     nothing = PhotoRegions(
         proposals.photo, index[:0].astype(np.int64), np.zeros((0, clip.embed_dim), np.float32)
@@ -113,7 +113,7 @@ def embed_chunk(
 
 
 def read_features(path: Path) -> list[PhotoRegions]:
-    """What `embed_chunk` wrote, photo by photo in the same order."""
+    """Read what `embed_chunk` wrote, photo by photo in the same order."""
     with np.load(path) as stored:
         names = json.loads(stored["header"].tobytes())
         ends = np.cumsum(stored["count"])[:-1]

@@ -1,8 +1,8 @@
 """Nouns and noun phrases of a caption.
 
 Tagger: TextBlob's PatternTagger, whose lexicon and rules ship inside the package (no download, unlike NLTK's
-models or spaCy's English pipeline). It takes many verbs of captions for nouns ("a dog leaps", "a man rides");
-the word lists below, made by reading the most frequent nouns of Flickr8k and COCO captions, put that right.
+models or spaCy's English pipeline). It tags many verbs of captions as nouns ("a dog leaps", "a man rides").
+The word lists below correct that; they come from the most frequent nouns of Flickr8k and COCO captions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STOP_NOUNS = _words(
     performance season weather daytime nighttime dusk dawn
     """
 )
-"""Words for a place in the picture, the picture itself, an amount, an event, nobody in particular."""
+"""Words for places in the picture, the picture itself, amounts, events and indefinite persons."""
 
 ALWAYS_VERBS = _words(
     """
@@ -55,7 +55,7 @@ ALWAYS_VERBS = _words(
     pass passes cross crosses visit visits stop stops break breaks
     """
 )
-"""Verbs of captions whose noun would be no thing one could cut out."""
+"""Verbs of captions whose noun is no thing that can be cut out."""
 
 ALSO_VERBS = _words(
     """
@@ -65,7 +65,7 @@ ALSO_VERBS = _words(
     guards kiss kisses crash crashes face faces head heads
     """
 )
-"""Things that are verbs right behind somebody who can do something: "a boy slides", but "a red slide"."""
+"""Nouns that are verbs right after a word for a person or animal: "a boy slides", but "a red slide"."""
 
 DOERS = _words(
     """
@@ -85,7 +85,7 @@ THINGS_IN_ING = _words(
     plaything lodging
     """
 )
-"""Words in -ing that name things; every other one is taken for a verb."""
+"""Words in -ing that name things; all others count as verbs."""
 
 ING_COMPOUNDS = {
     "dining": _words("table room"),
@@ -114,7 +114,7 @@ WITHOUT_SINGULAR = _words(
     sweatpants khakis binoculars headphones species series molasses hummus asparagus
     """
 )
-"""Words that stay as they are."""
+"""Words whose singular is the same."""
 
 SINGULAR = {
     **{word: word for word in sorted(WITHOUT_SINGULAR)},
@@ -144,7 +144,7 @@ SINGULAR = {
     "stairs": "stairs",
     "business": "business",
 }
-"""Words the package's rules get wrong, and words that have no singular."""
+"""Words that the package's rules get wrong, and words without a singular."""
 
 _WORD = re.compile(r"[a-z][a-z'-]*[a-z]$")
 _NOUN_TAGS = frozenset({"NN", "NNS", "NNP", "NNPS"})
@@ -208,7 +208,7 @@ def _can_do(noun: str) -> bool:
 
 
 def _close(run: list[str], found: dict[str, None]) -> None:
-    """Take over what a finished run of nouns names."""
+    """Add the nouns that a finished run of nouns names."""
     if not run or run[-1] in STOP_NOUNS:
         return
     compound = " ".join(word for word in run[-3:] if word not in STOP_NOUNS)

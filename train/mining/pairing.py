@@ -1,4 +1,4 @@
-"""Third step: each noun of a photo's captions goes to the region that CLIP matches best."""
+"""Third step: pair each noun of a photo's captions with the region that CLIP matches best."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _MEAN_COUNTS_AS = 4.0  # photos, in `baseline_levels`
 
 @dataclass(frozen=True)
 class PairRules:
-    """How regions and nouns find each other. The defaults were chosen on COCO train2017 (`precision.py`)."""
+    """How regions and nouns are paired. The defaults were chosen on COCO train2017 (`precision.py`)."""
 
     confidence: Literal["contrast", "bank", "regions", "both"] = "contrast"
-    """What a pair's confidence is, and what a noun's best region is chosen by.
+    """Confidence of a pair, and the score that selects a noun's best region.
 
     "bank": probability of the noun at its region among all bank nouns. "regions": of the region for its noun
     among the photo's regions. "both": the geometric mean of these two. "contrast": the log-odds of "bank",
-    with large and good proposals preferred, beyond what the best region of a photo reaches whose captions do
+    with large and good proposals preferred, minus its mean over the best regions of photos whose captions do
     not have the noun; 0.5 = no better than there.
     """
     threshold: float = 0.0
     """Least confidence of a pair that is kept."""
     unique: bool = True
-    """A region (and what overlaps it by more than `duplicate_iou`) takes only its most confident noun."""
+    """A region, and those that overlap it by more than `duplicate_iou`, keep the most confident noun only."""
     duplicate_iou: float = 0.7
     """Regions that overlap more than this are the same region."""
     apart_iou: float = 0.3
     """Regions that overlap less than this are different ones; for the margin."""
     area_weight: float = 0.5
-    """Of the log of a region's area fraction in "contrast": nouns name wholes more often than parts."""
+    """Weight of the log of a region's area fraction in "contrast": nouns name wholes more than parts."""
     quality_weight: float = 3.0
-    """Of a proposal's quality in "contrast"."""
+    """Weight of a proposal's quality in "contrast"."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The nouns of a set of captions, the first of which are the bank that every noun competes with.
+    """The nouns of a set of captions; the first ones are the bank that every noun competes with.
 
     Attributes:
         nouns: all n of them, the most frequent first.
         features: (n, D) their vectors.
         scale: a cosine times this is a logit.
-        bank_size: so many of them are the bank.
-        most_alike: nouns whose vectors are closer than this mean the same; they do not compete.
+        bank_size: number of nouns in the bank.
+        most_alike: nouns whose cosine is above this count as synonyms and do not compete.
         usual: (n,) from `baseline_levels`; needed for the confidence "contrast" only.
     """
 
@@ -83,7 +83,7 @@ class Lexicon:
 
     @cached_property
     def heads(self) -> NDArray[np.str_]:
-        """(n,) the last word of each, which says what the thing is."""
+        """(n,) the last word of each noun, its head."""
         return np.array([noun.split()[-1] for noun in self.nouns])
 
     @cached_property
@@ -101,12 +101,14 @@ class Lexicon:
 def nouns_of_photos(
     captions: Sequence[Sequence[str]], least_photos: int, labels: Sequence[Sequence[str]] = ()
 ) -> tuple[list[list[str]], Counter[str]]:
-    """The nouns of every photo: of its captions, without those (and compounds) that fewer photos have than
-    `least_photos`, and its labels, which somebody chose and so are nouns however rare.
+    """The nouns of every photo, from its captions and its labels.
+
+    Nouns and compounds of captions in fewer than `least_photos` photos are left out. Labels were chosen by
+    people, so they count however rare they are.
 
     Args:
         captions: per photo.
-        least_photos: fewer photos make a noun of a caption doubtful.
+        least_photos: nouns of captions in fewer photos are left out.
         labels: per photo; may be left out.
 
     Returns:
@@ -130,7 +132,7 @@ def softmax(logits: Scores, axis: int) -> Scores:
 
 
 def bank_log_odds(regions: Features, rows: Sequence[int], lexicon: Lexicon) -> Scores:
-    """(R, N) log-odds of each noun at each region against the bank; nouns alike do not compete with it."""
+    """(R, N) log-odds of each noun at each region against the bank without its synonyms."""
     chosen = list(rows)
     logits = lexicon.scale * (regions @ lexicon.features[: lexicon.bank_size].T).astype(np.float64)
     top = logits.max(axis=1, keepdims=True)
@@ -147,12 +149,12 @@ def sigmoid(logits: Scores) -> Scores:
 
 @dataclass(frozen=True)
 class PhotoView:
-    """What is known of the regions of one photo.
+    """The regions of one photo.
 
     Attributes:
         features: (R, D) unit vectors.
         area: (R,) fractions of the photo.
-        quality: (R,) the proposer's own guesses, 0..1.
+        quality: (R,) of the proposals, 0..1.
         iou: (R, R) overlaps; may be empty where nothing is matched.
     """
 
@@ -170,10 +172,9 @@ class PhotoView:
 def baseline_levels(
     views: Sequence[PhotoView], nouns: Sequence[Sequence[str]], lexicon: Lexicon, rules: PairRules
 ) -> Scores:
-    """(n,) what the best region of a photo reaches, on average, for a noun its captions do not have.
+    """(n,) mean score of the best region over photos whose captions do not have the noun.
 
-    Photos whose captions have a noun alike are left out. Where few photos remain, the mean over all nouns
-    steps in for the missing ones.
+    Photos whose captions have a synonym are left out. The mean over all nouns counts as four further photos.
 
     Args:
         views: some photos.
@@ -199,11 +200,11 @@ def baseline_levels(
 def confidences(
     view: PhotoView, rows: Sequence[int], lexicon: Lexicon, rules: PairRules
 ) -> tuple[Scores, Scores]:
-    """How sure each region is of each noun, by the rule.
+    """Score and confidence of each noun at each region.
 
     Returns:
-        (R, N) what a noun's best region is chosen by, of any range and never saturated, and (R, N) the
-        confidence in 0..1, which rises with it.
+        (R, N) scores that select a noun's best region, of any range and never saturated, and (R, N)
+        confidences in 0..1, which rise with the scores.
     """
     log_odds = bank_log_odds(view.features, rows, lexicon)
     if rules.confidence == "contrast":
@@ -227,7 +228,7 @@ def overlaps(masks: NDArray[np.bool_]) -> Scores:
 
 
 def match(view: PhotoView, nouns: Sequence[str], lexicon: Lexicon, rules: PairRules) -> list[Candidate]:
-    """The best region of each noun, duplicates removed; the most confident first.
+    """The best region of each noun without duplicates, the most confident first.
 
     Args:
         view: the photo's regions.

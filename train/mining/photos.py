@@ -1,4 +1,4 @@
-"""Which photos are mined, in which order, and their captions."""
+"""The photos that are mined, their order and their captions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from train.data.sources import (
 
 
 def everyday_imagenet(root: Path) -> list[Photo]:
-    """ImageNet's photos, each with its class and what people call it: "Afghan hound" is also a dog."""
+    """ImageNet's photos, each with its class and its everyday name: "Afghan hound" is also a dog."""
     photos = imagenet(root)
     everyday = everyday_names([photo.names[0] for photo in photos])
     return [
@@ -37,7 +37,7 @@ def everyday_imagenet(root: Path) -> list[Photo]:
 
 WORDED: dict[str, Callable[[Path], list[Photo]]] = {
     "coco_captions": coco_captions,
-    # Its val photos, whose captions vanilla has learned from, are not mined: settings are chosen on them.
+    # Its val photos are not mined: settings are chosen on them, and vanilla learned from their captions.
     "flickr8k": partial(flickr8k, splits=("train",)),
     "food_photos": food_photos,
     "imagenet": everyday_imagenet,
@@ -53,14 +53,14 @@ def photo_id(photo: Photo) -> str:
 
 
 def order_of(photos: Sequence[Photo]) -> str:
-    """A digest of which photos there are and in which order."""
+    """A digest of the photos and their order."""
     return hashlib.sha256("\n".join(map(photo_id, photos)).encode()).hexdigest()[:16]
 
 
 def source_photos(data: Path, names: Sequence[str], seed: int) -> list[Photo]:
     """The photos of the named sources, one source after the other, each in random order.
 
-    So the first n photos of a source are a fair sample of it, for any n.
+    The first n photos of a source are a random sample of it, for any n.
 
     Raises:
         DataError: a source is unknown, or its folder is missing.

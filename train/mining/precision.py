@@ -1,4 +1,4 @@
-"""How many mined pairs are right, where the truth is known: COCO instances of captioned train2017 photos.
+"""Precision of mined pairs, judged by COCO instances of captioned train2017 photos.
 
     python -m train.mining.precision --pairs runs/pairs
 
@@ -50,7 +50,7 @@ class JudgedPair:
 
 
 class PrecisionEvaluator:
-    """Knows the instances of the photos, by the photos' names.
+    """Judges pairs by the instances of the photos, which are found by name.
 
     Args:
         photos: with truth.
@@ -63,7 +63,7 @@ class PrecisionEvaluator:
         self._masks: dict[str, dict[str, list[Mask]]] = {}
 
     def instances(self, photo: str, noun: str) -> list[Mask]:
-        """Masks (H, W) of the noun's category in the photo of this name; none if it cannot be judged."""
+        """Masks (H, W) of the noun's category in the photo of this name; empty if it cannot be judged."""
         category = coco_category(noun, self.categories)
         if category is None or photo not in self._photos:
             return []
@@ -126,7 +126,7 @@ def table(judged: Sequence[JudgedPair], shares: Sequence[float] = (1, 0.75, 0.5,
 
 
 def precision(settings: PrecisionSettings) -> str:
-    """How many pairs can be judged, and the table of those.
+    """Count the pairs that can be judged, and tabulate their precision.
 
     Raises:
         DataError: the pairs or the truth are missing.

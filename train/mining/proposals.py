@@ -1,4 +1,4 @@
-"""First step: the class-agnostic masks of every photo, kept packed."""
+"""First step: the class-agnostic masks of every photo, stored as bits."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class ProposalSettings:
 
 @dataclass(frozen=True)
 class PhotoProposals:
-    """The proposals of one photo, or why there are none.
+    """The proposals of one photo, or the error that prevented them.
 
     Attributes:
         photo: its id.
         masks: (K, H, W) bool at the working size.
         quality: (K,) float32 in 0..1.
-        error: why the photo could not be read, "" if it could.
+        error: of reading the photo; "" if there was none.
     """
 
     photo: str
@@ -91,7 +91,7 @@ def propose_chunk(
 
 
 def read_proposals(path: Path) -> list[PhotoProposals]:
-    """What `propose_chunk` wrote, photo by photo in the same order."""
+    """Read what `propose_chunk` wrote, photo by photo in the same order."""
     with np.load(path) as stored:
         header = json.loads(stored["header"].tobytes())
         found = []

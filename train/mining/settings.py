@@ -27,7 +27,7 @@ class MineSettings:
     out: Path = Path("runs/pairs")
     """Folder for the shards, their manifest and the contact sheet."""
     stage: Literal["propose", "pairs", "all"] = "all"
-    """Only the proposals; only pairs, from the proposals that there are; or both."""
+    """Only the proposals; only the pairs, from existing proposals; or both."""
     data: Path = DEFAULT_DATA
     """Folder that holds the data folders of --sources."""
     sources: tuple[str, ...] = ("coco_captions", "flickr8k")
@@ -37,7 +37,7 @@ class MineSettings:
     images: Path | None = None
     """Folder of the photos of --captions."""
     truth: Path | None = None
-    """Instances of those photos in COCO's format: then the precision of the pairs is told (coco_captions has
+    """Instances of those photos in COCO's format: the precision of the pairs is printed (coco_captions has
     its own)."""
     captions_per_photo: int = 5
     """Use the nouns of the first so many captions of a photo (the paper: 1 or 5)."""
@@ -56,13 +56,13 @@ class MineSettings:
     device: str = "cpu"
     """Where networks run: cpu, cuda or auto."""
     proposer: str = "mobile-sam"
-    """Who proposes masks."""
+    """Proposer of the masks."""
     proposal_size: int = 512
-    """Longer side in pixels at which the proposer looks at a photo."""
+    """Longer side in pixels of the proposer's input."""
     density: str = "low"
     """How many points are prompted: low, normal or high."""
     max_side_px: int = 640
-    """Larger photos are made smaller first."""
+    """Larger photos are shrunk to this longer side first."""
     model: str = "ovseg-mini"
     """CLIP that matches: a name of the model table, a checkpoint file or the folder of an ovseg-mini."""
     weights: Literal["vanilla", "adapted"] = "vanilla"
@@ -70,28 +70,28 @@ class MineSettings:
     templates: Literal["single", "vild", "imagenet"] = "single"
     """Sentences around a noun."""
     least_area: float = 0.004
-    """Smaller regions are passed over (fraction of the photo)."""
+    """Smaller regions are left out (fraction of the photo)."""
     most_area: float = 0.95
-    """Larger regions are passed over (fraction of the photo)."""
+    """Larger regions are left out (fraction of the photo)."""
     least_photos: int = 2
-    """Nouns and compounds that fewer photos have are passed over: most are misspelt or no nouns."""
+    """Nouns and compounds in fewer photos are left out: most are misspelt or no nouns."""
     confidence: Literal["contrast", "bank", "regions", "both"] = "contrast"
-    """Better than in photos without the noun; softmax over a bank of nouns at the region; over the photo's
-    regions for the noun; or the mean of these two."""
+    """contrast: compared with photos without the noun; bank: softmax over a bank of nouns at the region;
+    regions: softmax over the photo's regions for the noun; both: the geometric mean of these two."""
     threshold: float = 0.0
     """Least confidence of a pair; training can also choose by it (--least-score)."""
     unique: bool = True
-    """A region takes only its most confident noun."""
+    """A region keeps its most confident noun only."""
     bank_size: int = 2000
-    """So many of the most frequent nouns compete in the bank."""
+    """Number of nouns in the bank, the most frequent ones."""
     most_alike: float = 0.6
-    """Nouns whose vectors are closer than this do not compete."""
+    """Nouns whose cosine is above this do not compete."""
     unnamed: int = 0
     """Keep so many regions per captioned photo that no noun was given to (mining/unlabeled_regions.py)."""
     usual_photos: int = 128
-    """The first so many photos tell what confidence "contrast" is measured against."""
+    """Confidence "contrast" is measured against the first so many photos."""
     image_format: ImageFormat = "webp"
-    """How crops are stored; png keeps every bit."""
+    """How crops are stored; png is lossless."""
 
     def __post_init__(self) -> None:
         for name in (

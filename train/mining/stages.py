@@ -1,4 +1,4 @@
-"""The three steps over all photos: what each needs, what it finds done, and what it leaves behind."""
+"""The three steps over all photos, each from the files of the step before."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from train.mining.work_folder import chunk_path, claim, claimed
 
 
 def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
-    """First step: the masks of all photos within the limit. Chunks are always whole."""
+    """First step: the masks of all photos within the limit, in whole chunks."""
     _claim_proposals(settings, photos)
     chunks = range(-(-settings.wanted(photos) // settings.chunk))
     todo = [number for number in chunks if not _exists(settings, number)]
@@ -63,10 +63,10 @@ def _propose_task(settings: MineSettings, photos: Sequence[Photo]) -> ChunkTask:
 
 
 def count_proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
-    """How many photos within the limit have proposals, counted from the first one without a gap.
+    """Number of photos within the limit that have proposals, up to the first that has none.
 
     Raises:
-        DataError: not even the first.
+        DataError: the first photo has none.
         ResumeError: they are of other photos or were made with other settings.
     """
     count, wanted = 0, settings.wanted(photos)
@@ -84,7 +84,7 @@ def _exists(settings: MineSettings, number: int) -> bool:
 
 @dataclass(frozen=True)
 class Matcher:
-    """The CLIP that matches, and where its features are kept."""
+    """The CLIP that matches, and the folder of its features."""
 
     clip: MaskAdaptedCLIP
     digest: str
@@ -143,7 +143,7 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
 
 def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
     """Third step: pairs of the first `count` photos, written as shards."""
-    # What was measured against stays what it was when more photos come.
+    # The reference photos stay the same when more photos are mined.
     usual_photos = min(settings.usual_photos, int(claimed(settings.out, "usual_photos") or count))
     words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
     bank = {
@@ -189,7 +189,7 @@ def unlabeled_path(settings: MineSettings, number: int) -> Path:
 
 
 def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
-    """Whether it is there and covers all photos that it can cover by now."""
+    """Whether it exists and covers all photos that have features."""
     tar, record = shard_paths(settings, number)
     if not (tar.is_file() and record.is_file()):
         return False
@@ -256,7 +256,7 @@ def _pair_task(
 def views_of(
     settings: MineSettings, features: Path, places: range
 ) -> Iterator[tuple[PhotoProposals, PhotoRegions, PhotoView]]:
-    """What the first two steps found for photos `places`, a range that begins with a chunk."""
+    """Results of the first two steps for photos `places`, a range that begins with a chunk."""
     for chunk in range(places.start // settings.chunk, -(-places.stop // settings.chunk)):
         proposals = read_proposals(chunk_path(settings.proposals_folder, chunk, ".npz"))
         regions = read_features(chunk_path(features, chunk, ".npz"))

@@ -1,9 +1,9 @@
-"""Regions that no noun was given to: most of a photo, and most of its stuff.
+"""Regions without a noun, which are most regions of a photo and most of its background.
 
-A noun goes to one region, so sky, grass and road come to few pairs, and what captions leave out to none. But
-captions also say what a region cannot be. A region may show one of its photo's nouns, unless another region
-shows that noun far better, or background that nobody mentions. `train/data/pseudo_labels.py` makes labels of
-that.
+A noun is paired with one region, so sky, grass and road are in few pairs, and things that captions omit in
+none. Captions also limit what such a region can show: one of the photo's nouns, unless another region matches
+that noun far better, or background that no caption mentions. `train/data/pseudo_labels.py` turns this into
+labels.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class UnlabeledRules:
     """Which regions without a noun are kept, and which nouns they may show."""
 
     per_photo: int = 0
-    """At most so many, of photos with captions; large ones are likelier to be drawn."""
+    """At most so many a photo with captions; large regions are more likely to be drawn."""
     least_area: float = 0.015
-    """Fraction of the photo; what is smaller is no background."""
+    """Fraction of the photo; smaller regions are no background."""
     worse: float = 0.1
-    """A noun whose cosine at the photo's best region for it is higher by more than this is ruled out."""
+    """A noun is ruled out if its cosine is higher by more than this at the photo's best region for it."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The working folder: finished pieces of work, each a file written whole or not at all.
+"""The working folder of the mining: one file for each finished chunk.
 
-A step of the mining splits the photos into chunks and writes one file per chunk. What exists is done; a
-killed run loses the chunks it was at, and nothing is done twice.
+A step splits the photos into chunks and writes one file per chunk, whole or not at all. A resumed run goes on
+with the chunks that have no file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from train.core.files import write_whole
 
 
 def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:
-    """Make the folder one of these settings, or check that it is.
+    """Create the folder with a record of the settings, or compare them with its record.
 
     Args:
         folder: made if it does not exist.
@@ -42,7 +42,7 @@ def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> 
 
 
 def claimed(folder: Path, name: str) -> str | None:
-    """One of the settings that a folder was made with; None if it is new."""
+    """A setting from the folder's record; None if the folder is new."""
     record = folder / "settings.json"
     if not record.is_file():
         return None

@@ -111,7 +111,7 @@ def _part(weight: Tensor, part: int | None) -> Tensor:
 
 
 def _check_index(index: Tensor, key: str, window: int, source: Path) -> None:
-    """Compare the index of relative positions with Swin's; the weights fix it."""
+    """Refuse an index of relative positions other than Swin's."""
     rows = torch.arange(window).repeat_interleave(window)
     columns = torch.arange(window).repeat(window)
     width = 2 * window - 1
