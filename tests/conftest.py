@@ -1,4 +1,4 @@
-"""What tests share."""
+"""Fixtures of all tests, and their order."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def shared() -> Path:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A stand-in for the model hub, which the hub's library is pointed to, with one file at `ADDRESS`."""
+    """A server in place of the model hub, with one file at `ADDRESS`; the hub's library uses it."""
     with running_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
-        # On a busy machine even loopback may take longer than the ten seconds after which it asks again.
+        # On a busy machine an answer may take longer than the ten seconds after which the library retries.
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 120)
         server.put(ADDRESS, BODY)
         yield server
@@ -48,5 +48,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a browser come last: its driver keeps an event loop running that others would stumble over."""
+    """Run tests in a browser last: its driver keeps an event loop running that disturbs other tests."""
     items.sort(key=lambda item: "browser" in item.path.parts)

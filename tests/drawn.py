@@ -1,4 +1,4 @@
-"""Results made by hand from drawn masks, for tests of everything that shows or saves one."""
+"""Results with drawn masks, for tests of pictures and files."""
 
 from __future__ import annotations
 

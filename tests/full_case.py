@@ -1,6 +1,6 @@
-"""A complete OVSeg at tiny size, what the published modules computed with it, and what ours do.
+"""A complete OVSeg at tiny size: what the published modules computed, and what this project's do.
 
-Everything here goes the way of the product: the proposer, the classifier, the merge rules.
+Proposer, classifier and merge rules are those of the pipeline.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ FULL_RULES = _rules()
 
 @dataclass(frozen=True)
 class FullRule:
-    """What the name of a map says of how it was made."""
+    """How a map was made, read from its name."""
 
     demo: bool
     weight: float | None
-    """Of CLIP; None = CLIP is not asked."""
+    """Of CLIP; None = the segmenter alone."""
     arm: Arm
     typed: tuple[str, ...]
     """What the user typed."""

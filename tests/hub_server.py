@@ -1,4 +1,4 @@
-"""A stand-in for the model hub on loopback: the answers that a download needs, and the ways it can fail."""
+"""A server in place of the model hub on loopback, with the ways a download can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walls of the house: which way imports run, what loads without torch, how large a module may be."""
+"""Rules of the code: direction of imports, modules that load without torch, length of modules."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import ovseg_demo
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ovseg_demo"
 
-# From the ground up. A module imports from the storeys below its own and, in a folder, from its neighbours.
-STOREYS: tuple[tuple[str, ...], ...] = (
+# From the lowest layer up. A module imports from lower layers and from its own folder.
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
     ("settings", "decompression_limits", "devices", "files", "published_rules", "result", "workers"),
@@ -33,8 +33,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("cli", "page"),
     ("__main__",),
 )
-# Storeys alone would let the first of each pair know the second.
-STRANGERS = (("clip", "proposals"), ("cli", "page"))
+# Pairs that do not import each other, whatever their layers.
+INDEPENDENT = (("clip", "proposals"), ("cli", "page"))
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 TRAIN = sorted((ROOT / "train").rglob("*.py"))
@@ -45,7 +45,7 @@ WITHOUT_TORCH = (
 )
 
 
-def room(path: Path) -> str:
+def part_of(path: Path) -> str:
     """The module or folder, directly in the package, that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -63,15 +63,15 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def neighbours(path: Path) -> set[str]:
-    """The rooms of the package that a file imports from."""
-    rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ovseg_demo.")}
-    known = {room(other) for other in MODULES}
-    return rooms & known
+def imported_parts(path: Path) -> set[str]:
+    """The parts of the package that a file imports from."""
+    parts = {name.split(".")[1] for name in imports(path) if name.startswith("ovseg_demo.")}
+    known = {part_of(other) for other in MODULES}
+    return parts & known
 
 
-def storey(name: str) -> int:
-    return next(level for level, names in enumerate(STOREYS) if name in names)
+def layer(name: str) -> int:
+    return next(level for level, names in enumerate(LAYERS) if name in names)
 
 
 def shown(path: Path) -> str:
@@ -79,24 +79,24 @@ def shown(path: Path) -> str:
 
 
 def upward(path: Path) -> set[str]:
-    """The rooms a file imports from though they do not lie below its own."""
-    mine = room(path)
-    return {other for other in neighbours(path) - {mine} if storey(other) >= storey(mine)}
+    """The parts a file imports from that are not in a lower layer."""
+    mine = part_of(path)
+    return {other for other in imported_parts(path) - {mine} if layer(other) >= layer(mine)}
 
 
-def test_every_module_has_its_storey() -> None:
-    placed = {name for names in STOREYS for name in names}
-    assert {room(path) for path in MODULES} == placed, "STOREYS names every module, and no other"
+def test_every_module_has_its_layer() -> None:
+    placed = {name for names in LAYERS for name in names}
+    assert {part_of(path) for path in MODULES} == placed, "LAYERS names every module, and no other"
 
 
 def test_imports_run_downwards_only() -> None:
     assert not {shown(path): found for path in MODULES if (found := upward(path))}
 
 
-@pytest.mark.parametrize("pair", STRANGERS, ids="-".join)
-def test_strangers_stay_strangers(pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize("pair", INDEPENDENT, ids="-".join)
+def test_independent_modules_do_not_import_each_other(pair: tuple[str, str]) -> None:
     for one, other in (pair, pair[::-1]):
-        assert not [shown(path) for path in MODULES if room(path) == one and other in neighbours(path)]
+        assert not [shown(path) for path in MODULES if part_of(path) == one and other in imported_parts(path)]
 
 
 def test_the_package_never_imports_training_or_tests() -> None:

@@ -1,4 +1,4 @@
-"""Text features on disk: what was written comes back, and nothing that goes wrong there stops a request."""
+"""Text features on disk come back, and errors of the file do not stop a request."""
 
 from __future__ import annotations
 

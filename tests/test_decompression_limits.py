@@ -1,4 +1,4 @@
-"""Small files that cost hours or gigabytes to decode are refused, their harmless kin are read."""
+"""Small files that take hours or gigabytes to decode are refused; ordinary ones of their kind are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that runs out costs speed first and one request at most; a broken GPU is told from a full one."""
+"""Out of memory, batches shrink before a request fails; errors of a GPU are distinguished from a full one."""
 
 from __future__ import annotations
 

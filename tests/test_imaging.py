@@ -1,4 +1,4 @@
-"""Any picture a person has is read upright in RGB; anything else gets one clear sentence."""
+"""Pictures are read upright in RGB; anything else gives an error of one sentence."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_pillows_own_bomb_limit_does_not_overrule_ours(monkeypatch: pytest.Monke
     assert load_image(encoded(Image.fromarray(CORNERS), "PNG")).shape == CORNERS.shape
 
 
-# --- refusals, told apart ---------------------------------------------------------------------------------
+# --- kinds of refusal -------------------------------------------------------------------------------------
 
 
 def test_an_empty_file_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The default merge rule: nested masks do not add up, hidden names beat absent words, nothing is invented."""
+"""The default merge rule: nested masks do not add up, hidden names win over absent words."""
 
 from __future__ import annotations
 

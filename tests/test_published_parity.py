@@ -1,4 +1,4 @@
-"""Our numbers are the published modules' numbers.
+"""Results equal those of the published modules.
 
 A case is a folder of tiny random weights and of what the published OVSeg modules computed from them: crops,
 CLIP and rules, or a complete file with its segmenter. `tests/golden` has one case of each kind;
@@ -66,11 +66,11 @@ LABEL_AGREEMENT = 0.999
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One folder: weights, what was done with them, what came out."""
+    """One folder: weights, inputs and published results."""
 
     folder: Path
     checkpoint: Path
-    """The case's weights, made whole with the text tower that the cases share."""
+    """The case's weights with the text tower that the cases share."""
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def test_maps_of_the_demo_rule_agree(case: Case, rule: str) -> None:
         mask_threshold=case.meta["mask_threshold"],
     )
     shown = case.expected[f"{rule}_labels"].clone()
-    shown[shown >= len(users)] = 255  # "others" wins there: the published demo paints it, we do not
+    shown[shown >= len(users)] = 255  # the published demo paints "others", this project leaves it blank
     assert_labels_agree(torch.from_numpy(maps.label_map.astype("int64")), shown)
 
 
@@ -271,7 +271,7 @@ def assert_scores_agree(scores: Tensor, published: Tensor) -> None:
 
 
 def assert_labels_agree(labels: Tensor, published: Tensor) -> None:
-    """Ours count from 1 and are 0 where the published demo draws nothing, which the files mark with 255."""
+    """Compare label maps: own labels count from 1, 0 = blank; published ones from 0, 255 = blank."""
     expected = torch.where(published == 255, 0, published.long() + 1)
     assert labels.shape == expected.shape
     assert (labels == expected).float().mean() >= LABEL_AGREEMENT
@@ -398,7 +398,7 @@ def test_score_maps_and_label_maps_of_the_network_agree(full: FullCase, rule: st
         labels, published = labels[::step, ::step], full.expected[name].argmax(dim=0)
         published[full.expected[name].amax(dim=0) == 0] = 255
     shown = published.clone()
-    shown[(shown >= len(how.typed)) & (shown != 255)] = 255  # where "others" wins we leave the pixel blank
+    shown[(shown >= len(how.typed)) & (shown != 255)] = 255  # pixels of "others" are blank here
     expected = torch.where(shown == 255, 0, shown.long() + 1)
     assert labels.shape == expected.shape
     assert (labels == expected).float().mean() >= (0.999 if how.demo else 0.99)

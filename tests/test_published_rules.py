@@ -1,4 +1,4 @@
-"""The paper's two rules, also where its own code fails. That numbers agree: test_published_parity.py."""
+"""The paper's two rules where its own code fails; test_published_parity.py compares the numbers."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_benchmark_adds_overlapping_masks_up():
     logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
     masks = sides(LEFT, LEFT, LEFT)
     maps = merge_published("benchmark", ["cat", "dog"], masks, logits, torch.arange(3))
-    # One mask is surest of the dog, but two speak for the cat.
+    # One mask has the highest probability, for the dog; two masks have the cat.
     assert (maps.label_map[:, LEFT] == 1).all()
     assert (maps.region_map[:, LEFT] == 1).all()
 

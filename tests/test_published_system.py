@@ -47,7 +47,7 @@ def segmenter(checkpoint: Path) -> Segmenter:
 
 
 def small(segmenter: Segmenter) -> MaskFormerProposer:
-    """Let the tiny network look at a tiny picture."""
+    """Use a small working size for the small network."""
     assert isinstance(segmenter.proposer, MaskFormerProposer)
     segmenter.proposer.short_side = 64
     return segmenter.proposer

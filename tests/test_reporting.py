@@ -1,4 +1,4 @@
-"""What people are told of regions is in pixels of their photo, whatever size was worked on."""
+"""Facts about regions are in pixels of the photo, at any working size."""
 
 from __future__ import annotations
 

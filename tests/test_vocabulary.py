@@ -1,4 +1,4 @@
-"""What a person types becomes the classes they meant."""
+"""Typed text becomes the classes that are meant."""
 
 from __future__ import annotations
 

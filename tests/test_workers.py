@@ -1,4 +1,4 @@
-"""Work dealt out over the cores: the same results in the same order, errors and gradient mode included."""
+"""Parallel work gives the same results in the same order, with errors and gradient mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """Whatever the machine has, PyTorch works on two threads."""
+    """PyTorch uses two threads on any machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

@@ -1,4 +1,4 @@
-"""A complete OVSeg file small enough to be made in no time: real modules, random weights."""
+"""A small complete OVSeg file: real modules, random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and when something was measured, and clocks that a busy machine cannot fool altogether."""
+"""Description of the machine and its load, and clocks for wall and CPU time."""
 
 from __future__ import annotations
 

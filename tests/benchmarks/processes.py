@@ -1,4 +1,4 @@
-"""What only a process of its own can tell: how much memory a large photo takes, how soon the page answers."""
+"""Measurements in a process of its own: memory of a large photo, time until the page answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the published system needs: memory and seconds at full size, random weights in the published shapes.
+"""Memory and seconds of the published system at full size, with random weights.
 
     python -m tests.benchmarks.published_system
 

@@ -1,4 +1,4 @@
-"""The composition that one writes first, which the project's speed is measured against.
+"""The straightforward composition that the project's speed is measured against.
 
 The package's own automatic mask generator with a full grid and its own thresholds, one float32 CLIP forward
 per crop, every name embedded anew, nothing kept. CLIP and merge rule are the project's own, so that only the

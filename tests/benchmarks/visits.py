@@ -1,4 +1,4 @@
-"""One photo through the project's pipeline and through the straightforward one; what each took and gave.
+"""Time and accuracy of one photo in the project's pipeline and in the straightforward one.
 
 Every measurement is a line of a JSON Lines file, so a comparison that takes hours can be stopped and goes on.
 Masks of the straightforward generator are kept beside it: new weights cost only the CLIP part again.

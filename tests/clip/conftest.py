@@ -1,4 +1,4 @@
-"""A CLIP small enough to be built in no time: real modules, random weights, crops of 16 pixels."""
+"""A small CLIP: real modules, random weights, crops of 16 pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def weights(_random_weights: Weights) -> Weights:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[[object], Path]:
-    """Writes anything with torch.save and says where."""
+    """Write an object with torch.save and return the path."""
 
     def save(content: object, name: str = "clip.pt") -> Path:
         torch.save(content, tmp_path / name)
@@ -43,7 +43,7 @@ def saved(tmp_path: Path) -> Callable[[object], Path]:
 
 @pytest.fixture
 def clip(weights: Weights, saved: Callable[[object], Path]) -> MaskAdaptedCLIP:
-    """The tiny model, loaded as any file is."""
+    """The small model, loaded from a file."""
     return load_clip(saved(weights))
 
 

@@ -1,4 +1,4 @@
-"""One loader for every form of file, and a sentence for every file that is not one of them."""
+"""One loader reads every form of file and refuses all others in one sentence."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_zip_archive_of_something_else_shows_what_it_has(tmp_path):
 
 
 class Trap:
-    """Makes a file appear when it is unpickled the careless way."""
+    """Creates a folder when it is unpickled without checks."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The paper's idea: background tokens become learned ones, at the input and after the first blocks."""
+"""Mask prompts replace background tokens at the input and after the first blocks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_token_mask_is_the_rounded_up_mean_of_the_pixels(count, density, see
 
 
 class Add(nn.Module):
-    """A block that leaves a trace: it adds a number to every token."""
+    """A block that adds a number to every token."""
 
     def __init__(self, number: float) -> None:
         super().__init__()

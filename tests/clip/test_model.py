@@ -1,4 +1,4 @@
-"""Regions and names in one space, for any number of them."""
+"""Regions and names are embedded in one space, any number of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names become features the way CLIP's zero-shot classifiers are made."""
+"""Names become features by CLIP's zero-shot rule."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_many_names_give_what_each_gives_alone(clip: MaskAdaptedCLIP):
 
 
 class Recorder:
-    """Stands at the place of a text tower and keeps the sentences."""
+    """A text tower that records the sentences."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []

@@ -1,4 +1,4 @@
-"""open_clip's own modules, walked through with mask prompts."""
+"""open_clip's modules with mask prompts."""
 
 from __future__ import annotations
 

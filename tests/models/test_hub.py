@@ -1,4 +1,4 @@
-"""Weights are fetched, hashed and refused, against a server that stands in for the hub."""
+"""Weights are downloaded, hashed and refused, with a server in place of the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MaskFormer of COCO gives transformers' own numbers, and its names are left aside."""
+"""COCO's MaskFormer gives transformers' numbers; its classes are not used."""
 
 from __future__ import annotations
 

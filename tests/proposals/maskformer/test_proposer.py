@@ -66,7 +66,7 @@ def test_masks_come_at_the_size_of_any_picture(proposer: MaskFormerProposer) -> 
     assert proposals.queries.padded == (64, 96)
 
 
-def test_the_corridor_works_at_the_size_of_the_segmenter(proposer: MaskFormerProposer) -> None:
+def test_photos_are_resized_to_the_size_of_the_segmenter(proposer: MaskFormerProposer) -> None:
     assert isinstance(proposer, SizedProposer)
     assert working_image(proposer, IMAGE, 32).shape == (64, 90, 3)
 
