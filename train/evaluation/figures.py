@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     installed = set(font_manager.get_font_names())
     buffer = io.BytesIO()
     # matplotlib reads text between dollar signs as a formula.
-    style = {"font.family": [name for name in _FONTS if name in installed], "text.parse_math": False}
+    style: Any = {"font.family": [name for name in _FONTS if name in installed], "text.parse_math": False}
     with rc_context(style), warnings.catch_warnings():
         # A letter that no font here has is drawn as an empty box.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
