@@ -20,7 +20,7 @@ __all__ = ["ExportSource", "as_json", "coco_files", "geojson_files", "stem_of", 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """The pixels that one region gives to one class: together they are the label map, each pixel once."""
+    """The pixels of one region and class; each labelled pixel is in exactly one piece."""
 
     class_index: int
     region_id: int
@@ -105,7 +105,7 @@ def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
 def yolo_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     """YOLO segmentation: `class x y x y ...` as shares of width and height, a line for each connected part.
 
-    The format has no holes; they are joined to the outer line by a cut of no width.
+    The format has no holes; a cut of zero width joins them to the outer ring.
     """
     seg = source.seg
     scale = np.array(seg.size, np.float64)
@@ -125,7 +125,7 @@ def yolo_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
 
 
 def _simplified(polygon: Polygon, tolerance_px: float = 0.75) -> Polygon:
-    """Without the steps of single pixels; a ring that would vanish stays as it is."""
+    """Remove the steps of single pixels; a ring that would vanish stays unchanged."""
     outer = simplify(polygon.outer, tolerance_px)
     if len(outer) < 3 or signed_area(outer) <= 0:
         return polygon

@@ -1,6 +1,6 @@
-"""Masks as other programs write them: COCO run lengths and polygons.
+"""Masks in the formats of other programs: COCO run lengths and polygons.
 
-Polygons run along the edges of pixels, so their area is the number of pixels; nothing is rounded off.
+Polygons follow the edges of pixels, so their area is the exact number of pixels.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Polygon:
 
 
 def encode_rle(mask: Mask) -> str:
-    """The mask as COCO's compressed run lengths.
+    """Encode a mask as COCO's compressed run lengths.
 
-    Runs are counted down the columns, beginning with the zeros. From the fourth one on each is written as
-    the difference to the one two places before; numbers are written low bits first, five bits to a character.
+    Runs are counted down the columns and begin with zeros. From the fourth run on, the difference to the run
+    two places before is written. Numbers are written low bits first, five bits a character.
 
     Args:
         mask: (H, W) bool.
@@ -58,7 +58,7 @@ def _encode_number(value: int) -> str:
 
 
 def polygons(mask: Mask) -> list[Polygon]:
-    """The connected pieces of a mask (joined by edges, not by corners), each valid by itself.
+    """The parts of a mask that are connected by edges (not by corners), each a valid polygon.
 
     Args:
         mask: (H, W) bool.
@@ -82,11 +82,11 @@ def signed_area(ring: Ring) -> float:
 
 
 def _rings(piece: Mask) -> list[Ring]:
-    """Corners of the edges between pixels inside and outside, one ring for each closed line.
+    """Corners of the border between pixels inside and outside, one ring for each closed line.
 
-    Every edge is walked with the inside on its right-hand side (x right, y down), which gives the outer ring
-    a positive signed area. Where two pixels touch at a corner only, the line goes over to the other pixel:
-    both belong to one piece, so the outside is what is parted there, and no ring touches itself.
+    Every edge has the inside on its right-hand side (x right, y down), so the outer ring has a positive
+    signed area. Where two pixels touch at a corner only, the line continues along the other pixel: both
+    belong to one piece, and no ring touches itself.
     """
     padded = np.pad(piece, 1)
     inside, stride = padded[1:-1, 1:-1], piece.shape[1] + 1
@@ -109,7 +109,7 @@ def _rings(piece: Mask) -> list[Ring]:
 
 
 def _walk(following: dict[int, list[int]], stride: int) -> list[int]:
-    """Takes one closed line out of `following`; returns the corners at which it turns."""
+    """Remove one closed line from `following` and return the corners at which it turns."""
     first = here = next(iter(following))
     step, first_step = 0, following[first][0] - first
     corners: list[int] = []
@@ -128,13 +128,13 @@ def _walk(following: dict[int, list[int]], stride: int) -> list[int]:
 
 
 def simplify(ring: Ring, tolerance_px: float) -> Ring:
-    """The ring with corners left out that lie within `tolerance_px` of the line between their neighbours."""
+    """Simplify a ring by Douglas and Peucker, with at most `tolerance_px` of deviation."""
     short = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, True)[:, 0]
     return short.astype(np.float64)
 
 
 def keyhole(polygon: Polygon) -> Ring:
-    """One ring for formats without holes: each hole is joined to the outer ring by a cut of no width."""
+    """One ring for formats without holes; a cut of zero width joins each hole to the outer ring."""
     ring = polygon.outer
     for hole in sorted(polygon.holes, key=lambda h: float(h[:, 0].min())):
         distance = ((ring[:, None] - hole[None]) ** 2).sum(axis=2)

@@ -1,8 +1,8 @@
-"""Colours that belong to names: *grass* is the same green in every picture and in both arms.
+"""Colours of names: a name has the same colour in every picture and in both arms.
 
-The name alone, folded as the vocabulary folds it, picks one of 24 hues: what people expect for a few, such as
-grass, and for most names whatever their hash says. The hues were chosen so that any two of them stay apart
-for people with any of the three colour vision deficiencies too; the test measures it.
+The folded name selects one of 24 hues: a conventional one for a few names, such as grass, and one by its hash
+for all others. Any two hues also differ for people with any of the three colour vision deficiencies; a test
+measures it.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ _CUSTOMARY = {
     }.items()
     for name in names
 }
-"""Names whose colour people expect; every other name's hue is drawn by lot."""
+"""Names with a conventional colour; a hash decides the hue of all others."""
 
 
 def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
-    """One colour for each of `names`, in their order; equal only for names that fold to the same.
+    """Assign a colour to each name, in their order; names share one only if they fold to the same.
 
     A name alone always gets its own hue. Among several, a name whose hue is taken moves to the next free
     one; the order of `names` does not matter. From the 25th name on, hues repeat in other shades.
@@ -89,7 +89,7 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
 
 
 def _seat(keys: Sequence[str], homes: Mapping[str, int]) -> dict[str, int]:
-    """Which of `keys` get which hue of one level: first all who find their own free, then the others."""
+    """Assign the hues of one level: first to keys whose own hue is free, then to the others."""
     taken: dict[int, str] = {}
     for key in keys:
         taken.setdefault(homes[key], key)
@@ -112,7 +112,7 @@ def _digest(key: str) -> bytes:
 
 @cache
 def _shades(level: int) -> tuple[Colour, ...]:
-    """The hues of one level, no colour of which occurs on another; level 0 is `HUES` itself.
+    """The hues of one level, distinct from those of all others; level 0 is `HUES` itself.
 
     Levels go by threes towards black, white and grey. The fractions halve the gaps between earlier ones (the
     van der Corput sequence), so that few levels are far apart and many still differ.

@@ -1,7 +1,7 @@
-"""Lines of text on pictures, in whatever script the words are.
+"""Draw lines of text in any script on pictures.
 
-Pillow's own font needs no file and has Latin letters; other scripts are looked for among the system's fonts.
-A word that no font here can draw is shown by its class's number, so that it is never a row of empty boxes.
+Pillow's built-in font has Latin letters; other scripts need one of the system's fonts. A name that no
+installed font can draw is replaced by the number of its class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import ImageDraw, ImageFont
 
 __all__ = ["TextLine", "shorten", "wrap"]
 
-# Where scripts beyond Pillow's own font usually are, widest first.
+# Fonts with other scripts than Pillow's own font, the largest first.
 _OWN_FONT = ""
 _OTHER_FONTS = (
     "NotoSans-Regular.ttf",
@@ -34,9 +34,10 @@ _OTHER_FONTS = (
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of text, each letter in the first font that has it; the class's number if none has.
+    """One line of text; each letter is drawn in the first font that has it.
 
-    Text that is no name keeps the letters that there are, with a question mark for each of the others.
+    If no font has a letter, a name is replaced by the number of its class. Other text gets a question mark in
+    place of the letter.
     """
 
     text: str
@@ -47,7 +48,7 @@ class TextLine:
 
     @property
     def shown(self) -> str:
-        """What is drawn: the text, or "class 3" if some letter is in no font here."""
+        """The drawn text: the text itself, or "class 3" if no font has one of its letters."""
         if _runs(self.text) is not None:
             return self.text
         if self.index:
@@ -60,7 +61,7 @@ class TextLine:
         return sum(_load_font(name, self.size).getlength(part) for name, part in self._parts)
 
     def draw(self, draw: ImageDraw.ImageDraw, x: float, middle: float, colour: tuple[int, int, int]) -> None:
-        """Draws the line from x on, its small letters centred on `middle`."""
+        """Draw the line from x on, its small letters centred on `middle`."""
         for name, part in self._parts:
             font = _load_font(name, self.size)
             draw.text((x, middle + 0.35 * self.size), part, font=font, fill=colour, anchor="ls")
