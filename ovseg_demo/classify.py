@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.clip import MaskAdaptedCLIP, StemFeatures
+from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
 from ovseg_demo.hidden_names import competing_names, hidden_names
@@ -19,7 +19,6 @@ from ovseg_demo.merging import MergeSettings, Scores
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.queries import QUERY_SCALE, Queries
 from ovseg_demo.published_rules import OTHERS
-from ovseg_demo.regions import crop_regions
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -34,13 +33,11 @@ class PhotoFeatures:
         regions: (R, D) unit vectors, one per proposal.
         photo: (D,) unit vector of the whole photo.
         timings: seconds for "crop" and "embed".
-        stem: output of the image tower's stem, which another arm may share; None if the tower has none.
     """
 
     regions: Features
     photo: Features
     timings: Mapping[str, float]
-    stem: StemFeatures | None = None
 
 
 @dataclass
@@ -54,6 +51,8 @@ class PhotoAnalysis:
     proposals: Proposals
     features: dict[Arm, PhotoFeatures] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    cache: RegionCache = field(default_factory=RegionCache)
+    """What arms have in common of the regions and the whole photo."""
 
 
 class Classifier:
@@ -78,36 +77,24 @@ class Classifier:
         self._known = {key: feature.cpu().numpy() for key, feature in clip.known_names.items()}
 
     def embed(
-        self, image: NDArray[np.uint8], proposals: Proposals, others: Iterable[PhotoFeatures] = ()
+        self, image: NDArray[np.uint8], proposals: Proposals, cache: RegionCache | None = None
     ) -> PhotoFeatures:
         """Embed every proposal of an image and the image as a whole.
 
         Args:
             image: (h, w, 3) uint8 at the working size.
             proposals: masks (R, h, w); R may be 0.
-            others: what other arms made of the same proposals; work that they have in common with this one
-                is not done again.
+            cache: what other arms have computed of the same proposals; work that they have in common with
+                this one is not done again.
         """
         start = time.perf_counter()
-        clip = self.clip
-        shared = [other.stem for other in others if other.stem and other.stem.stem_id == clip.stem_id]
-        stem = shared[0] if shared else None
-        cut = start
-        if stem is not None:
-            features = clip.encode_stem(stem)
-        else:
-            whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
-            masks = np.concatenate([proposals.masks, whole])
-            regions = crop_regions(image, masks, clip.crop_recipe, device=clip.device)
-            cut = time.perf_counter()
-            if clip.stem_id is None:
-                features = clip.encode_regions(regions.crops, regions.masks)
-            else:
-                stem = clip.compute_stem(regions.crops, regions.masks)
-                features = clip.encode_stem(stem)
-        rows = features.cpu().numpy()
-        timings = {"crop": cut - start, "embed": time.perf_counter() - cut}
-        return PhotoFeatures(rows[:-1], rows[-1], timings, stem)
+        cache = RegionCache() if cache is None else cache
+        cut_before = cache.crop_seconds
+        whole = np.ones((1, *image.shape[:2]), dtype=np.bool_)
+        masks = np.concatenate([proposals.masks, whole])
+        rows = self.clip.encode_photo_regions(image, masks, cache=cache).cpu().numpy()
+        cut = cache.crop_seconds - cut_before
+        return PhotoFeatures(rows[:-1], rows[-1], {"crop": cut, "embed": time.perf_counter() - start - cut})
 
     def text(self, names: Sequence[str], templates: str) -> Features:
         """(n, D) unit vectors of names."""

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
-from ovseg_demo.output.export import EXPORTS, write_comparison, write_result
+from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, chosen_arms
+from ovseg_demo.output.export import EXPORTS, write_arms, write_comparison, write_result
 from ovseg_demo.ray_backend import Work, on_ray
-from ovseg_demo.result import Arm, ClassResult, Comparison, Segmentation, percent
+from ovseg_demo.result import Arm, ClassResult, Segmentation, compare, percent
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 
@@ -36,13 +37,6 @@ _PHOTO_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jfif", ".mpo"}
 )
 _MAX_LISTED = 20
-_ARMS: dict[str, tuple[Arm, ...]] = {
-    "adapted": ("adapted",),
-    "vanilla": ("vanilla",),
-    "both": ("vanilla", "adapted"),
-    "no-prompts": ("no-prompts",),
-    "mpt-only": ("mpt-only",),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +72,7 @@ class _Request:
     photos: tuple[Path, ...]
     vocabulary: str
     model: str
-    weights: Literal["adapted", "vanilla", "both", "no-prompts", "mpt-only"]
+    arms: tuple[Arm, ...]
     proposer: str | None
     merge: MergeRule
     templates: Templates
@@ -101,7 +95,7 @@ class _Request:
             photos=tuple(photo for given in options.photos for photo in _photos_in(Path(given))),
             vocabulary=options.vocabulary,
             model=options.model,
-            weights=options.weights,
+            arms=chosen_arms(options.weights, options.model),
             proposer=options.proposer,
             merge=options.merge,
             templates=options.templates,
@@ -141,7 +135,7 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
         request.model, proposer=request.proposer, device=request.device, settings=settings
     )
     # Weights that are missing or wrong are reported once, before the first photo.
-    for arm in _ARMS[request.weights]:
+    for arm in request.arms:
         segmenter.classifier(arm)
 
     def work(row: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +158,18 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
 def _one_photo(
     segmenter: Segmenter, photo: Path, vocabulary: Vocabulary, folder: Path, request: _Request
 ) -> str:
-    if request.weights == "both":
-        comparison = segmenter.compare(photo, vocabulary, merge=request.merge, templates=request.templates)
+    results = segmenter.segment_arms(
+        photo, vocabulary, request.arms, merge=request.merge, templates=request.templates
+    )
+    if len(results) == 1:
+        write_result(results[0], folder, formats=request.formats, photo_name=photo.name)
+        return _summary(photo, folder, results[0])
+    if len(results) == 2:
+        comparison = compare(*results)
         write_comparison(comparison, folder, formats=request.formats, photo_name=photo.name)
-        return _comparison_summary(photo, folder, comparison)
-    result = segmenter(photo, vocabulary, request.weights, merge=request.merge, templates=request.templates)
-    write_result(result, folder, formats=request.formats, photo_name=photo.name)
-    return _summary(photo, folder, result)
+        return _arms_summary(photo, folder, results, comparison.verdict)
+    write_arms(results, folder, formats=request.formats, photo_name=photo.name)
+    return _arms_summary(photo, folder, results)
 
 
 def _photos_in(given: Path) -> Iterator[Path]:
@@ -234,19 +233,14 @@ def _summary(photo: Path, folder: Path, result: Segmentation) -> str:
     return "\n".join(lines)
 
 
-def _comparison_summary(photo: Path, folder: Path, comparison: Comparison) -> str:
+def _arms_summary(photo: Path, folder: Path, results: Sequence[Segmentation], verdict: str = "") -> str:
     def names(classes: tuple[ClassResult, ...]) -> str:
         return _listed([f"{c.name} {percent(c.area_fraction)}" for c in classes]) or "nothing"
 
-    seconds = comparison.adapted.timings.get("total", 0.0)  # of both: they come from one request
-    return "\n".join(
-        [
-            f"{photo} -> {folder} ({seconds:.1f} s)",
-            f"  adapted finds: {names(comparison.adapted.found)}",
-            f"  vanilla finds: {names(comparison.vanilla.found)}",
-            f"  {comparison.verdict}",
-        ]
-    )
+    seconds = results[-1].timings.get("total", 0.0)  # of all: they come from one request
+    finds = [f"  {arm.arm} finds: {names(arm.found)}" for arm in reversed(results)]
+    lines = [f"{photo} -> {folder} ({seconds:.1f} s)", *finds]
+    return "\n".join([*lines, f"  {verdict}"] if verdict else lines)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -290,7 +284,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
 
 
 def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -> None:
-    add = segment.add_argument
+    add, arms = segment.add_argument, ARMS.values()
     add("photos", nargs="+", metavar="PHOTO", help="photo, or folder of photos")
     add(
         "--vocabulary",
@@ -303,10 +297,12 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add("--model", default=settings.model, metavar="NAME", help="name or file (default: %(default)s)")
     add(
         "--weights",
-        default="adapted",
-        choices=tuple(_ARMS),
-        help="mask-adapted CLIP, the CLIP it was made from, or both side by side; mask-adapted without its "
-        "prompts, or with nothing but prompts (default: %(default)s)",
+        nargs="+",
+        default=[],
+        metavar="ARM",
+        help=f"which arms of the model name the regions: {'; '.join(f'{a.name} ({a.about})' for a in arms)}; "
+        f"{BOTH} ({' and '.join(COMPARED)}) or {ALL}. The last of several is the main result, the others get "
+        "folders of their own beside it, and two are compared (default: the best arm of the model)",
     )
     add(
         "--proposer",

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ovseg_demo.classify import PhotoAnalysis
+from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.merging import Merged
 from ovseg_demo.output.palette import assign_colours
-from ovseg_demo.proposals import Proposals
-from ovseg_demo.result import ClassResult, RegionResult
+from ovseg_demo.proposals import Proposals, Proposer
+from ovseg_demo.result import Arm, ClassResult, RegionResult, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
+
+
+def segmentation(
+    photo: PhotoAnalysis,
+    arm: Arm,
+    vocabulary: Vocabulary,
+    merged: Merged,
+    *,
+    timings: Mapping[str, float],
+    models: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Segmentation:
+    """The result of one arm, its maps at the photo's own size."""
+    label_map, region_map = (to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
+    return Segmentation(
+        image=photo.image,
+        label_map=label_map,
+        region_map=region_map,
+        classes=class_results(vocabulary, merged, label_map),
+        regions=region_results(photo.proposals, photo.image.shape, vocabulary, merged),
+        timings=timings,
+        models=models,
+        settings=settings,
+        arm=arm,
+        masks=photo.proposals.masks,
+    )
 
 
 def class_results(
@@ -31,6 +63,18 @@ def class_results(
         )
         for i, item in enumerate(vocabulary)
     )
+
+
+def clip_facts(name: str, arm: Arm, clip: MaskAdaptedCLIP) -> dict[str, Any]:
+    """Which CLIP named the regions, with the hashes of its files."""
+    return {"name": name, "arm": arm, "sha256": clip.weights_sha256, "files": dict(clip.weights_files)}
+
+
+def proposer_facts(proposer: Proposer) -> dict[str, Any]:
+    """Which proposer found them, and how it looked."""
+    plan = getattr(proposer, "plan", None)
+    hashed = getattr(proposer, "weights_sha256", "")
+    return {"name": proposer.name, "sha256": hashed, **({"plan": asdict(plan)} if plan else {})}
 
 
 def region_results(

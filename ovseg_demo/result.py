@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Arm = Literal["adapted", "vanilla", "no-prompts", "mpt-only"]
-"""Which weights classify: the mask-adapted CLIP, the one it was made from; and, to tell the two halves of the
-adaptation apart, the adapted one with its prompts left out, and prompts alone on the vanilla one."""
+Arm = str
+"""Name of the weights that classify, one of `ovseg_demo.models.ARMS`."""
 Colour = tuple[int, int, int]
 
 UNASSIGNED = 0
@@ -69,7 +68,7 @@ class RegionResult:
     """One proposal and what the classifier made of it."""
 
     id: int
-    """1-based number of the proposal, the same in both arms; in `region_map` where the region decided."""
+    """1-based number of the proposal, the same in all arms; in `region_map` where the region decided."""
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in pixels of the photo; right and bottom exclusive."""
     area_fraction: float
@@ -141,7 +140,7 @@ class Segmentation:
             self.image.ndim == 3 and self.image.shape[2] == 3 and self.image.dtype == np.uint8,
             f"the photo must be uint8 (H, W, 3), got {self.image.dtype} {self.image.shape}",
         )
-        _require(self.arm in get_args(Arm), f"an arm is one of {get_args(Arm)}, not {self.arm!r}")
+        _require(bool(self.arm), "a result needs the name of its arm")
         indices = [c.index for c in self.classes]
         _require(
             indices == list(range(1, len(indices) + 1)), f"classes are numbered 1, 2, 3..., not {indices}"
@@ -217,10 +216,12 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Both arms on the same photo, words, proposals, templates and merge rule."""
+    """Two arms on the same photo, words, proposals, templates and merge rule."""
 
-    vanilla: Segmentation
-    adapted: Segmentation
+    first: Segmentation
+    """The plainer arm, by default vanilla."""
+    second: Segmentation
+    """The arm that is compared with it, by default adapted."""
     changed_fraction: float
     """Share of the photo's pixels whose class differs, 0..1."""
     renamed: tuple[int, ...]
@@ -229,41 +230,46 @@ class Comparison:
     """One sentence that says what changed and how much, never which arm is right."""
 
     def __post_init__(self) -> None:
-        _require((self.vanilla.arm, self.adapted.arm) == ("vanilla", "adapted"), "the arms are swapped")
-        _require(self.vanilla.size == self.adapted.size, "the arms show photos of different size")
-        names = [[c.name for c in arm.classes] for arm in (self.vanilla, self.adapted)]
+        _require(self.first.arm != self.second.arm, f"both results are of the arm {self.first.arm}")
+        _require(self.first.size == self.second.size, "the arms show photos of different size")
+        names = [[c.name for c in arm.classes] for arm in self.arms]
         _require(names[0] == names[1], "the arms were asked for different words")
         _require_fraction("changed_fraction", self.changed_fraction)
+
+    @property
+    def arms(self) -> tuple[Segmentation, Segmentation]:
+        """Both results in their order."""
+        return self.first, self.second
 
     def to_json(self) -> dict[str, Any]:
         """What changed, in plain types; each arm's own facts are in its `to_json()`."""
         return {
             "verdict": self.verdict,
             "changed_fraction": _short(self.changed_fraction),
-            "renamed": [
-                {"id": i, "vanilla": _name_of(self.vanilla, i), "adapted": _name_of(self.adapted, i)}
-                for i in self.renamed
-            ],
+            "arms": [arm.arm for arm in self.arms],
+            "renamed": [{"id": i, **{arm.arm: _name_of(arm, i) for arm in self.arms}} for i in self.renamed],
         }
 
 
-def compare(vanilla: Segmentation, adapted: Segmentation) -> Comparison:
+def compare(first: Segmentation, second: Segmentation) -> Comparison:
     """What differs between two arms; regions match by id, so both must have had the same proposals."""
-    changed = float(np.mean(vanilla.label_map != adapted.label_map))
-    before = {r.id: r.class_index for r in vanilla.regions}
-    renamed = tuple(r.id for r in adapted.regions if before.get(r.id, r.class_index) != r.class_index)
-    return Comparison(vanilla, adapted, changed, renamed, _verdict(vanilla, adapted, changed, len(renamed)))
+    changed = float(np.mean(first.label_map != second.label_map))
+    before = {r.id: r.class_index for r in first.regions}
+    renamed = tuple(r.id for r in second.regions if before.get(r.id, r.class_index) != r.class_index)
+    return Comparison(first, second, changed, renamed, _verdict(first, second, changed, len(renamed)))
 
 
-def _verdict(vanilla: Segmentation, adapted: Segmentation, changed: float, renamed: int) -> str:
+def _verdict(first: Segmentation, second: Segmentation, changed: float, renamed: int) -> str:
     if changed == 0 and renamed == 0:
         return "Both arms agree on every pixel."
     regions = "region" if renamed == 1 else "regions"
     parts = [f"{percent(changed)} of pixels changed", f"{renamed} {regions} renamed"]
-    before, after = {c.index for c in vanilla.found}, {c.index for c in adapted.found}
-    for label, indices in (("only adapted finds", after - before), ("only vanilla finds", before - after)):
+    before, after = {c.index for c in first.found}, {c.index for c in second.found}
+    for arm, indices in ((second.arm, after - before), (first.arm, before - after)):
         if indices:
-            parts.append(f"{label} {_listing([c.name for c in adapted.classes if c.index in indices])}")
+            parts.append(
+                f"only {arm} finds {_listing([c.name for c in second.classes if c.index in indices])}"
+            )
     return "; ".join(parts) + "."
 
 

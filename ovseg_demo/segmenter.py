@@ -29,6 +29,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.merging import merge, probabilities
+from ovseg_demo.models import COMPARED, default_arm
 from ovseg_demo.progress import (
     LRUCache,
     Progress,
@@ -39,7 +40,7 @@ from ovseg_demo.progress import (
     with_cpu_fallback,
 )
 from ovseg_demo.proposals import Proposals, ProposalStep, Proposer, find_proposer, working_image
-from ovseg_demo.reporting import class_results, region_results, to_size
+from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
@@ -126,7 +127,7 @@ class Segmenter:
         self,
         image: ImageSource,
         names: Words,
-        weights: Arm = "adapted",
+        weights: Arm | None = None,
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
@@ -138,7 +139,7 @@ class Segmenter:
         Args:
             image: path, bytes, PIL picture or array.
             names: text as typed, names, or a vocabulary.
-            weights: which arm names the regions.
+            weights: which arm names the regions; the model's best if None.
             merge: how regions become a label map; the settings' default if None.
             templates: sentences around a name; the settings' default if None.
             strictness: added to the log-odds a word needs to be found and to claim a region (default rule).
@@ -150,13 +151,13 @@ class Segmenter:
             VocabularyError: the words cannot be used.
         """
         options = _Options(merge, templates, strictness, ensemble)
-        return run_to_end(self._stream_arms(image, names, (weights,), options))[0]
+        return run_to_end(self._stream_arms(image, names, (weights or default_arm(self.model),), options))[0]
 
     def stream(
         self,
         image: ImageSource,
         names: Words,
-        weights: Arm = "adapted",
+        weights: Arm | None = None,
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
@@ -165,27 +166,29 @@ class Segmenter:
     ) -> Generator[Progress, None, Segmentation]:
         """The same in steps: yields progress, returns the result; closing the generator stops the work."""
         options = _Options(merge, templates, strictness, ensemble)
-        (result,) = yield from self._stream_arms(image, names, (weights,), options)
+        (result,) = yield from self._stream_arms(image, names, (weights or default_arm(self.model),), options)
         return result
 
     def compare(
         self,
         image: ImageSource,
         names: Words,
+        arms: tuple[Arm, Arm] = COMPARED,
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
         strictness: float = 0.0,
         ensemble: float | None = None,
     ) -> Comparison:
-        """Both arms on the same proposals, words, templates and merge rule."""
+        """Two arms on the same proposals, words, templates and merge rule; by default vanilla and adapted."""
         options = _Options(merge, templates, strictness, ensemble)
-        return compare(*run_to_end(self._stream_arms(image, names, ("vanilla", "adapted"), options)))
+        return compare(*run_to_end(self._stream_arms(image, names, arms, options)))
 
     def stream_compare(
         self,
         image: ImageSource,
         names: Words,
+        arms: tuple[Arm, Arm] = COMPARED,
         *,
         merge: MergeRule | None = None,
         templates: Templates | None = None,
@@ -194,13 +197,28 @@ class Segmenter:
     ) -> Generator[Progress, None, Comparison]:
         """`compare` step by step."""
         options = _Options(merge, templates, strictness, ensemble)
-        vanilla, adapted = yield from self._stream_arms(image, names, ("vanilla", "adapted"), options)
-        return compare(vanilla, adapted)
+        first, second = yield from self._stream_arms(image, names, arms, options)
+        return compare(first, second)
+
+    def segment_arms(
+        self,
+        image: ImageSource,
+        names: Words,
+        arms: Sequence[Arm],
+        *,
+        merge: MergeRule | None = None,
+        templates: Templates | None = None,
+        strictness: float = 0.0,
+        ensemble: float | None = None,
+    ) -> tuple[Segmentation, ...]:
+        """Any number of arms on the same proposals, words, templates and merge rule."""
+        options = _Options(merge, templates, strictness, ensemble)
+        return run_to_end(self._stream_arms(image, names, tuple(arms), options))
 
     def _stream_arms(
         self, image: ImageSource, names: Words, arms: tuple[Arm, ...], options: _Options
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
-        """Both arms or one; begun again on the CPU if a GPU fails."""
+        """The arms one after the other; begun again on the CPU if a GPU fails."""
         leave = partial(self._move_to_cpu, self.device)
         return (yield from with_cpu_fallback(lambda: self._attempt(image, names, arms, options), leave))
 
@@ -263,8 +281,7 @@ class Segmenter:
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         """What one arm makes of the regions."""
-        others = tuple(photo.features.values())  # another request may add to them meanwhile
-        return self.classifier(arm).embed(photo.working, photo.proposals, others)
+        return self.classifier(arm).embed(photo.working, photo.proposals, photo.cache)
 
     def rank(
         self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
@@ -354,35 +371,22 @@ class Segmenter:
             ensemble=ensemble,
             size=(photo.image.shape[0], photo.image.shape[1]),
         )
-        label_map, region_map = (to_size(m, photo.image) for m in (merged.label_map, merged.region_map))
         stopwatch.mark("merge")
-        return Segmentation(
-            image=photo.image,
-            label_map=label_map,
-            region_map=region_map,
-            classes=class_results(vocabulary, merged, label_map),
-            regions=region_results(photo.proposals, photo.image.shape, vocabulary, merged),
-            timings={"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds},
-            models={
-                "clip": {"name": self.model, "arm": arm, "sha256": classifier.clip.weights_sha256},
-                "proposer": {
-                    "name": self.proposer.name,
-                    "sha256": getattr(self.proposer, "weights_sha256", ""),
-                    **({"plan": asdict(plan)} if (plan := getattr(self.proposer, "plan", None)) else {}),
-                },
-            },
-            settings={
-                "merge": rule,
-                "templates": templates,
-                "vocabulary": vocabulary.text,
-                "max_side_px": self.settings.max_side_px,
-                "max_regions": self.settings.max_regions,
-                "mask_threshold": self.settings.mask_threshold,
-                "strictness": options.strictness,
-                "ensemble": ensemble,
-                "merge_settings": asdict(numbers),
-                **({"notice": self.notice} if self.notice else {}),
-            },
-            arm=arm,
-            masks=photo.proposals.masks,
-        )
+        used = {
+            "merge": rule,
+            "templates": templates,
+            "vocabulary": vocabulary.text,
+            "max_side_px": self.settings.max_side_px,
+            "max_regions": self.settings.max_regions,
+            "mask_threshold": self.settings.mask_threshold,
+            "strictness": options.strictness,
+            "ensemble": ensemble,
+            "merge_settings": asdict(numbers),
+            **({"notice": self.notice} if self.notice else {}),
+        }
+        models = {
+            "clip": clip_facts(self.model, arm, classifier.clip),
+            "proposer": proposer_facts(self.proposer),
+        }
+        spent = {"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds}
+        return segmentation(photo, arm, vocabulary, merged, timings=spent, models=models, settings=used)

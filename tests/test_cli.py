@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ovseg_demo.cli import main
+from ovseg_demo.models import default_arm
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 COFFEE, COW = EXAMPLES / "coffee.jpg", EXAMPLES / "cow.jpg"
@@ -34,6 +35,7 @@ def test_help_loads_neither_torch_nor_gradio() -> None:
     code = """
 import sys
 from ovseg_demo.cli import main
+from ovseg_demo.models import default_arm
 try:
     main(sys.argv[1:])
 except SystemExit as stop:
@@ -116,7 +118,7 @@ def test_one_photo_writes_straight_into_the_folder(
     assert {p.name for p in out.iterdir()} == RESULT | {"coco.json", "coffee.zip"}
     told = json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert [c["synonyms"] for c in told["classes"]] == [["cup", "mug"], ["zebra"]]
-    assert told["arm"] == "adapted" and told["models"] and told["settings"]
+    assert told["arm"] == default_arm("ovseg-mini") and told["models"] and told["settings"]
     label_map = np.asarray(Image.open(out / "label_map.png"))
     assert label_map.shape == (400, 600) and set(np.unique(label_map)) <= {0, 1, 2}
     summary = capsys.readouterr().out
@@ -151,6 +153,16 @@ def test_both_arms_lie_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "adapted finds" in said
     total = json.loads((out / "result.json").read_text(encoding="utf-8"))["timings"]["total"]
     assert f"({total:.1f} s)" in said  # of the request, in which both arms were made
+
+
+def test_any_arms_are_written_beside_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, arms = tmp_path / "result", ("no-prompts", "vanilla", "adapted")
+    assert run("segment", COFFEE, "--vocabulary", "cup, table", "--out", out, "--weights", *arms) == 0
+    assert {p.name for p in out.iterdir()} == RESULT | {"no-prompts", "vanilla"}
+    for folder, arm in ((out, "adapted"), (out / "vanilla", "vanilla"), (out / "no-prompts", "no-prompts")):
+        assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["arm"] == arm
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[1:]] == ["adapted", "vanilla", "no-prompts"]
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

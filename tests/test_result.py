@@ -85,7 +85,7 @@ def test_json_holds_everything_but_pixels(result: Segmentation) -> None:
         ({"classes": (make_class(2, "dog"),)}, "numbered"),
         ({"regions": (make_region(3, 1, (0, 0, 1, 1)),) * 2}, "same id"),
         ({"regions": (make_region(3, 9, (0, 0, 1, 1)),)}, "not asked for"),
-        ({"arm": "both"}, "arm"),
+        ({"arm": ""}, "name of its arm"),
         ({"masks": np.zeros((1, 2, 4), np.bool_)}, "masks must be bool"),
     ],
 )
@@ -139,9 +139,12 @@ def test_the_verdict_names_words_that_only_one_arm_finds(result: Segmentation) -
     )
 
 
-def test_swapped_arms_are_refused(result: Segmentation) -> None:
-    with pytest.raises(ValueError, match="swapped"):
-        compare(result, replace(result, arm="vanilla"))
+def test_any_two_arms_are_compared_but_none_with_itself(result: Segmentation) -> None:
+    vanilla = replace(result, arm="vanilla", label_map=np.zeros_like(result.label_map))
+    comparison = compare(result, vanilla)
+    assert [arm.arm for arm in comparison.arms] == comparison.to_json()["arms"] == ["adapted", "vanilla"]
+    with pytest.raises(ValueError, match="both results are of the arm adapted"):
+        compare(result, result)
 
 
 def test_shares_are_written_as_people_say_them() -> None:

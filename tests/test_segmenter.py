@@ -87,13 +87,25 @@ def test_the_result_fits_the_photo_and_the_words(segmenter: Segmenter, photo: ND
     assert set(result.timings) == {"read", "propose", "crop", "embed", "text", "merge", "total"}
 
 
+def test_any_arms_are_asked_for_and_the_best_is_the_default(
+    segmenter: Segmenter, photo: NDArray[np.uint8]
+) -> None:
+    assert segmenter(photo, "dog, sky").arm == "adapted"
+    assert segmenter(photo, "dog, sky", "vanilla").arm == "vanilla"
+    results = segmenter.segment_arms(photo, "dog, sky", ("adapted", "vanilla"))
+    assert [result.arm for result in results] == ["adapted", "vanilla"]
+    assert [arm.arm for arm in segmenter.compare(photo, "dog, sky").arms] == ["vanilla", "adapted"]
+    other = segmenter.compare(photo, "dog, sky", ("adapted", "vanilla"))
+    assert [arm.arm for arm in other.arms] == ["adapted", "vanilla"]
+
+
 def test_proposals_are_computed_once_for_both_arms_and_for_new_words(
     segmenter: Segmenter, photo: NDArray[np.uint8]
 ) -> None:
     first = segmenter.compare(photo, "dog, sky")
     again = segmenter.compare(photo, "cat, grass, water")
     assert segmenter.proposer.calls == 1  # type: ignore[attr-defined]
-    assert [r.box for r in first.vanilla.regions] == [r.box for r in again.adapted.regions]
+    assert [r.box for r in first.first.regions] == [r.box for r in again.second.regions]
 
 
 def test_the_same_request_gives_the_same_label_map(segmenter: Segmenter, photo: NDArray[np.uint8]) -> None:

@@ -31,6 +31,7 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.imaging import resize_to_side
 from ovseg_demo.merging import MergeSettings, Scores, log_odds, merge_default
+from ovseg_demo.models import ALL, chosen_arms
 from ovseg_demo.proposals import Proposals, load_proposer, propose
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
@@ -63,8 +64,8 @@ class CalibrateSettings:
 
     model: Path = Path("checkpoints/ovseg-mini")
     """Folder of an ovseg-mini; its config.json is written."""
-    arms: tuple[str, ...] = ("vanilla", "adapted")
-    """Arms to calibrate."""
+    arms: tuple[str, ...] = (ALL,)
+    """Arms to calibrate: their names, both or all."""
     data_set: str = "coco-train"
     """Set with instances that may be tuned on; of the same one true_pairs --hold-out leaves photos out."""
     data: Path = DEFAULT_DATA
@@ -90,7 +91,7 @@ class Example:
 
 def examples(truth: TruthSet, arm: str, settings: CalibrateSettings) -> Iterator[Example]:
     """Score every photo for its question."""
-    clip = load_clip(settings.model, weights="vanilla" if arm == "vanilla" else "adapted")
+    clip = load_clip(settings.model, weights=arm)
     classifier = Classifier(clip.compute_in(fast_dtype(torch.device("cpu"))))
     proposer = CachedProposer(load_proposer(Settings.proposer), settings.proposals_cache)
     asking = AbsentWordsSettings(seed=settings.seed)
@@ -192,7 +193,9 @@ def calibrate(settings: CalibrateSettings) -> None:
         )
     truth = read_data_set(settings.data_set, settings.data)
     config = read_config(settings.model)
-    asked_of = {arm: list(examples(truth, arm, settings)) for arm in settings.arms}
+    asked_of = {
+        arm: list(examples(truth, arm, settings)) for arm in chosen_arms(settings.arms, settings.model)
+    }
     presence = {arm: fit_presence(asked, MergeSettings()) for arm, asked in asked_of.items()}
     claims = fit_claims([(asked, presence[arm]) for arm, asked in asked_of.items()])
     for arm, asked in asked_of.items():

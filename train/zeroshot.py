@@ -2,8 +2,8 @@
 
     python -m train.zeroshot --model ovseg-mini
 
-Every figure is on photos that were never trained on. A region is cut out by its true mask; masked =
-background painted over as in the demo, unmasked = the same rectangle of the photo as it is.
+Every figure is on photos that were never trained on. Masked = the region by its true mask, as in the demo;
+unmasked = the rectangle around it as it is, background included.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import fast_dtype
-from ovseg_demo.regions import crop_regions
-from ovseg_demo.result import Arm
+from ovseg_demo.models import ALL, chosen_arms
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.sources import flickr8k
@@ -34,8 +33,8 @@ class ZeroshotSettings:
 
     model: str = "ovseg-mini"
     """Name of the model table or a checkpoint."""
-    weights: Literal["vanilla", "adapted", "both"] = "both"
-    """Which arms."""
+    weights: tuple[str, ...] = (ALL,)
+    """Which arms: their names, both or all."""
     sets: tuple[str, ...] = ("msrc21", "coco-val")
     """Data sets with true masks."""
     templates: Literal["vild", "imagenet", "single"] = "vild"
@@ -56,8 +55,8 @@ def region_accuracy(
     """Top-1 and the mean of the classes' top-1, percent, and the number of regions."""
     names = model.encode_text(truth.classes, settings.templates)
     hits, seen = np.zeros(len(truth.classes)), np.zeros(len(truth.classes))
-    for batch in true_regions(truth, model, masked=masked, photos=settings.photos):
-        features = model.encode_regions(batch.regions.crops, batch.regions.masks, use_prompts=masked)
+    for batch in true_regions(truth, masked=masked, photos=settings.photos):
+        features = model.encode_photo_regions(batch.image, batch.masks, use_prompts=masked)
         guess = (features @ names.T).argmax(1)
         np.add.at(seen, batch.classes.numpy(), 1)
         np.add.at(hits, batch.classes[guess == batch.classes].numpy(), 1)
@@ -75,12 +74,11 @@ def caption_retrieval(model: MaskAdaptedCLIP, settings: ZeroshotSettings) -> dic
     features = []
     for photo in tqdm(photos, desc="flickr8k test"):
         image = photo.read()
-        whole = crop_regions(image, np.ones((1, *image.shape[:2]), dtype=bool), model.crop_recipe)
-        features.append(model.encode_regions(whole.crops, whole.masks, use_prompts=False))
+        whole = np.ones((1, *image.shape[:2]), dtype=bool)
+        features.append(model.encode_photo_regions(image, whole, use_prompts=False))
     sentences = [caption for photo in photos for caption in photo.captions]
     owner = torch.tensor([i for i, photo in enumerate(photos) for _ in photo.captions])
-    text = torch.nn.functional.normalize(model.text_tower(sentences).float(), dim=-1)
-    scores = torch.cat(features) @ text.T
+    scores = torch.cat(features) @ model.encode_sentences(sentences).T
     right = owner[scores.argmax(1)] == torch.arange(len(photos))
     return {
         "image_to_text_r1": 100 * float(right.float().mean()),
@@ -92,7 +90,7 @@ def caption_retrieval(model: MaskAdaptedCLIP, settings: ZeroshotSettings) -> dic
 @torch.inference_mode()
 def zeroshot(settings: ZeroshotSettings) -> None:
     """Print the table and write it as JSON."""
-    arms: tuple[Arm, ...] = ("vanilla", "adapted") if settings.weights == "both" else (settings.weights,)
+    arms = chosen_arms(settings.weights, settings.model)
     truths = {name: read_one_of(TRUTH_SETS, name, settings.data) for name in settings.sets}
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for arm in arms:

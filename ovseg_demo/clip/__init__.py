@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from ovseg_demo.clip.model import MaskAdaptedCLIP, StemFeatures, load_clip
+from ovseg_demo.clip.loading import load_clip
+from ovseg_demo.clip.model import MaskAdaptedCLIP, RegionCache, StemFeatures
 
-__all__ = ["MaskAdaptedCLIP", "StemFeatures", "load_clip"]
+__all__ = ["MaskAdaptedCLIP", "RegionCache", "StemFeatures", "load_clip"]

@@ -12,10 +12,10 @@ Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each hal
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
@@ -25,7 +25,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
-from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, text_digest
+from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, map_digests, text_digest
+from ovseg_demo.clip.text import unit_parts
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.weight_files import check_names_and_shapes, named
@@ -171,6 +172,8 @@ def _with_own_padding(conv: nn.Conv2d) -> nn.Conv2d:
 class MiniImageTower(nn.Module):
     """Trunk, tokens, transformer, class token, projection."""
 
+    patch_width = HEAD_CHANNELS
+
     def __init__(self, config: MiniConfig | None = None, prompt_depth: int = 0) -> None:
         super().__init__()
         self.config = config = config or MiniConfig()
@@ -219,7 +222,11 @@ class MiniImageTower(nn.Module):
 
     def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the output of the trunk's frozen part, (B, 88, 14, 14)."""
-        return self.from_trunk(self.trunk.top(features), token_mask)
+        return self.from_trunk(self.trunk_patches(features), token_mask)
+
+    def trunk_patches(self, features: Tensor) -> Tensor:
+        """The trunk's patches, (B, 88, 14, 14) -> (B, 1280, 7, 7)."""
+        return cast(Tensor, self.trunk.top(features))
 
     def from_trunk(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the trunk's patches, (B, 1280, 7, 7)."""
@@ -251,12 +258,11 @@ def mean_patch(seen: Tensor, read: Tensor) -> Tensor:
     return torch.einsum("bcn,bn->bc", seen.flatten(2), share.to(seen.dtype))
 
 
-def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdaptedCLIP:
+def load_mini(file: Path) -> MaskAdaptedCLIP:
     """Load one arm of an ovseg-mini.
 
     Args:
-        path: a `.safetensors` file with `config.json` beside it, or the folder that holds both arms.
-        weights: which arm to take from a folder.
+        file: a `.safetensors` file with `config.json` beside it.
 
     Raises:
         CheckpointError: the file is damaged, or its tensors are not those of the tower in the config.
@@ -264,7 +270,6 @@ def load_mini(path: Path, weights: Literal["adapted", "vanilla"]) -> MaskAdapted
     from ovseg_demo.clip.checkpoints import read_checkpoint
     from ovseg_demo.clip.model import MaskAdaptedCLIP
 
-    file = path / f"{weights}.safetensors" if path.is_dir() else path
     record = json.loads((file.parent / "config.json").read_text("utf-8"))
     record = {_RENAMED_SETTINGS.get(key, key): value for key, value in record.items()}
     tensors = current_names(read_checkpoint(file))
@@ -319,25 +324,40 @@ def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {today(key): value for key, value in tensors.items()}
 
 
-def read_known_names(path: Path, text: MiniTextTower) -> dict[tuple[str, str], Tensor]:
-    """Features of common names, kept beside the weights; nothing if they belong to another text tower.
+def read_known_names(
+    path: Path, text: MiniTextTower, parts: Sequence[int] = ()
+) -> dict[tuple[str, str], Tensor]:
+    """Features of common names, kept beside the weights; nothing if they belong to other text maps.
+
+    Args:
+        path: the file.
+        text: whose maps must be those of the file.
+        parts: widths of the parts of its space, each a map of its own; by default it is one.
 
     Raises:
         CheckpointError: the file is damaged.
     """
     if not path.is_file():
         return {}
+    maps = map_digests(text, parts)
     try:
         with safe_open(path, "pt") as file:
             notes = file.metadata() or {}
-            if notes.get("text_tower") != text_digest(text):
-                return {}
             names = json.loads(notes["names"])
-            return {
-                (name, templates): feature
-                for templates in file.keys()  # noqa: SIM118 (not a dictionary)
-                for name, feature in zip(names, file.get_tensor(templates).float(), strict=True)
-            }
+            # A file of one map only may have its hash among the notes.
+            stored = [key.rpartition(".")[::2] for key in file.keys()]  # noqa: SIM118 (not a dictionary)
+            known: dict[tuple[str, str], Tensor] = {}
+            for templates in {one or of for one, of in stored}:
+                tensors = []
+                for digest in maps:
+                    own = (templates, digest) in stored
+                    if own or (notes.get("text_tower") == digest and ("", templates) in stored):
+                        key = f"{templates}.{digest}" if own else templates
+                        tensors.append(file.get_tensor(key).float())
+                if len(tensors) == len(maps):
+                    rows = unit_parts(torch.cat(tensors, dim=1), parts or tensors[0].shape[1:])
+                    known |= {(name, templates): row for name, row in zip(names, rows, strict=True)}
+            return known
     except (OSError, SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); restore it, or delete it.") from error
 

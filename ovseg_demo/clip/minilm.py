@@ -105,5 +105,15 @@ def minilm_folder() -> Path:
 
 def text_digest(text: MiniTextTower) -> str:
     """What the features of names depend on: the linear map in its stored float16, and MiniLM's file."""
-    weight = text.projection.weight.detach().to(torch.float16).contiguous()
-    return sha256(MINILM_SHA256.encode() + weight.cpu().numpy().tobytes()).hexdigest()
+    return _digest(text.projection.weight)
+
+
+def map_digests(text: MiniTextTower, parts: Sequence[int] = ()) -> list[str]:
+    """The same for each part of the space; by default it is one."""
+    weight = text.projection.weight
+    return [_digest(part) for part in weight.split(list(parts or [len(weight)]))]
+
+
+def _digest(weight: Tensor) -> str:
+    stored = weight.detach().to(torch.float16).contiguous()
+    return sha256(MINILM_SHA256.encode() + stored.cpu().numpy().tobytes()).hexdigest()

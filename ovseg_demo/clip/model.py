@@ -1,29 +1,26 @@
-"""The classifier of regions: an image tower with mask prompts, a text tower, and how they are loaded."""
+"""The classifier of regions: an image tower with mask prompts, and a text tower."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
+from ovseg_demo.clip.context import patch_share, pool_crop
 from ovseg_demo.clip.mask_prompts import token_mask
-from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names
-from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, ImageTower, TextTower, TowerWithStem
+from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
+from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
-from ovseg_demo.errors import CheckpointError, ModelError, quoted
-from ovseg_demo.files import file_sha256
-from ovseg_demo.models import MODELS, exists, resolve
-from ovseg_demo.regions import CropRecipe
-from ovseg_demo.result import Arm
+from ovseg_demo.regions import CropRecipe, Regions, crop_regions
 from ovseg_demo.workers import parallel_map, shares, workers
 
 CROPS_AT_ONCE = 32
@@ -32,17 +29,47 @@ CROPS_AT_ONCE_ON_CPU = 8  # more do not fit its caches
 
 @dataclass(frozen=True)
 class StemFeatures:
-    """What the stem of an image tower, which arms may have in common, makes of regions.
+    """Output of the stem of an image tower, which arms may have in common, for regions.
 
     Attributes:
         stem_id: names that stem, and the recipe of the crops it has seen.
-        features: (B, ...) what it made of them.
-        token_masks: (B, grid * grid) 1 where a patch shows some of the region.
+        features: (B, ...) the output.
+        shares: (B, grid, grid) the region's share of each patch, 0..1.
     """
 
     stem_id: str
     features: Tensor
-    token_masks: Tensor
+    shares: Tensor
+
+    @property
+    def token_masks(self) -> Tensor:
+        """(B, grid * grid) 1 where a patch shows some of the region, else 0."""
+        return (self.shares > 0).float().flatten(1)
+
+
+@dataclass(frozen=True)
+class CropFeatures:
+    """Output of an image tower for the crops of regions.
+
+    Attributes:
+        features: (B, D) float32, L2-normalised.
+        looks: (B, C) float32 mean of the trunk's patches, weighted with the region's share of each.
+    """
+
+    features: Tensor
+    looks: Tensor
+
+
+@dataclass
+class RegionCache:
+    """What arms have computed of the same regions of one photo, for the next arm to go on from."""
+
+    stems: dict[str, StemFeatures] = field(default_factory=dict)
+    """By the hash of the stem."""
+    crops: dict[str, CropFeatures] = field(default_factory=dict)
+    """By the hash of the image tower."""
+    crop_seconds: float = 0.0
+    """Time spent on cutting crops out."""
 
 
 class MaskAdaptedCLIP(nn.Module):
@@ -54,7 +81,10 @@ class MaskAdaptedCLIP(nn.Module):
         embed_dim: width D of the space.
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
         weights_sha256: of the file the weights came from, "" if they came from none.
+        weights_files: sha256 by name of all files that the arm is read from.
         calibration: numbers of the default merge rule chosen for these weights; empty = its defaults.
+        text_parts: widths of the parts of the space whose text features are averaged and normalised by
+            themselves; in most models it is one.
         text_key: names what the features of names depend on; models with the same one share them.
         known_names: (D,) features of (name, templates) that came with the weights, so that the hidden names
             and the presets need not be embedded at every start.
@@ -87,8 +117,15 @@ class MaskAdaptedCLIP(nn.Module):
         self.name = name
         self.weights_sha256 = weights_sha256
         self.calibration = dict(calibration or {})
+        self.text_parts: tuple[int, ...] = (embed_dim,)
+        self.weights_files: dict[str, str] = {}
         self.text_key = ""
         self.known_names: dict[tuple[str, str], Tensor] = {}
+
+    @property
+    def crop_dim(self) -> int:
+        """Width of what the image tower gives for a crop; an arm that sees more than crops adds to it."""
+        return self.embed_dim
 
     @property
     def has_prompts(self) -> bool:
@@ -143,11 +180,70 @@ class MaskAdaptedCLIP(nn.Module):
         """
         if not isinstance(self.image_tower, TowerWithStem):
             return None
+        return self._hash_of(self.image_tower.stem_weights())
+
+    @cached_property
+    def tower_id(self) -> str:
+        """Hash of all weights of the image tower."""
+        return self._hash_of(cast(nn.Module, self.image_tower).state_dict().values())
+
+    def _hash_of(self, weights: Iterable[Tensor]) -> str:
         digest = hashlib.sha256(repr(self.crop_recipe).encode())
-        for weight in self.image_tower.stem_weights():
+        for weight in weights:
             digest.update(f"{weight.dtype}{tuple(weight.shape)}".encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @torch.no_grad()
+    def encode_photo_regions(
+        self,
+        image: NDArray[np.uint8],
+        masks: NDArray[np.bool_],
+        *,
+        use_prompts: bool = True,
+        cache: RegionCache | None = None,
+    ) -> Tensor:
+        """Embed regions of a photo: what every arm can do, whether it looks at crops only or at more.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            masks: (R, H, W) bool, each with at least one pixel; R may be 0.
+            use_prompts: False leaves mask prompts out.
+            cache: of the same regions of the same photo; what it has is not computed again, and what is
+                computed is added.
+
+        Returns:
+            (R, D) float32, L2-normalised, on the model's device.
+
+        Raises:
+            ValueError: image or masks have another shape or type, or a mask has no pixel.
+            ResourceError: there is not even memory for one region at a time.
+        """
+        cache = RegionCache() if cache is None else cache
+        if self.stem_id is not None:
+            return self._crop_features(image, masks, use_prompts, cache).features
+        regions = self._cut(image, masks, cache)
+        return self.encode_regions(regions.crops, regions.masks, use_prompts)
+
+    def _cut(self, image: NDArray[np.uint8], masks: NDArray[np.bool_], cache: RegionCache) -> Regions:
+        started = time.perf_counter()
+        regions = crop_regions(image, masks, self.crop_recipe, device=self.device)
+        cache.crop_seconds += time.perf_counter() - started
+        if len(regions) != len(masks):
+            raise ValueError(f"{len(masks) - len(regions)} of the {len(masks)} masks have no pixel.")
+        return regions
+
+    def _crop_features(
+        self, image: NDArray[np.uint8], masks: NDArray[np.bool_], use_prompts: bool, cache: RegionCache
+    ) -> CropFeatures:
+        stem_id = cast(str, self.stem_id)
+        key = f"{self.tower_id} {use_prompts and self.has_prompts}"
+        if key not in cache.crops:
+            if stem_id not in cache.stems:
+                regions = self._cut(image, masks, cache)
+                cache.stems[stem_id] = self.compute_stem(regions.crops, regions.masks)
+            cache.crops[key] = self.encode_stem(cache.stems[stem_id], use_prompts)
+        return cache.crops[key]
 
     @torch.no_grad()
     def compute_stem(self, crops: Tensor, masks: Tensor) -> StemFeatures:
@@ -161,17 +257,21 @@ class MaskAdaptedCLIP(nn.Module):
             lambda some: tower.stem(crops[some].to(self.device, self.dtype)), len(crops)
         )
         seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
-        return StemFeatures(stem_id, seen, token_mask(masks.to(self.device), self.image_tower.patch))
+        return StemFeatures(stem_id, seen, patch_share(masks.to(self.device), self.image_tower.patch))
 
     @torch.no_grad()
-    def encode_stem(self, stem: StemFeatures) -> Tensor:
-        """Embed from the output of the stem: the same as `encode_regions` on the same crops."""
+    def encode_stem(self, stem: StemFeatures, use_prompts: bool = True) -> CropFeatures:
+        """Embed from the output of the stem; `features` are those of `encode_regions` on the same crops."""
         tower = cast(TowerWithStem, self.image_tower)
 
         def embed(some: slice) -> Tensor:
-            return tower.from_stem(stem.features[some], stem.token_masks[some]).float()
+            seen = tower.trunk_patches(stem.features[some])
+            features = tower.from_trunk(seen, stem.token_masks[some] if use_prompts else None)
+            return torch.cat([features.float(), pool_crop(seen.float(), stem.shares[some])], dim=1)
 
-        return self._unit_vectors(self._in_parts(embed, len(stem.features)))
+        empty = torch.zeros(0, self.crop_dim + tower.patch_width, device=self.device)
+        rows = torch.cat([empty, *self._in_parts(embed, len(stem.features))])
+        return CropFeatures(functional.normalize(rows[:, : self.crop_dim], dim=-1), rows[:, self.crop_dim :])
 
     def _check(self, crops: Tensor, masks: Tensor) -> None:
         size = self.image_tower.image_size
@@ -217,88 +317,9 @@ class MaskAdaptedCLIP(nn.Module):
             raise ValueError(f"There are no templates called {templates!r}; choose {', '.join(TEMPLATES)}.")
         if not names:
             return torch.zeros(0, self.embed_dim, device=self.device)
-        return encode_names(self.text_tower, names, TEMPLATES[templates]).to(self.device)
+        return encode_names(self.text_tower, names, TEMPLATES[templates], self.text_parts).to(self.device)
 
-
-def load_clip(
-    name_or_path: str | Path,
-    *,
-    weights: Arm = "adapted",
-    device: str | torch.device = "cpu",
-    cache_dir: Path | None = None,
-) -> MaskAdaptedCLIP:
-    """Load a model of the table by its name, or any known checkpoint file by its path.
-
-    Args:
-        name_or_path: a name such as "ovseg-mini", an existing file in one of the forms `checkpoints` reads,
-            or a folder that training wrote, with a file for each arm.
-        weights: which arm of a model of the table. A file holds one arm only; for it "vanilla" means that its
-            mask prompts are left out, which is the vanilla arm if nothing but prompts was trained, and
-            "no-prompts" means the same under its right name.
-        device: where to put the model.
-        cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
-
-    Returns:
-        The model, ready for use (not for training).
-
-    Raises:
-        UnknownModelError: neither a file nor a name in the table.
-        ModelError: the model has no such arm.
-        DownloadError: the weights are not on this machine and cannot be fetched.
-        CheckpointError: the file is damaged or not a CLIP this loader knows.
-    """
-    path, sha256 = Path(name_or_path), ""
-    arm = "adapted" if weights == "no-prompts" else weights
-    # A name of the table means the table, even where a file or folder happens to be called the same.
-    if str(name_or_path) in MODELS or not exists(path):
-        found = resolve(name_or_path, arm, cache_dir=cache_dir)
-        path, sha256 = found.path, found.sha256
-    elif arm == "mpt-only":
-        raise ModelError(f"{path} is one set of weights and has no mpt-only arm; give that file itself.")
-    if path.is_dir():
-        path = _arm_in(path, arm)
-    if _is_mini(path):
-        from ovseg_demo.clip.mini import load_mini
-
-        model = load_mini(path, "vanilla" if arm == "vanilla" else "adapted")
-    else:
-        model = _load_vit(path, arm)
-    if weights in ("no-prompts", "vanilla"):
-        cast(Any, model.image_tower).prompts = None
-    model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
-    model.weights_sha256 = model.weights_sha256 or sha256 or (file_sha256(path) if path.is_file() else "")
-    model.text_key = model.text_key or model.weights_sha256
-    model.to(device)
-    model.eval()
-    return model
-
-
-def _load_vit(path: Path, weights: Arm) -> MaskAdaptedCLIP:
-    clip, prompts = build_clip(read_checkpoint(path), source=path)
-    if weights == "vanilla":
-        prompts = None
-    embed_dim = int(clip.text_projection.shape[1])
-    image_tower = ClipImageTower(clip.visual, prompts)
-    return MaskAdaptedCLIP(image_tower, ClipTextTower(clip), embed_dim=embed_dim)
-
-
-def _arm_in(folder: Path, weights: Arm) -> Path:
-    """The file of an arm in a folder that training wrote.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    path = folder / f"{weights}.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"The folder {quoted(folder, 200)} has no {path.name}; give another or a file.")
-    return path
-
-
-def _is_mini(path: Path) -> bool:
-    config = (path if path.is_dir() else path.parent) / "config.json"
-    if path.suffix != ".safetensors" and not path.is_dir():
-        return False
-    try:
-        return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    @torch.no_grad()
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Embed whole sentences: n of them -> (n, D) float32, L2-normalised, on the model's device."""
+        return unit_parts(self.text_tower(sentences).float(), self.text_parts).to(self.device)

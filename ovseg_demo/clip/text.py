@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,16 +38,30 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 SENTENCES_AT_ONCE = 256
 
 
-def encode_names(tower: TextTower, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+def unit_parts(features: Tensor, parts: Sequence[int]) -> Tensor:
+    """Bring each part of features to the same length, and the whole to 1.
+
+    Args:
+        features: (n, D).
+        parts: widths of the parts, D in all; a single one is plain L2 normalisation.
+    """
+    units: list[Tensor] = [functional.normalize(part, dim=-1) for part in features.split(list(parts), dim=-1)]
+    return torch.cat(units, dim=-1) / math.sqrt(len(units))
+
+
+def encode_names(
+    tower: TextTower, names: Sequence[str], templates: Sequence[str], parts: Sequence[int] = ()
+) -> Tensor:
     """Embed names.
 
     A name's feature is the mean of its sentences' features, each brought to unit length before, the mean
-    after.
+    after; each part of the space by itself.
 
     Args:
         tower: embeds sentences.
         names: at least one; blanks around a name are dropped.
         templates: sentences with "{}" where the name goes.
+        parts: widths of the parts of the space; by default it is one.
 
     Returns:
         (C, D) float32, L2-normalised.
@@ -58,8 +73,9 @@ def encode_names(tower: TextTower, names: Sequence[str], templates: Sequence[str
     def embed(some: slice) -> Tensor:
         group = [name.strip() for name in names[some]]
         features = tower([template.format(name) for name in group for template in templates]).float()
-        return functional.normalize(features, dim=-1).view(len(group), len(templates), -1).mean(dim=1)
+        means = unit_parts(features, parts or features.shape[1:]).view(len(group), len(templates), -1).mean(1)
+        return unit_parts(means, parts or means.shape[1:])
 
     at_once = max(1, SENTENCES_AT_ONCE // len(templates))
     means = in_batches(embed, len(names), at_once, what="one name", advice="choose fewer sentences per word")
-    return functional.normalize(torch.cat(list(means)), dim=-1)
+    return torch.cat(list(means))

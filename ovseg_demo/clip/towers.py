@@ -43,13 +43,19 @@ class ImageTower(Protocol):
 
 @runtime_checkable
 class TowerWithStem(Protocol):
-    """An image tower whose first part is never trained, so that arms can share what it makes of a crop."""
+    """An image tower whose first part is never trained, so that arms can share its output for a crop."""
+
+    patch_width: int
+    """Channels C of the trunk's patches."""
 
     def stem(self, crops: Tensor) -> Tensor:
-        """(B, 3, S, S) crops -> what the first part makes of them, (B, ...)."""
+        """(B, 3, S, S) crops -> the output of the first part, (B, ...)."""
 
-    def from_stem(self, features: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """The rest of the tower: (B, ...) -> (B, D) features, not normalised."""
+    def trunk_patches(self, features: Tensor) -> Tensor:
+        """Output of the stem -> (B, C, grid, grid) patches, before mask prompts."""
+
+    def from_trunk(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """The rest of the tower: (B, C, grid, grid) patches -> (B, D) features, not normalised."""
 
     def stem_weights(self) -> Sequence[Tensor]:
         """All that `stem` depends on."""

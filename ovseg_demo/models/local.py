@@ -20,7 +20,10 @@ from ovseg_demo.models.hub import (
     local_folder,
 )
 from ovseg_demo.models.table import (
+    ARMS,
     MODELS,
+    PACKAGE,
+    REPOSITORY,
     EmbeddedFile,
     HandFile,
     ModelEntry,
@@ -31,9 +34,6 @@ from ovseg_demo.result import Arm
 from ovseg_demo.settings import default_cache_dir
 
 __all__ = ["LocalWeights", "file_size", "present_file", "resolve"]
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-_REPOSITORY = _PACKAGE.parent
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LocalWeights:
 
 def resolve(
     name: str | Path,
-    weights: Arm = "adapted",
+    weights: Arm | None = None,
     *,
     cache_dir: Path | None = None,
     progress: DownloadProgress | None = None,
@@ -58,7 +58,7 @@ def resolve(
 
     Args:
         name: a model of the table, or the path of a file.
-        weights: the arm of a CLIP; a proposer and a file have but one.
+        weights: the arm of a CLIP, by default its best; a proposer and a file have but one.
         cache_dir: where downloads and hashes are kept; by default `settings.default_cache_dir()`.
         progress: called with (bytes done, bytes in all) during a download; raising in it stops the download.
         models: the table.
@@ -75,7 +75,11 @@ def resolve(
         if not is_file(Path(name)):
             raise UnknownModelError(_unknown(str(name), models))
         return LocalWeights(Path(name), hash_of_file(Path(name), folder), None)
-    source = entry.sources.get(weights if entry.kind == "clip" else "weights")
+    part = "weights"
+    if entry.kind == "clip":
+        weights = weights or entry.arms[-1]
+        part = ARMS[weights].file if weights in ARMS else weights
+    source = entry.sources.get(part)
     if source is None:
         arms = " or ".join(entry.arms)
         raise ModelError(f"{entry.name} has no {weights} weights; ask for its {arms} ones.")
@@ -85,7 +89,7 @@ def resolve(
             source, entry.name, folder, how_to_get=how_to_get, folder=entry.folder, progress=progress
         )
     else:
-        path = present_file(entry, source, folder) or _absent(entry, weights, source, folder)
+        path = present_file(entry, source, folder) or _absent(entry, part, source, folder)
         digest = hash_of_file(path, folder)
         wanted = _listed_hash(path) if isinstance(source, EmbeddedFile) else None
         wanted = source.sha256 if isinstance(source, PackagedFile) else wanted
@@ -104,7 +108,7 @@ def present_file(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | N
     if isinstance(source, HandFile):
         return source.inside(local_folder(cache_dir, entry.folder or entry.name))
     if isinstance(source, EmbeddedFile):
-        places = [_REPOSITORY / source.path, _PACKAGE / source.path]
+        places = [REPOSITORY / source.path, PACKAGE / source.path]
     else:
         try:
             distribution = importlib.metadata.distribution(source.package)

@@ -10,6 +10,51 @@ from typing import Literal
 from ovseg_demo.models.hub import HubFile, is_file
 from ovseg_demo.result import Arm
 
+PACKAGE = Path(__file__).resolve().parent.parent
+REPOSITORY = PACKAGE.parent
+
+
+@dataclass(frozen=True)
+class ArmEntry:
+    """One arm: a way to name regions, which a model has if it has the file."""
+
+    name: Arm
+    about: str
+    """What it is, to stand in a list."""
+
+    file: Arm
+    """The arm whose file holds the weights; most often itself."""
+
+    prompts: bool = True
+    """False leaves the mask prompts of the file out."""
+
+    needs: tuple[Arm, ...] = ()
+    """Arms whose files must lie beside its own."""
+
+
+VANILLA: Arm = "vanilla"
+
+ARMS: dict[Arm, ArmEntry] = {
+    entry.name: entry
+    for entry in (
+        # Vanilla is what the others start from: it has no mask prompts, whatever file it is read from.
+        ArmEntry(VANILLA, "the CLIP that the others were made from", file=VANILLA, prompts=False),
+        ArmEntry("mpt-only", "vanilla with mask prompts, not fine-tuned", file="mpt-only"),
+        ArmEntry("no-prompts", "adapted with its mask prompts left out", file="adapted", prompts=False),
+        ArmEntry("adapted", "CLIP fine-tuned on masked crops, with mask prompts", file="adapted"),
+        ArmEntry(
+            "context",
+            "adapted, and a head that also sees the photo around a region",
+            file="context",
+            needs=("adapted",),
+        ),
+    )
+}
+"""All arms there are, from the plainest to the best."""
+
+COMPARED: tuple[Arm, Arm] = (VANILLA, "adapted")
+"""The two that a comparison shows unless told otherwise: the paper's."""
+
 
 @dataclass(frozen=True)
 class EmbeddedFile:
@@ -58,7 +103,7 @@ class ModelEntry:
     title: str
     licence: str
     sources: Mapping[str, Source]
-    """By arm ("vanilla", "adapted", "mpt-only") for a CLIP; under "weights" for a proposer."""
+    """By arm for a CLIP; under "weights" for a proposer."""
 
     non_commercial: bool = False
     """True if the licence allows no commercial use, which is shown beside every result."""
@@ -74,9 +119,8 @@ class ModelEntry:
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arms that have a file of their own, vanilla first; none for a proposer."""
-        known: tuple[Arm, ...] = ("vanilla", "adapted", "mpt-only")
-        return tuple(arm for arm in known if arm in self.sources)
+        """The arms that have a file of their own, the best last; none for a proposer."""
+        return tuple(arm for arm in ARMS if arm in self.sources)
 
 
 # The file names of the SAM family hold the start of the MD5; what is checked is the SHA-256.
@@ -108,6 +152,17 @@ _OVSEG = HubFile(
 )
 _OVSEG_LINKS = "its authors also link it in GETTING_STARTED.md of facebookresearch/ov-seg"
 
+
+def _embedded(folder: str, arms: tuple[Arm, ...], if_there: tuple[Arm, ...]) -> dict[Arm, Source]:
+    """The files of an embedded model; an arm of `if_there` without its file is no arm of the model."""
+    files = {arm: EmbeddedFile(f"{folder}/{arm}.safetensors") for arm in (*arms, *if_there)}
+    return {
+        arm: file
+        for arm, file in files.items()
+        if arm in arms or any(is_file(place / file.path) for place in (REPOSITORY, PACKAGE))
+    }
+
+
 MODELS: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (
@@ -116,10 +171,7 @@ MODELS: dict[str, ModelEntry] = {
             "clip",
             "Compact CLIP made by this project, embedded",
             "research use only, see its model card",
-            {
-                "vanilla": EmbeddedFile("checkpoints/ovseg-mini/vanilla.safetensors"),
-                "adapted": EmbeddedFile("checkpoints/ovseg-mini/adapted.safetensors"),
-            },
+            _embedded("checkpoints/ovseg-mini", ("vanilla", "adapted"), if_there=("context",)),
             non_commercial=True,
         ),
         ModelEntry("clip-vit-b-16", "clip", "OpenAI CLIP ViT-B/16", "MIT", {"vanilla": _CLIP_B16}),

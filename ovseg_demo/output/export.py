@@ -12,7 +12,7 @@ import io
 import re
 import secrets
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "Files",
     "comparison_files",
     "export",
+    "write_arms",
     "write_comparison",
     "write_files",
     "write_result",
@@ -49,6 +50,9 @@ __all__ = [
 
 Files = dict[str, bytes]
 """Contents by relative path; folders are parted by `/`."""
+
+_ALWAYS = ("overlay", "label-map", "json")
+"""Formats that are written with every result."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def write_result(
         OutputError: the folder cannot be made or written to, the disk is full, or a format is unknown; no
             file is then left half-written.
     """
-    write_files(export(seg, ("overlay", "label-map", "json", *formats), photo_name), directory)
+    write_files(export(seg, (*_ALWAYS, *formats), photo_name), directory)
 
 
 def write_comparison(
@@ -108,15 +112,31 @@ def write_comparison(
     formats: tuple[str, ...] = (),
     photo_name: str = "photo.jpg",
 ) -> None:
-    """Writes the adapted result as `write_result` does, the vanilla one into `vanilla/` beside it, and both
+    """Writes the second arm as `write_result` does, the first into a folder of its name beside it, and both
     on one sheet, `comparison.png`, with what changed in `comparison.json`.
 
     Raises:
         OutputError: as in `write_result`.
     """
-    write_files(
-        comparison_files(comparison, ("overlay", "label-map", "json", *formats), photo_name), directory
-    )
+    write_files(comparison_files(comparison, (*_ALWAYS, *formats), photo_name), directory)
+
+
+def write_arms(
+    results: Sequence[Segmentation],
+    directory: str | Path,
+    *,
+    formats: tuple[str, ...] = (),
+    photo_name: str = "photo.jpg",
+) -> None:
+    """Writes the last result as `write_result` does, the others into folders of their arms' names beside it.
+
+    Raises:
+        OutputError: as in `write_result`.
+    """
+    files = export(results[-1], (*_ALWAYS, *formats), photo_name)
+    for result in results[:-1]:
+        files |= _in_folder(result, (*_ALWAYS, *formats), photo_name)
+    write_files(files, directory)
 
 
 def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
@@ -159,18 +179,21 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def zip_comparison(comparison: Comparison, photo_name: str = "photo.jpg") -> bytes:
-    """Everything about both arms in one archive."""
+    """Everything about two arms in one archive."""
     return zipped(comparison_files(comparison, _IN_ZIP, photo_name))
 
 
 def comparison_files(comparison: Comparison, formats: tuple[str, ...], photo_name: str) -> Files:
-    """The adapted arm's files, the vanilla arm's in a folder, and what differs."""
-    files = export(comparison.adapted, formats, photo_name)
-    for name, content in export(comparison.vanilla, formats, photo_name).items():
-        files[f"vanilla/{name}"] = content
+    """The second arm's files, the first arm's in a folder of its name, and what differs."""
+    files = export(comparison.second, formats, photo_name)
+    files |= _in_folder(comparison.first, formats, photo_name)
     files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
     files["comparison.json"] = as_json(comparison.to_json())
     return files
+
+
+def _in_folder(seg: Segmentation, formats: tuple[str, ...], photo_name: str) -> Files:
+    return {f"{seg.arm}/{name}": content for name, content in export(seg, formats, photo_name).items()}
 
 
 def _why_not(error: OSError, folder: Path) -> str:

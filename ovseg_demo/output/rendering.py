@@ -92,15 +92,15 @@ def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
 
 
 def side_by_side(comparison: Comparison) -> RGBImage:
-    """Vanilla left, adapted right, one legend and the verdict beneath.
+    """The first arm left, the second right, one legend and the verdict beneath.
 
     Returns:
         (h, w, 3) uint8 RGB, a little wider than two photos; at least 960 pixels wide.
     """
-    arms = (comparison.vanilla, comparison.adapted)
+    arms = comparison.arms
     width = max(arms[0].size[0], 474)
     gap = max(8, width // 80)
-    headings = ("vanilla CLIP", "mask-adapted CLIP")
+    headings = [f"{arm.arm} CLIP" for arm in arms]
     columns = [
         _stack([_heading(heading, width), _centred(overlay(arm), width)])
         for heading, arm in zip(headings, arms, strict=True)
@@ -149,8 +149,8 @@ def label_spots(seg: Segmentation, *, min_area_fraction: float = 0.002) -> tuple
 
 
 def change_spots(comparison: Comparison, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
-    """The same for areas whose class differs between the arms; `class_index` is what adapted says."""
-    before, after = _small(comparison.vanilla.label_map), _small(comparison.adapted.label_map)
+    """The same for areas whose class differs between the arms; `class_index` is what the second says."""
+    before, after = (_small(arm.label_map) for arm in comparison.arms)
     pairs = np.unique(np.stack([before, after])[:, before != after], axis=1).T
     spots = [
         replace(spot, from_index=int(old))

@@ -11,7 +11,7 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 from gradio.data_classes import ImageData
@@ -19,12 +19,11 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import MODELS, rows
+from ovseg_demo.models import ARMS, COMPARED, MODELS, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
-from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 
 if TYPE_CHECKING:
@@ -34,6 +33,9 @@ __all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "names_of", "photo_inp
 
 MODEL_QUEUE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
+
+BEST = "best"
+"""Stands for the best arm of a model."""
 
 OWN = "own"
 """Stands for the proposer that a model was published with, or else the default one."""
@@ -65,7 +67,8 @@ def add_endpoints(pool: ModelPool) -> None:
     with gr.Column(visible=False):
         photo = photo_input("photo")
         words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
-        weights = gr.Dropdown(list(get_args(Arm)), value="adapted", label="weights")
+        weights = gr.Dropdown([BEST, *ARMS], value=BEST, label="weights")
+        first, second = (gr.Dropdown(list(ARMS), value=arm, label=arm) for arm in COMPARED)
         model = gr.Dropdown(names_of("clip"), value=settings.model, label="model")
         proposer = gr.Dropdown([OWN, *names_of("proposer")], value=OWN, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
@@ -90,7 +93,19 @@ def add_endpoints(pool: ModelPool) -> None:
     )
     button.click(
         models.compare,
-        inputs=[photo, words, model, proposer, templates, merge, strictness, density, ensemble],
+        inputs=[
+            photo,
+            words,
+            model,
+            proposer,
+            templates,
+            merge,
+            strictness,
+            density,
+            ensemble,
+            first,
+            second,
+        ],
         outputs=[facts, archive],
         api_name="compare",
         **common,
@@ -122,7 +137,7 @@ class _Endpoints:
         self,
         photo: str,
         words: str,
-        weights: str = "adapted",
+        weights: str = BEST,
         model: str = Settings.model,
         proposer: str = OWN,
         templates: str = Settings.templates,
@@ -136,7 +151,7 @@ class _Endpoints:
         Args:
             photo: the photo file.
             words: names parted by commas, synonyms by a bar: "dog, sofa | couch".
-            weights: adapted (mask-adapted CLIP) or vanilla; no-prompts, mpt-only: half of the adaptation.
+            weights: an arm of the model, such as vanilla, adapted or context; best is the model's best.
             model: name from /models.
             proposer: name from /models; own is the one that the model was published with, or the default.
             templates: vild, imagenet or single.
@@ -149,7 +164,7 @@ class _Endpoints:
             steps = self._models(model, proposer, density).stream(
                 photo,
                 words,
-                cast(Arm, weights),
+                None if weights == BEST else weights,
                 merge=cast(Any, merge),
                 templates=cast(Any, templates),
                 strictness=strictness,
@@ -174,8 +189,10 @@ class _Endpoints:
         strictness: float = 0.0,
         density: str = "normal",
         ensemble: float = 0.0,
+        first: str = COMPARED[0],
+        second: str = COMPARED[1],
     ) -> tuple[dict[str, Any], str]:
-        """Vanilla and mask-adapted CLIP on the same masks and words: what changes, and everything as a zip.
+        """Two arms of a model on the same masks and words: what changes, and everything as a zip.
 
         Args:
             photo: the photo file.
@@ -187,19 +204,22 @@ class _Endpoints:
             strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
+            first: an arm of the model, by default vanilla.
+            second: the arm that is compared with it, by default adapted.
         """
         with tracked_request(self.pool.tracker, "compare") as context:
             steps = self._models(model, proposer, density).stream_compare(
                 photo,
                 words,
+                (first, second),
                 merge=cast(Any, merge),
                 templates=cast(Any, templates),
                 strictness=strictness,
                 ensemble=ensemble,
             )
             result = run_tracked(steps, context)
-            arms = {arm.arm: arm.to_json() for arm in (result.vanilla, result.adapted)}
-            return result.to_json() | arms, cached_file(zip_comparison(result), "comparison.zip")
+            facts = {arm.arm: arm.to_json() for arm in result.arms}
+            return result.to_json() | facts, cached_file(zip_comparison(result), "comparison.zip")
 
     def proposals(self, photo: str, proposer: str = OWN, density: str = "normal") -> dict[str, Any]:
         """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.

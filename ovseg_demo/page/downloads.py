@@ -40,7 +40,7 @@ def export_row(kept: gr.State, pool: ModelPool) -> None:
         if isinstance(result, Comparison):
             if key == "zip":
                 return cached_file(zip_comparison(result), "ovseg-result.zip")
-            result = result.adapted
+            result = result.second
         files = export(result, (key,))
         if len(files) == 1:
             ((name, content),) = files.items()

@@ -113,7 +113,7 @@ class Runner:
 
 def same_photo(path: str | None, result: Result) -> bool:
     """Whether a file holds the photo of a result."""
-    first = result.adapted if isinstance(result, Comparison) else result
+    first = result.second if isinstance(result, Comparison) else result
     try:
         return path is not None and np.array_equal(load_image(Path(path)), first.image)
     except OvsegError:

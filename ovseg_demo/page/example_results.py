@@ -19,17 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ovseg_demo.imaging import load_image
+from ovseg_demo.models import COMPARED
 from ovseg_demo.output.export import write_files
 from ovseg_demo.page.examples import Example, load_examples
 from ovseg_demo.page.handlers import summary
 from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, photo_payload, result_payload
-from ovseg_demo.result import Arm, ClassResult, Comparison, RegionResult, Segmentation, compare
+from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation, compare
 from ovseg_demo.settings import Settings
 
 __all__ = ["ExampleResult", "example_result", "result_file"]
@@ -59,8 +60,8 @@ def example_result(example: Example) -> ExampleResult | None:
     if kept.pop("words") != example.words:
         return None
     photo = load_image(example.photo)
-    arms = {arm: _read_back(kept, arm, photo) for arm in ("vanilla", "adapted")}
-    result = compare(arms["vanilla"], arms["adapted"])
+    first, second = (_read_back(kept, arm, photo) for arm in COMPARED)
+    result = compare(first, second)
     payload = kept | {
         "photo": photo_payload(photo),
         "kind": "result",
@@ -96,13 +97,13 @@ def _read_back(kept: dict[str, Any], arm: str, photo: npt.NDArray[np.uint8]) -> 
         timings=facts["timings"],
         models=facts["models"],
         settings=facts["settings"],
-        arm=cast(Arm, arm),
+        arm=arm,
     )
 
 
 def result_bytes(result: Comparison, words: str) -> bytes:
     """The file of a result: the same result gives the same bytes."""
-    assert max(result.adapted.size) <= MAX_MAP_SIDE, "the maps would be thinned out"
+    assert max(result.second.size) <= MAX_MAP_SIDE, "the maps would be thinned out"
     kept = result_payload(result) | {"words": words}
     del kept["photo"]
     return gzip.compress(json.dumps(kept, ensure_ascii=False).encode(), mtime=0)

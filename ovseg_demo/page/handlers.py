@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.page.model_downloads import arms_of, fetch_missing, models_with_sizes
+from ovseg_demo.models import compared_arms, default_arm
+from ovseg_demo.page.model_downloads import fetch_missing, models_with_sizes
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
@@ -68,7 +69,7 @@ class Request:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are asked for; a model may have only one."""
-        return arms_of(self.model)[0 if self.compare else -1 :]
+        return compared_arms(self.model) if self.compare else (default_arm(self.model),)
 
     @property
     def models(self) -> Models:
@@ -194,18 +195,15 @@ def stream(
 def without_masks(result: Result) -> Result:
     """What is kept for a visitor: without the whole masks, which are large and for the viewer only."""
     if isinstance(result, Comparison):
-        return replace(
-            result,
-            vanilla=replace(result.vanilla, masks=None),
-            adapted=replace(result.adapted, masks=None),
-        )
+        first, second = (replace(arm, masks=None) for arm in result.arms)
+        return replace(result, first=first, second=second)
     return replace(result, masks=None)
 
 
 def summary(result: Result) -> str:
     """The verdict, or what was found: the line under the picture."""
-    first = result.adapted if isinstance(result, Comparison) else result
-    if isinstance(result, Comparison) and (first.found or result.vanilla.found):
+    first = result.second if isinstance(result, Comparison) else result
+    if isinstance(result, Comparison) and (first.found or result.first.found):
         return result.verdict
     if not first.found:
         return "None of these words fit."
@@ -214,10 +212,10 @@ def summary(result: Result) -> str:
 
 def timing_payload(result: Result, seconds: float) -> Payload:
     """How long it took and, if so, that only the words were scored again."""
-    arms = (result.vanilla, result.adapted) if isinstance(result, Comparison) else (result,)
+    arms = result.arms if isinstance(result, Comparison) else (result,)
     if all(arm.timings.get(key, 0.0) == 0.0 for arm in arms for key in ("propose", "embed")):
         return {"timing": f"Only the words were scored again: {seconds:.1f} s.", "again": True}
-    # The regions are found once for both arms.
+    # The regions are found once for all arms.
     stages = [("regions", arms[0].timings.get("propose", 0.0))]
     stages += [(name, sum(arm.timings.get(key, 0.0) for arm in arms)) for name, key in _STAGES]
     parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in stages if spent >= 0.05)

@@ -13,13 +13,13 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
+from ovseg_demo.models import compared_arms, default_arm
 from ovseg_demo.page.api import add_endpoints
 from ovseg_demo.page.controls import controls, model_badge
 from ovseg_demo.page.downloads import batch_panel, export_row
 from ovseg_demo.page.events import Runner, connect_run, connect_settings, connect_words
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
-from ovseg_demo.page.model_downloads import arms_of
 from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.server.request_tracker import RequestTracker, log_as_json_lines
@@ -143,6 +143,6 @@ def _warm_up(pool: ModelPool) -> None:
     # The first request reports what is wrong.
     with suppress(OvsegError):
         segmenter = pool.get(pool.default)
-        for arm in arms_of(pool.settings.model):
+        for arm in {default_arm(pool.settings.model), *compared_arms(pool.settings.model)}:
             # The text encoder too, which loads itself with its first sentence.
             segmenter.classifier(arm).clip.encode_text(["warm-up"], "single")

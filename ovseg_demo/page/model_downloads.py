@@ -6,26 +6,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import cast
 
 from ovseg_demo.errors import OvsegError
-from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
+from ovseg_demo.models import ARMS, MODELS, ModelEntry, ModelRow, resolve, rows
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
 
-__all__ = ["arms_of", "fetch_missing", "models_with_sizes"]
+__all__ = ["fetch_missing", "models_with_sizes"]
 
 _POLL_INTERVAL_S = 0.25
 
 
 class _CancelledError(OvsegError):
     """The client that waited for the download has left."""
-
-
-def arms_of(model: str) -> tuple[Arm, ...]:
-    """The arms of a model that can be compared, vanilla first; some have only one."""
-    entry, both = MODELS.get(model), cast("tuple[Arm, ...]", ("vanilla", "adapted"))
-    return tuple(arm for arm in both if entry is None or arm in entry.arms)
 
 
 def models_with_sizes(model: str, proposer: str, cache_dir: Path | None = None) -> str:
@@ -51,8 +44,8 @@ def fetch_missing(
         DownloadError: the weights cannot be had; says how to get them.
     """
     here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
-    wanted: list[tuple[str, Arm, str]] = [(model, arm, arm) for arm in arms]
-    wanted.append((proposer, "adapted", "weights"))
+    wanted: list[tuple[str, Arm | None, str]] = [(model, arm, ARMS[arm].file) for arm in arms]
+    wanted.append((proposer, None, "weights"))
     for name, arm, part in wanted:
         entry = models.get(name)
         if entry and isinstance(entry.sources.get(part), HubFile) and part not in here[name].present:
@@ -62,7 +55,7 @@ def fetch_missing(
 
 
 def _download(
-    name: str, arm: Arm, models: Mapping[str, ModelEntry], cache_dir: Path | None
+    name: str, arm: Arm | None, models: Mapping[str, ModelEntry], cache_dir: Path | None
 ) -> Iterator[tuple[int, int]]:
     left = threading.Event()
     state = (0, 0)

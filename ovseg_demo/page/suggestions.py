@@ -60,7 +60,7 @@ def what_else(result: Segmentation | Comparison, pool: ModelPool, models: Models
     Raises:
         OvsegError: as `Segmenter.__call__`.
     """
-    first = result.adapted if isinstance(result, Comparison) else result
+    first = result.second if isinstance(result, Comparison) else result
     typed = {fold(word) for c in first.classes for word in c.synonyms}
     names = [name for name in nouns() if fold(name) not in typed]
     proposals, fits = pool.get(models).rank(first.image, names, first.arm)

@@ -25,9 +25,9 @@ import sys
 from ovseg_demo import Segmenter
 from ovseg_demo.output.rendering import overlay
 both = Segmenter.from_pretrained("ovseg-mini").compare(sys.argv[1], "street, house, sky, person, tree, car")
-picture = overlay(both.adapted)
+picture = overlay(both.second)
 from train.benchmark import peak_memory_bytes
-print(len(both.adapted.regions), *picture.shape, peak_memory_bytes("cpu"))
+print(len(both.second.regions), *picture.shape, peak_memory_bytes("cpu"))
 """
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from ovseg_demo.clip import RegionCache, load_clip
 from ovseg_demo.clip.context import (
     LOOKS,
     ContextConfig,
@@ -19,9 +25,16 @@ from ovseg_demo.clip.context import (
     pool_map,
     region_cover,
 )
-from ovseg_demo.clip.mini import CROP_RECIPE
-
-SMALL = ContextConfig(hidden=32, photo_short_px=64, photo_long_px=160)
+from ovseg_demo.clip.context_arm import ContextCLIP
+from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower
+from ovseg_demo.clip.minilm import MiniTextTower
+from ovseg_demo.clip.text import TEMPLATES, encode_names
+from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.models import arms_of, default_arm
+from ovseg_demo.regions import crop_regions
+from ovseg_demo.workers import shares, workers
+from tests.tiny_mini import SMALL, write_mini
+from train.exporting.weights import read_hashes, save_known_names
 
 
 @pytest.fixture
@@ -118,3 +131,170 @@ def test_gradients_reach_the_trunk_through_every_look(head: ContextHead) -> None
     looks = pool_looks(seen[0], torch.rand(2, 7, 7), seen[1], seen[2], torch.rand(2, 4, 4))
     head(looks)[:, 0].sum().backward()
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in seen)
+
+
+# --- the arm -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ovseg-mini of random weights with all its arms."""
+    return write_mini(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="module")
+def photo() -> tuple[np.ndarray, np.ndarray]:
+    """A photo wider than high, and three regions of very different size."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 150, 3), dtype=np.uint8)
+    masks = np.zeros((3, 90, 150), dtype=np.bool_)
+    masks[0, 10:70, 20:110] = True
+    masks[1, 60:, :75] = True
+    masks[2, 44, 80] = True  # one pixel
+    return image, masks
+
+
+def test_the_logit_of_a_name_is_what_both_say_in_their_shares(
+    folder: Path, photo: tuple[np.ndarray, np.ndarray]
+) -> None:
+    names = ["a red fox", "sky", "wooden table"]
+    arm, adapted = load_clip(folder, weights="context"), load_clip(folder, weights="adapted")
+    assert isinstance(arm, ContextCLIP) and arm.embed_dim == 1152
+    features, text = arm.encode_photo_regions(*photo), arm.encode_text(names)
+    assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(text.norm(dim=1), torch.ones(3), atol=1e-5)
+
+    crops = crop_regions(*photo, CROP_RECIPE)
+    adapted_says = adapted.encode_regions(crops.crops, crops.masks) @ adapted.encode_text(names).T
+    with torch.no_grad():
+        trunk = adapted.image_tower.trunk
+        seen = photo_input(photo[0], CROP_RECIPE, SMALL)
+        fine, coarse = trunk.maps(seen)
+        cover = region_cover(torch.from_numpy(photo[1]), *seen.shape[2:])
+        looks = pool_looks(trunk(crops.crops), patch_share(crops.masks, 32), fine[0], coarse[0], cover)
+        own_map = MiniTextTower(384)
+        own_map.projection.weight.copy_(arm.text_tower.projection.weight[768:])
+        head_says = arm.head(looks) @ encode_names(own_map, names, TEMPLATES["vild"]).T
+    wanted = 0.4 * 20.0 * adapted_says + 0.6 * 30.0 * head_says
+    assert torch.allclose(arm.score_scale * features @ text.T, wanted, atol=1e-3)
+    assert not torch.allclose(20.0 * adapted_says, wanted, atol=0.1)
+
+
+def test_a_region_s_surroundings_change_what_context_says_and_not_what_adapted_says(
+    folder: Path, photo: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, masks = photo
+    other = image.copy()
+    other[~masks[0]] = 255 - other[~masks[0]]
+    adapted, context = (load_clip(folder, weights=arm) for arm in ("adapted", "context"))
+    one, two = (adapted.encode_photo_regions(im, masks[:1]) for im in (image, other))
+    assert torch.allclose(one, two, atol=1e-5)
+    one, two = (context.encode_photo_regions(im, masks[:1]) for im in (image, other))
+    assert torch.allclose(one[:, :768], two[:, :768], atol=1e-5)
+    assert not torch.allclose(one[:, 768:], two[:, 768:], atol=1e-3)
+
+
+@pytest.mark.parametrize("order", [("adapted", "context", "vanilla"), ("context", "vanilla", "adapted")])
+def test_arms_share_crops_stem_and_patches_and_say_the_same_as_alone(
+    folder: Path,
+    photo: tuple[np.ndarray, np.ndarray],
+    order: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arms = {name: load_clip(folder, weights=name) for name in order}
+    alone = {name: arm.encode_photo_regions(*photo) for name, arm in arms.items()}
+    runs: list[str] = []
+    for step in ("stem", "trunk_patches"):
+        run = getattr(MiniImageTower, step)
+
+        def noted(self: MiniImageTower, given: torch.Tensor, *, step=step, run=run) -> torch.Tensor:
+            runs.append(step)
+            return run(self, given)
+
+        monkeypatch.setattr(MiniImageTower, step, noted)
+    cache = RegionCache()
+    for name, arm in arms.items():
+        assert torch.allclose(arm.encode_photo_regions(*photo, cache=cache), alone[name], atol=1e-5)
+    parts = len(shares(3, workers(torch.device("cpu")), at_most=8))
+    assert runs.count("stem") == parts  # once for all three
+    assert runs.count("trunk_patches") == 2 * parts  # vanilla's, and one for adapted and context
+
+
+def test_no_regions_one_pixel_and_a_large_photo_are_no_error(folder: Path) -> None:
+    arm = load_clip(folder, weights="context")
+    image = np.random.default_rng(1).integers(0, 256, (400, 1000, 3), dtype=np.uint8)
+    assert arm.encode_photo_regions(image, np.zeros((0, 400, 1000), bool)).shape == (0, 1152)
+    large, masks = np.zeros((3000, 4000, 3), np.uint8), np.zeros((1, 3000, 4000), bool)
+    masks[0, 2999, 3999] = True
+    assert arm.encode_photo_regions(large, masks).isfinite().all()
+    with pytest.raises(ValueError, match="1 of the 2 masks have no pixel"):
+        arm.encode_photo_regions(image, np.stack([np.ones((400, 1000), bool), np.zeros((400, 1000), bool)]))
+    with pytest.raises(ModelError, match="encode_photo_regions"):
+        arm.encode_regions(torch.zeros(1, 3, 224, 224), torch.zeros(1, 224, 224))
+
+
+def test_known_names_of_every_text_map_lie_in_one_file(folder: Path) -> None:
+    loaded = [load_clip(folder, weights=arm) for arm in ("vanilla", "adapted", "context")]
+    save_known_names(folder, *loaded, templates="single")
+    for arm in ("vanilla", "adapted", "context"):
+        clip = load_clip(folder, weights=arm)
+        known = clip.known_names[("traffic light", "single")]
+        assert torch.allclose(known, clip.encode_text(["traffic light"], "single")[0], atol=1e-3)
+    assert len({clip.text_key for clip in loaded}) == 3
+    (folder / "names.safetensors").unlink()
+
+
+def test_both_files_are_told(folder: Path) -> None:
+    clip = load_clip(folder, weights="context")
+    hashes = read_hashes(folder)
+    assert clip.weights_files == {n: hashes[n] for n in ("adapted.safetensors", "context.safetensors")}
+    assert clip.weights_sha256 == hashes["context.safetensors"]
+
+
+def test_the_file_holds_nothing_that_adapted_has(folder: Path) -> None:
+    keys = load_file(folder / "context.safetensors").keys()
+    assert all(key.startswith("head.") or key == "text.projection.weight" for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("no adapted", r"context\.safetensors' needs adapted\.safetensors beside it"),
+        ("no weight", r"config\.json lacks context\.weight; export the model again"),
+        ("no scale", r"config\.json lacks a score_scale of context; export"),
+        ("other size", r"head\.linears\.crop\.weight is \(32, 1280\) instead of \(48, 1280\)"),
+        ("not finite", "NaN or infinite"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_told(folder: Path, tmp_path: Path, fault: str, told: str) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    config = json.loads((broken / "config.json").read_text())
+    if fault == "no adapted":
+        (broken / "adapted.safetensors").unlink()
+    elif fault == "no weight":
+        del config["context"]["weight"]
+    elif fault == "no scale":
+        del config["score_scale"]["context"]
+    elif fault == "other size":
+        config["context"]["hidden"] = 48
+    else:
+        tensors = load_file(broken / "context.safetensors")
+        tensors["head.projection.bias"][0] = float("nan")
+        save_file(tensors, broken / "context.safetensors")
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=told):
+        load_clip(broken, weights="context")
+
+
+def test_a_folder_without_the_file_has_no_such_arm(folder: Path, tmp_path: Path) -> None:
+    assert arms_of(folder) == ("vanilla", "adapted", "context") and default_arm(folder) == "context"
+    assert isinstance(load_clip(folder), ContextCLIP)  # the best by default
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    (older / "context.safetensors").unlink()
+    assert arms_of(older) == ("vanilla", "adapted")
+    assert load_clip(older).embed_dim == 768
+    with pytest.raises(CheckpointError, match=r"has no context\.safetensors"):
+        load_clip(older, weights="context")
+    with pytest.raises(ModelError, match="has no context arm"):
+        load_clip(older / "adapted.safetensors", weights="context")

@@ -187,7 +187,7 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
     adapted = load_clip(folder)
     crops, masks = torch.randn(11, 3, 224, 224), (torch.rand(11, 224, 224) > 0.5).float()
     stem = adapted.compute_stem(crops, masks)
-    assert torch.allclose(adapted.encode_stem(stem), adapted.encode_regions(crops, masks), atol=1e-5)
+    assert torch.allclose(adapted.encode_stem(stem).features, adapted.encode_regions(crops, masks), atol=1e-5)
 
     # Another arm: its trained part differs, so much that it says the opposite.
     ends = (tower.proj, tower.class_text, *tower.pooled_branch[-1].parameters())
@@ -199,8 +199,8 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
             end.neg_()
     vanilla = load_clip(folder, weights="vanilla")
     assert vanilla.stem_id == adapted.stem_id
-    assert torch.allclose(vanilla.encode_stem(stem), vanilla.encode_regions(crops, masks), atol=1e-5)
-    assert torch.allclose(vanilla.encode_stem(stem), -adapted.encode_stem(stem), atol=1e-5)
+    assert torch.allclose(vanilla.encode_stem(stem).features, vanilla.encode_regions(crops, masks), atol=1e-5)
+    assert torch.allclose(vanilla.encode_stem(stem).features, -adapted.encode_stem(stem).features, atol=1e-5)
 
     strange = load_clip(folder)
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_arms_share_the_frozen_part_and_nothing_else(folder: Path, tower: MiniIm
 def test_no_regions_are_no_error_for_the_shared_part(folder: Path) -> None:
     clip = load_clip(folder)
     stem = clip.compute_stem(torch.zeros(0, 3, 224, 224), torch.zeros(0, 224, 224))
-    assert clip.encode_stem(stem).shape == (0, 768)
+    assert clip.encode_stem(stem).features.shape == (0, 768)
 
 
 def test_files_from_before_the_stem_was_cut_earlier_still_load(folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_name_of_the_table_is_no_path(tmp_path, monkeypatch):
     (tmp_path / "clip-vit-b-16").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="clip-vit-b-16 has no adapted weights"):
-        load_clip("clip-vit-b-16")
+        load_clip("clip-vit-b-16", weights="adapted")
 
 
 def test_an_ovseg_mini_is_told_by_the_config_beside_it(tmp_path):

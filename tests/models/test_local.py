@@ -24,6 +24,8 @@ from ovseg_demo.proposals import PROPOSERS
 from tests.hub_server import BODY, PINNED, SHA256, HubServer, table
 
 ROOT = Path(__file__).resolve().parents[2]
+MINI = ROOT / "checkpoints" / "ovseg-mini"
+MINI_ARMS = tuple(arm for arm in ("vanilla", "adapted", "context") if (MINI / f"{arm}.safetensors").is_file())
 
 # --- names, arms, local files ----------------------------------------------------------------------------
 
@@ -103,7 +105,7 @@ def test_the_published_system_is_one_file_for_three_entries() -> None:
 
 
 def test_embedded_weights_are_those_of_their_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ovseg_demo.models.local._REPOSITORY", tmp_path)
+    monkeypatch.setattr("ovseg_demo.models.local.REPOSITORY", tmp_path)
     entry = ModelEntry("one", "clip", "One", "MIT", {"vanilla": EmbeddedFile("one/vanilla.safetensors")})
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "vanilla.safetensors").write_bytes(BODY)
@@ -134,11 +136,11 @@ def test_a_cache_that_cannot_be_written_does_not_matter_for_weights_that_are_her
 def test_the_table_holds_what_the_readme_promises() -> None:
     arms = {name: entry.arms for name, entry in MODELS.items() if entry.kind == "clip"}
     assert arms == {
-        "ovseg-mini": ("vanilla", "adapted"),
+        "ovseg-mini": MINI_ARMS,
         "clip-vit-b-16": ("vanilla",),
         "clip-vit-l-14": ("vanilla",),
         "ovseg-vit-l-14": ("vanilla", "adapted"),
-        "ovseg-swinb-vit-l-14": ("vanilla", "adapted", "mpt-only"),
+        "ovseg-swinb-vit-l-14": ("vanilla", "mpt-only", "adapted"),
     }
     proposers = [name for name, entry in MODELS.items() if entry.kind == "proposer"]
     assert proposers == list(PROPOSERS)
@@ -198,4 +200,4 @@ def test_the_default_cache_is_the_one_of_the_settings(
 
 def test_a_cache_folder_that_no_system_takes_holds_nothing(tmp_path: Path) -> None:
     present = {row.name: row.present for row in rows(cache_dir=tmp_path / ("x" * 300))}
-    assert present["clip-vit-b-16"] == () and present["ovseg-mini"] == ("vanilla", "adapted")
+    assert present["clip-vit-b-16"] == () and present["ovseg-mini"] == MINI_ARMS

@@ -22,6 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ovseg_demo import Segmenter, Settings, load_image
+from ovseg_demo.models import default_arm
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.server.model_pool import ModelPool
 
@@ -53,7 +54,8 @@ def test_only_the_four_endpoints_are_public(client: Client) -> None:
 
 def test_segment_gives_facts_and_pictures(client: Client) -> None:
     facts, overlay, label_map = client.predict(handle_file(COFFEE), "cup, zebra", api_name="/segment")
-    assert [c["name"] for c in facts["classes"]] == ["cup", "zebra"] and facts["arm"] == "adapted"
+    assert [c["name"] for c in facts["classes"]] == ["cup", "zebra"]
+    assert facts["arm"] == default_arm("ovseg-mini")
     with Image.open(overlay) as picture, Image.open(label_map) as labels:
         assert picture.width == 600
         numbers = np.asarray(labels)
@@ -64,6 +66,14 @@ def test_compare_gives_what_changed_and_a_zip(client: Client) -> None:
     told, archive = client.predict(handle_file(COFFEE), "cup, table", api_name="/compare")
     assert told["verdict"] and told["vanilla"]["arm"] == "vanilla" and told["adapted"]["arm"] == "adapted"
     assert Path(archive).read_bytes()[:2] == b"PK"
+
+
+def test_compare_takes_any_two_arms(client: Client) -> None:
+    arms = {"first": "no-prompts", "second": "vanilla"}
+    told, archive = client.predict(handle_file(COFFEE), "cup, table", **arms, api_name="/compare")
+    assert told["arms"] == ["no-prompts", "vanilla"] and told["no-prompts"]["arm"] == "no-prompts"
+    with zipfile.ZipFile(archive) as files:
+        assert {"overlay.png", "no-prompts/overlay.png"} <= set(files.namelist())
 
 
 def test_proposals_are_coco_run_lengths(client: Client) -> None:
@@ -145,6 +155,7 @@ def test_plain_http_is_enough(url: str) -> None:
 def test_the_page_is_built_without_torch() -> None:
     code = """
 import sys
+from ovseg_demo.models import default_arm
 from ovseg_demo.page.layout import build
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings

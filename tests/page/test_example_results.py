@@ -18,7 +18,7 @@ def test_the_shipped_result_is_of_these_words_and_weights(example: Example) -> N
     assert ready is not None, "there is no result for these words"
     words = Vocabulary.parse(example.words)
     sums = (FOLDER.parent / "checkpoints" / "ovseg-mini" / "SHA256SUMS").read_text(encoding="utf-8")
-    for arm in (ready.result.vanilla, ready.result.adapted):
+    for arm in ready.result.arms:
         assert tuple(c.name for c in arm.classes) == words.names
         assert f"{arm.models['clip']['sha256']}  {arm.arm}.safetensors" in sums
         assert np.array_equal(arm.image, load_image(example.photo))

@@ -49,7 +49,7 @@ def test_a_result_that_is_read_back_is_written_the_same(tmp_path: Path) -> None:
     result_file(example).write_bytes(result_bytes(result, example.words))
     ready = example_result(example)
     assert ready is not None
-    for mine, theirs in ((ready.result.vanilla, result.vanilla), (ready.result.adapted, result.adapted)):
+    for mine, theirs in ((ready.result.first, result.first), (ready.result.second, result.second)):
         assert mine.to_json() == theirs.to_json()
         assert np.array_equal(mine.label_map, theirs.label_map)
         assert np.array_equal(mine.region_map, theirs.region_map)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ovseg_demo.models import default_arm
 from ovseg_demo.output.export import EXPORTS, export
 from ovseg_demo.page.events import same_photo
 from ovseg_demo.page.handlers import PageUpdate, Request, run, without_masks
@@ -55,7 +56,7 @@ def test_regions_are_drawn_while_they_are_found_and_before_they_are_named(answer
     result = answer[-1].result
     assert isinstance(result, Comparison)
     # Specks and what is nearly the same are not drawn.
-    assert 0.8 * len(result.adapted.regions) <= counts[-1] <= len(result.adapted.regions)
+    assert 0.8 * len(result.second.regions) <= counts[-1] <= len(result.second.regions)
     assert drawn[-1]["fresh"] == 0 and abs(drawn[-1]["width"] / drawn[-1]["height"] - 4 / 3) < 0.02
     assert max(len(json.dumps(preview)) for preview in drawn) < 60_000
 
@@ -73,7 +74,8 @@ def test_the_result_has_both_arms_and_says_how_long_it_took(answer: list[PageUpd
 
 def test_one_arm_is_enough_if_no_comparison_is_wanted(pool: ModelPool) -> None:
     last = list(run(replace(ASKED, compare=False), pool))[-1]
-    assert isinstance(last.result, Segmentation) and set(last.payload["arms"]) == {"adapted"}
+    best = default_arm(ASKED.model)
+    assert isinstance(last.result, Segmentation) and set(last.payload["arms"]) == {best}
 
 
 def test_other_words_on_the_same_photo_are_scored_without_looking_again(
@@ -103,10 +105,10 @@ def test_the_first_request_says_what_is_loaded(pool: ModelPool) -> None:
 
 def test_what_is_kept_for_a_visitor_is_the_result_without_its_masks(answer: list[PageUpdate]) -> None:
     result = answer[-1].result
-    assert isinstance(result, Comparison) and result.adapted.masks is not None
+    assert isinstance(result, Comparison) and result.second.masks is not None
     kept = without_masks(result)
-    assert isinstance(kept, Comparison) and kept.adapted.masks is None and kept.vanilla.masks is None
-    assert export(kept.adapted, tuple(EXPORTS)) == export(result.adapted, tuple(EXPORTS))
+    assert isinstance(kept, Comparison) and kept.second.masks is None and kept.first.masks is None
+    assert export(kept.second, tuple(EXPORTS)) == export(result.second, tuple(EXPORTS))
 
 
 def test_the_same_photo_is_known_by_its_pixels(answer: list[PageUpdate], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ovseg_demo.errors import DownloadError
 from ovseg_demo.models import rows
 from ovseg_demo.page import model_downloads
-from ovseg_demo.page.model_downloads import arms_of, fetch_missing, models_with_sizes
+from ovseg_demo.page.model_downloads import fetch_missing, models_with_sizes
 from tests.hub_server import PINNED, HubServer, table
 
 TINY = table(PINNED)
@@ -67,4 +67,3 @@ def test_what_cannot_be_had_is_one_sentence(hub: HubServer) -> None:
 def test_what_is_here_needs_no_download() -> None:
     assert list(fetch_missing("ovseg-mini", ("vanilla", "adapted"), "mobile-sam")) == []
     assert models_with_sizes("ovseg-mini", "mobile-sam").count(" MB)") == 2
-    assert arms_of("clip-vit-b-16") == ("vanilla",) and arms_of("some/file.pt") == ("vanilla", "adapted")

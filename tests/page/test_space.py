@@ -271,8 +271,8 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
     one, other = plain.compare(photo, "dog, sky"), far.compare(photo, "dog, sky")
-    assert np.array_equal(one.adapted.label_map, other.adapted.label_map)
-    assert [r.to_json() for r in one.vanilla.regions] == [r.to_json() for r in other.vanilla.regions]
+    assert np.array_equal(one.second.label_map, other.second.label_map)
+    assert [r.to_json() for r in one.first.regions] == [r.to_json() for r in other.first.regions]
     assert spaces.durations == [SECONDS, SECONDS] and 0 < SECONDS <= 60
     crossings = len(spaces.crossed)
     assert crossings > 2 and all(is_plain(step) for step in spaces.crossed)

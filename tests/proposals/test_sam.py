@@ -64,9 +64,7 @@ def test_the_three_sizes_have_the_published_number_of_parameters(name: str, para
     assert sum(p.numel() for p in build_sam(CONFIGS[name]).parameters()) == parameters
 
 
-def test_another_models_weights_are_refused_by_their_wrong_keys(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_another_models_weights_are_refused_by_their_wrong_keys(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="image_encoder") as error:
         load_proposer("sam-vit-b", weights=checkpoint)
     assert str(checkpoint) in str(error.value)

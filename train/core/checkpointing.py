@@ -40,9 +40,7 @@ def save_training_state(
         "step": step,
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
-        "average": None
-        if ema is None
-        else {"values": trainable(ema.module), "updates": int(ema.n_averaged)},
+        "average": None if ema is None else {"values": trainable(ema.module), "updates": int(ema.n_averaged)},
         "torch_rng": torch.get_rng_state(),
         "settings": _comparable(settings),
     }

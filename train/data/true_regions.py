@@ -1,4 +1,4 @@
-"""The true regions of a data set as crops, masked or with the whole rectangle."""
+"""The true regions of a data set, by their masks or as whole rectangles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.regions import Regions, crop_regions
 from train.data.truth import TruthSet
 
 LEAST_SIDE = 30
@@ -20,16 +19,21 @@ LEAST_SIDE = 30
 
 @dataclass(frozen=True)
 class RegionBatch:
-    """Feature-ready regions of a data set, in batches."""
+    """The regions of one photo.
 
-    regions: Regions
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        masks: (R, H, W) bool.
+        classes: (R,) int64 index of each region's class.
+    """
+
+    image: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
     classes: Tensor
 
 
-def true_regions(
-    truth: TruthSet, model: MaskAdaptedCLIP, *, masked: bool, photos: int
-) -> Iterator[RegionBatch]:
-    """The true regions of each photo as crops; unmasked ones keep the whole rectangle."""
+def true_regions(truth: TruthSet, *, masked: bool, photos: int) -> Iterator[RegionBatch]:
+    """The true regions of each photo; unmasked ones are the whole rectangles around them."""
     title = f"{truth.name} {'masked' if masked else 'unmasked'}"
     for photo in tqdm(truth.photos[: photos or None], desc=title):
         segments = [s for s in photo.read_segments() if _large_enough(s.mask)]
@@ -40,10 +44,7 @@ def true_regions(
             for mask in masks:
                 rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
                 mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-        yield RegionBatch(
-            crop_regions(photo.read(), masks, model.crop_recipe),
-            torch.tensor([s.class_index for s in segments]),
-        )
+        yield RegionBatch(photo.read(), masks, torch.tensor([s.class_index for s in segments]))
 
 
 def _large_enough(mask: np.ndarray) -> bool:

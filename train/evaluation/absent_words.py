@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
+from ovseg_demo.models import default_arm
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA
 from train.data.truth import TruthPhoto, TruthSet
@@ -32,8 +33,8 @@ class AbsentWordsSettings:
     """Folder that holds the data folders."""
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
-    arms: tuple[str, ...] = ("adapted",)
-    """Arms of the model, and further checkpoints as NAME=PATH."""
+    arms: tuple[str, ...] = ()
+    """Arms of the model, both, all, and further checkpoints as NAME=PATH; by default the model's best arm."""
     present: int = 5
     """Largest number of names a photo is asked for that it shows."""
     absent: int = 5
@@ -126,7 +127,7 @@ def evaluate_questions(
     truth: TruthSet, photos: Sequence[TruthPhoto], settings: AbsentWordsSettings
 ) -> dict[str, Any]:
     """Ask every photo under every arm; figures by arm, and what was asked and answered."""
-    arms = arm_sources(settings.arms, settings.model)
+    arms = arm_sources(settings.arms or (default_arm(settings.model),), settings.model)
     how = EvaluatorSettings(
         arms=tuple(arms),
         proposer=settings.proposer,

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.regions import crop_regions
 from train.core.files import write_tensors
 from train.data.true_regions import true_regions
 from train.data.truth import TRUTH_SETS, read_one_of
@@ -79,10 +80,9 @@ class RegionEvaluator:
 
     def _features(self, clip: MaskAdaptedCLIP, masked: bool) -> Any:
         tower: Any = clip.image_tower
-        if not hasattr(tower, "from_stem"):
-            for batch in true_regions(self.truth, clip, masked=masked, photos=self.photos):
-                crops, masks = batch.regions.crops, batch.regions.masks
-                yield clip.encode_regions(crops, masks, use_prompts=masked), batch.classes
+        if not hasattr(tower, "from_stem") or clip.crop_dim != clip.embed_dim:  # or it sees more than crops
+            for batch in true_regions(self.truth, masked=masked, photos=self.photos):
+                yield clip.encode_photo_regions(batch.image, batch.masks, use_prompts=masked), batch.classes
             return
         cached = self._stems(clip, masked)
         for start in range(0, len(cached["classes"]), 64):
@@ -100,10 +100,11 @@ class RegionEvaluator:
         if path.is_file():
             return load_file(path)
         stems, masks, classes = [], [], []
-        for batch in true_regions(self.truth, clip, masked=masked, photos=self.photos):
-            pixels = batch.regions.crops.to(clip.dtype).contiguous(memory_format=torch.channels_last)
+        for batch in true_regions(self.truth, masked=masked, photos=self.photos):
+            regions = crop_regions(batch.image, batch.masks, clip.crop_recipe)
+            pixels = regions.crops.to(clip.dtype).contiguous(memory_format=torch.channels_last)
             stems.append(tower.trunk.stem(pixels).half().contiguous())
-            masks.append(token_mask(batch.regions.masks, tower.patch).half())
+            masks.append(token_mask(regions.masks, tower.patch).half())
             classes.append(batch.classes)
         cached = {"stems": torch.cat(stems), "masks": torch.cat(masks), "classes": torch.cat(classes)}
         write_tensors(path, cached)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError, quoted
 from ovseg_demo.imaging import resize_to_side
+from ovseg_demo.models import ALL, ARMS, BOTH, chosen_arms, default_arm
 from ovseg_demo.proposals import Proposer, find_proposer
 from ovseg_demo.result import Arm, Segmentation
 from ovseg_demo.segmenter import MergeRule, Segmenter
@@ -29,7 +30,7 @@ from train.evaluation.metrics import Counts, PhotoCounts, Tally, confusion_matri
 from train.evaluation.proposers import CachedProposer, GroundTruthProposer
 
 T = TypeVar("T")
-_ARMS = ", ".join(get_args(Arm))
+_ARMS = ", ".join([*ARMS, BOTH, ALL])
 
 LARGEST_SIDE = 8192
 """True masks are named at the photo's own size, up to this longer side."""
@@ -56,9 +57,9 @@ def arm_sources(arms: Sequence[str], model: str) -> list[ArmSource]:
         if name in found:
             raise SettingsError(f"--arms names {quoted(name)} twice.")
         if name and path:
-            found[name] = ArmSource(name, path, "adapted")
-        elif text in get_args(Arm):
-            found[text] = ArmSource(text, model, cast(Arm, text))
+            found[name] = ArmSource(name, path, default_arm(path))
+        elif text in (*ARMS, BOTH, ALL):
+            found |= {arm: ArmSource(arm, model, arm) for arm in chosen_arms([text], model)}
         else:
             raise SettingsError(f"--arms has {quoted(text)}: give {_ARMS} or NAME=PATH.")
     if not found:

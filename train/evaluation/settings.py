@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ovseg_demo.errors import SettingsError
-from ovseg_demo.models import MODELS
+from ovseg_demo.models import ALL, MODELS
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA
 from train.data.true_regions import LEAST_SIDE
@@ -45,9 +45,9 @@ class EvaluateSettings:
     """Threshold of maskformer's soft masks, 0 to 1."""
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
-    arms: tuple[str, ...] = ("vanilla", "adapted")
-    """Arms of the model (vanilla, adapted; no-prompts, mpt-only), and further checkpoints as NAME=PATH; each
-    is compared with the first."""
+    arms: tuple[str, ...] = (ALL,)
+    """Arms of the model (vanilla, adapted, context; no-prompts, mpt-only; both, all), and further checkpoints
+    as NAME=PATH; each is compared with the first."""
     proposer: str = ""
     """Where the proposals come from: a name, or the file of a SAM or of all of OVSeg; by default the one that
     the model was published with, or mobile-sam. maskformer with a model given by its path is the segmenter in

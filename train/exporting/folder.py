@@ -87,15 +87,24 @@ def _copy_mini(source: Path, vanilla: Path | None, out: Path, clip: MaskAdaptedC
         if _calibrated(theirs, vanilla.stem):
             calibration["vanilla"] = theirs["calibration"][vanilla.stem]
         _copy(vanilla, out / "vanilla.safetensors")
+    context = source.with_name("context.safetensors")
+    if context.is_file():
+        scales["context"] = config["score_scale"][context.stem]
+        if _calibrated(config, context.stem):
+            calibration["context"] = config["calibration"][context.stem]
+        _copy(context, out / context.name)
+    else:
+        config.pop("context", None)
     config |= {"score_scale": scales}
     config.pop("calibration", None)
     if calibration:
         config["calibration"] = calibration
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
-    if vanilla is not None and read_known_names(
-        vanilla.parent / KNOWN_NAMES, cast(MiniTextTower, clip.text_tower)
-    ):
-        _copy(vanilla.parent / KNOWN_NAMES, out / KNOWN_NAMES)
+    for place in (source, vanilla):
+        names = place and place.with_name(KNOWN_NAMES)
+        if names and read_known_names(names, cast(MiniTextTower, clip.text_tower)):
+            _copy(names, out / KNOWN_NAMES)
+            break
 
 
 def _calibrated(config: Mapping[str, Any], arm: str) -> bool:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.checkpoints import write_checkpoint
+from ovseg_demo.clip.context import ContextHead
+from ovseg_demo.clip.context_arm import HEAD_PREFIX, TEXT_MAP
 from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
-from ovseg_demo.clip.minilm import MiniTextTower, text_digest
+from ovseg_demo.clip.minilm import MiniTextTower, map_digests
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
 from ovseg_demo.published_rules import OTHERS
+from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.core.files import write_tensors, write_text
 
@@ -25,7 +30,7 @@ def save_mini(
     folder: Path,
     tower: MiniImageTower,
     text_projection: Tensor,
-    arm: Literal["vanilla", "adapted"],
+    arm: Arm,
     *,
     score_scale: float = 30.0,
 ) -> Path:
@@ -48,6 +53,33 @@ def save_mini(
     return path
 
 
+def save_context(
+    folder: Path, head: ContextHead, text_map: Tensor, *, weight: float, score_scale: float
+) -> Path:
+    """Write the context arm beside the adapted one that it belongs to.
+
+    Args:
+        folder: has `adapted.safetensors` and `config.json`.
+        head: what reads crops and photo.
+        text_map: (384, 384) the head's own map of sentence vectors.
+        weight: what the head counts against the adapted arm, 0..1.
+        score_scale: what a cosine of the head is multiplied with.
+
+    Returns:
+        The path of `context.safetensors`, in float16.
+    """
+    tensors = {f"{HEAD_PREFIX}{name}": value for name, value in head.state_dict().items()}
+    tensors[TEXT_MAP] = text_map
+    path = folder / "context.safetensors"
+    write_tensors(path, {name: t.detach().to(torch.float16).contiguous() for name, t in tensors.items()})
+    config = read_config(folder)
+    config["context"] = {**asdict(head.config), "weight": round(weight, 4)}
+    config.setdefault("score_scale", {})[path.stem] = round(score_scale, 3)
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_hashes(folder)
+    return path
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` of a folder holds, nothing if there is none yet."""
     path = folder / "config.json"
@@ -56,10 +88,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def write_hashes(folder: Path) -> None:
     """`SHA256SUMS` of the weights in a folder, in the format that sha256sum checks."""
-    lines = [
-        f"{file_sha256(path)}  {path.name}\n"
-        for path in sorted(folder.glob("*.safetensors"))
-    ]
+    lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors"))]
     write_text(folder / "SHA256SUMS", "".join(lines))
 
 
@@ -70,14 +99,26 @@ def read_hashes(folder: Path) -> dict[str, str]:
 
 
 def save_known_names(
-    folder: Path, clip: MaskAdaptedCLIP, templates: Literal["vild", "single"] = "vild"
+    folder: Path, *clips: MaskAdaptedCLIP, templates: Literal["vild", "single"] = "vild"
 ) -> None:
-    """Keep the features of every preset's names beside the weights of an ovseg-mini."""
+    """Keep the features of every preset's names beside the weights of an ovseg-mini.
+
+    Args:
+        folder: of the weights.
+        clips: its arms; features are written once for each text map among them.
+        templates: sentences around a name.
+    """
     names = sorted({word for key in PRESETS for word in Vocabulary.preset(key).prompts} | {OTHERS})
-    features: dict[str, Tensor] = {templates: clip.encode_text(names, templates).half().contiguous()}
-    notes = {"names": json.dumps(names), "text_tower": text_digest(cast(MiniTextTower, clip.text_tower))}
+    features: dict[str, Tensor] = {}
+    for clip in clips:
+        digests = map_digests(cast(MiniTextTower, clip.text_tower), clip.text_parts)
+        keys = [f"{templates}.{digest}" for digest in digests]
+        if not features.keys() >= set(keys):
+            parts = clip.encode_text(names, templates).split(list(clip.text_parts), dim=1)
+            for key, part in zip(keys, parts, strict=True):
+                features[key] = functional.normalize(part, dim=-1).half().contiguous()
     path = folder / KNOWN_NAMES
-    write_tensors(path, features, notes)
+    write_tensors(path, features, {"names": json.dumps(names)})
     write_hashes(folder)
 
 
@@ -92,7 +133,7 @@ def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> 
     return path
 
 
-def arm_file(weights: Path, arm: Literal["vanilla", "adapted"] = "adapted") -> Path:
+def arm_file(weights: Path, arm: Arm = "adapted") -> Path:
     """The file of some weights: itself, or an arm's in a folder.
 
     Raises:

@@ -85,7 +85,7 @@ class ResultStore:
 
 def size_bytes(result: Result) -> int:
     """Memory of a result's arrays; those that both arms share count once."""
-    arms = (result.vanilla, result.adapted) if isinstance(result, Comparison) else (result,)
+    arms = result.arms if isinstance(result, Comparison) else (result,)
     return sum({id(array): array.nbytes for arm in arms for array in _arrays(arm)}.values())
 
 

@@ -49,13 +49,13 @@ def photo_payload(image: npt.NDArray[np.uint8]) -> Payload:
 
 
 def result_payload(result: Segmentation | Comparison) -> Payload:
-    """Everything the viewer shows about one arm or both.
+    """Everything the viewer shows about one arm or two.
 
     Returns:
         Plain types only: `photo`, `map` (size of the maps), `masks` (whole regions, one bit a pixel),
         `arms` by name, and with two arms `comparison`.
     """
-    arms = (result.adapted, result.vanilla) if isinstance(result, Comparison) else (result,)
+    arms = (result.second, result.first) if isinstance(result, Comparison) else (result,)
     first = arms[0]
     width, height = _map_size(first)
     payload: Payload = {

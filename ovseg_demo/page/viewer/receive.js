@@ -65,7 +65,8 @@ function show(next) {
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
   shape(next.photo.width, next.photo.height);
   for (const button of modes) button.disabled = !(next.arms[button.dataset.mode] || bothArms());
-  setMode(next.arms[view.mode] || bothArms() ? view.mode : Object.keys(next.arms)[0]);
+  const shared = bothArms() && ["split", "difference"].includes(view.mode);
+  setMode(next.arms[view.mode] || shared ? view.mode : Object.keys(next.arms)[0]);
   fillChanges();
 }
 

@@ -27,7 +27,7 @@ function make(tag, attributes = {}, ...children) {
 // --- what is shown -------------------------------------------------------------------------------------
 
 const bothArms = () => Boolean(result && result.arms.adapted && result.arms.vanilla);
-const mainArm = () => result.arms[view.mode] || result.arms.adapted || result.arms.vanilla;
+const mainArm = () => result.arms[view.mode] || Object.values(result.arms)[0];
 const otherArm = () => (mainArm() === result.arms.adapted ? result.arms.vanilla : result.arms.adapted);
 
 function layersOf(arm) {

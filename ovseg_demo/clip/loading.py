@@ -1,0 +1,106 @@
+"""From a name or a path to a model that is ready for use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
+from ovseg_demo.clip.model import MaskAdaptedCLIP
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
+from ovseg_demo.errors import CheckpointError, ModelError, quoted
+from ovseg_demo.files import file_sha256
+from ovseg_demo.models import ARMS, MODELS, arms_of, chosen_arms, exists, resolve
+from ovseg_demo.result import Arm
+
+__all__ = ["load_clip"]
+
+
+def load_clip(
+    name_or_path: str | Path,
+    *,
+    weights: Arm | None = None,
+    device: str | torch.device = "cpu",
+    cache_dir: Path | None = None,
+) -> MaskAdaptedCLIP:
+    """Load a model of the table by its name, or any known checkpoint file by its path.
+
+    Args:
+        name_or_path: a name such as "ovseg-mini", an existing file in one of the forms `checkpoints` reads,
+            or a folder that training wrote, with a file for each arm.
+        weights: which arm, one of `ovseg_demo.models.ARMS`; the model's best by default. A file holds one arm
+            only; for it "vanilla" means that its mask prompts are left out, which is the vanilla arm if
+            nothing but prompts was trained, and "no-prompts" means the same under its right name.
+        device: where to put the model.
+        cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
+
+    Returns:
+        The model, ready for use (not for training).
+
+    Raises:
+        UnknownModelError: neither a file nor a name in the table.
+        ModelError: the model has no such arm.
+        DownloadError: the weights are not on this machine and cannot be fetched.
+        CheckpointError: the file is damaged or not a CLIP this loader knows.
+    """
+    path, files = Path(name_or_path), dict[str, str]()
+    arm = ARMS[chosen_arms([weights] if weights else [], name_or_path)[0]]
+    # A name of the table means the table, even where a file or folder happens to be called the same.
+    if str(name_or_path) in MODELS or not exists(path):
+        for name in (*arm.needs, arm.name):
+            found = resolve(name_or_path, name, cache_dir=cache_dir)
+            path, files[found.path.name] = found.path, found.sha256
+    elif path.is_dir():
+        path = _arm_in(path, arm.file)
+    elif arm.file not in arms_of(path):
+        raise ModelError(f"{path} is one set of weights and has no {arm.name} arm; give that file itself.")
+    model = _load_file(path)
+    if not arm.prompts:
+        cast(Any, model.image_tower).prompts = None
+    model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
+    model.weights_files = files or {
+        one.name: file_sha256(one)
+        for one in (*(path.with_name(f"{n}{path.suffix}") for n in arm.needs), path)
+    }
+    model.weights_sha256 = model.weights_files[path.name]
+    model.text_key = model.text_key or model.weights_sha256
+    model.to(device)
+    model.eval()
+    return model
+
+
+def _load_file(path: Path) -> MaskAdaptedCLIP:
+    if not _is_mini(path):
+        clip, prompts = build_clip(read_checkpoint(path), source=path)
+        embed_dim = int(clip.text_projection.shape[1])
+        tower = ClipImageTower(clip.visual, prompts)
+        return MaskAdaptedCLIP(tower, ClipTextTower(clip), embed_dim=embed_dim)
+    from ovseg_demo.clip.context_arm import is_context_file, load_context
+    from ovseg_demo.clip.mini import load_mini
+
+    return load_context(path) if is_context_file(path) else load_mini(path)
+
+
+def _arm_in(folder: Path, weights: Arm) -> Path:
+    """The file of an arm in a folder that training wrote.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    path = folder / f"{weights}.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"The folder {quoted(folder, 200)} has no {path.name}; give another or a file.")
+    return path
+
+
+def _is_mini(path: Path) -> bool:
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    if path.suffix != ".safetensors" and not path.is_dir():
+        return False
+    try:
+        return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
