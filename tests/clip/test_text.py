@@ -26,10 +26,6 @@ def test_the_templates_are_the_published_ones_in_their_order(mode, count, digest
     assert sha256("\n".join(TEMPLATES[mode]).encode()).hexdigest() == digest
 
 
-def test_single_is_one_plain_sentence():
-    assert TEMPLATES["single"] == ("a photo of a {}.",)
-
-
 @torch.no_grad()
 def test_a_feature_is_the_mean_of_unit_features_at_unit_length(clip: MaskAdaptedCLIP):
     templates = ["a {}.", "the {} again", "{}"]

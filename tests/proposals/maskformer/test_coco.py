@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from transformers import MaskFormerForInstanceSegmentation
 
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.models import MODELS
 from ovseg_demo.proposals import load_proposer, propose
 from ovseg_demo.proposals.maskformer import load_coco_maskformer
 from ovseg_demo.proposals.maskformer.network import prepare, transformers_config
@@ -85,8 +84,3 @@ def _deeper(checkpoint: Path, folder: Path) -> Path:
             weights[key.replace(layer.format(0), layer.format(number))] = weights[key].clone()
     save_file(weights, folder / "deeper.safetensors")
     return folder / "deeper.safetensors"
-
-
-def test_its_licence_is_its_model_cards_and_not_ovsegs() -> None:
-    entry = MODELS["maskformer-swin-base-coco"]
-    assert entry.licence == "other, see its model card" and not entry.non_commercial
