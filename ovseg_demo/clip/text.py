@@ -1,4 +1,4 @@
-"""From a name to a text feature: fill the templates, embed, average (the usual zero-shot rule of CLIP)."""
+"""Text features of names by CLIP's zero-shot rule: fill the templates, embed, average."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ovseg_demo.devices import in_batches
 Templates = Literal["vild", "imagenet", "single"]
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    # The fourteen of the ViLD paper, which every published OVSeg model was evaluated with. That four of them
-    # lack the full stop is how they were published.
+    # The fourteen of the ViLD paper, with which every published OVSeg model was evaluated. Four of them were
+    # published without a full stop.
     "vild": (
         "a photo of a {}.",
         "This is a photo of a {}",
@@ -29,7 +29,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         *(f"This is a photo of a {size} {{}}." for size in ("small", "medium", "large")),
         *(f"There is a {size} {{}} in the scene." for size in ("small", "medium", "large")),
     ),
-    # The eighty of OpenAI; open_clip keeps them as functions of the name.
+    # OpenAI's eighty; open_clip has them as functions of the name.
     "imagenet": tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES),
     "single": ("a photo of a {}.",),
 }
@@ -39,7 +39,7 @@ SENTENCES_AT_ONCE = 256
 
 
 def unit_parts(features: Tensor, parts: Sequence[int]) -> Tensor:
-    """Bring each part of features to the same length, and the whole to 1.
+    """Normalise each part of features to the same length, and the whole to 1.
 
     Args:
         features: (n, D).
@@ -54,8 +54,8 @@ def encode_names(
 ) -> Tensor:
     """Embed names.
 
-    A name's feature is the mean of its sentences' features, each brought to unit length before, the mean
-    after; each part of the space by itself.
+    The features of a name's sentences are normalised and averaged, and the mean is normalised, in each part
+    of the space separately.
 
     Args:
         tower: embeds sentences.
@@ -67,7 +67,7 @@ def encode_names(
         (C, D) float32, L2-normalised.
 
     Raises:
-        ResourceError: there is not even memory for one name at a time.
+        ResourceError: the memory does not suffice for one name.
     """
 
     def embed(some: slice) -> Tensor:

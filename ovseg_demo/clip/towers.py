@@ -1,7 +1,7 @@
-"""The two halves of a CLIP: an image tower that understands mask prompts, and a text tower.
+"""The two halves of a CLIP: an image tower with mask prompts, and a text tower.
 
-`ClipImageTower` walks through the modules of open_clip's own VisionTransformer; nothing of open_clip is
-copied or changed. What a mask prompt is and where it acts is told in `mask_prompts.py`.
+`ClipImageTower` calls the modules of open_clip's VisionTransformer, unchanged. `mask_prompts.py` explains
+mask prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
 
 
 class ImageTower(Protocol):
-    """What an image tower must offer; also an `nn.Module`."""
+    """Protocol of image towers, which are also an `nn.Module`."""
 
     @property
     def image_size(self) -> int:
@@ -62,7 +62,7 @@ class TowerWithStem(Protocol):
 
 
 class TextTower(Protocol):
-    """What a text tower must offer; also an `nn.Module`."""
+    """Protocol of text towers, which are also an `nn.Module`."""
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, D) features, not normalised."""
@@ -104,9 +104,8 @@ class ClipImageTower(nn.Module):
 class ClipTextTower(nn.Module):
     """CLIP's text transformer with its tokeniser.
 
-    A sentence of more tokens than the context holds (77 in every CLIP) is cut, and its last token replaced by
-    the end token, where CLIP reads the feature. So a very long name still gets a meaning, made of its first
-    words.
+    A sentence of more tokens than the context (77 in every CLIP) is cut. Its last token becomes the end
+    token, whose feature CLIP takes, so a very long name is embedded by its first words.
     """
 
     def __init__(self, clip: CLIP) -> None:

@@ -1,7 +1,7 @@
 """Results as files.
 
-Every format is one function from a result to named bytes, and one entry of `EXPORTS`; page, command line and
-API read that dictionary. Files appear under their names only when they are complete.
+A format is one function from a result to named bytes, and one entry of `EXPORTS`, which page, command line
+and API read. A file gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _ALWAYS = ("overlay", "label-map", "json")
 
 @dataclass(frozen=True)
 class Exporter:
-    """One format: what a person reads in the menu, and the function that makes its files."""
+    """One format: its title in the menu, and the function that makes its files."""
 
     title: str
     make: Callable[[ExportSource, str], Files]
@@ -65,7 +65,7 @@ class Exporter:
 
 
 def export(seg: Segmentation, formats: tuple[str, ...], photo_name: str = "photo.jpg") -> Files:
-    """The files of several formats together.
+    """Make the files of several formats.
 
     Args:
         seg: the result.
@@ -94,9 +94,9 @@ def write_result(
     formats: tuple[str, ...] = (),
     photo_name: str = "photo.jpg",
 ) -> None:
-    """Writes `overlay.png`, `label_map.png`, `result.json`, and the files of further formats, into a folder.
+    """Write `overlay.png`, `label_map.png`, `result.json`, and the files of further formats, into a folder.
 
-    Files of these names that are there already are replaced.
+    Existing files of these names are replaced.
 
     Raises:
         OutputError: the folder cannot be made or written to, the disk is full, or a format is unknown; no
@@ -112,8 +112,9 @@ def write_comparison(
     formats: tuple[str, ...] = (),
     photo_name: str = "photo.jpg",
 ) -> None:
-    """Writes the second arm as `write_result` does, the first into a folder of its name beside it, and both
-    on one sheet, `comparison.png`, with what changed in `comparison.json`.
+    """Write the second arm as `write_result` does, and the first into a folder of its name.
+
+    `comparison.png` shows both on one sheet, `comparison.json` has the differences.
 
     Raises:
         OutputError: as in `write_result`.
@@ -128,7 +129,7 @@ def write_arms(
     formats: tuple[str, ...] = (),
     photo_name: str = "photo.jpg",
 ) -> None:
-    """Writes the last result as `write_result` does, the others into folders of their arms' names beside it.
+    """Write the last result as `write_result` does, the others into folders of their arms' names.
 
     Raises:
         OutputError: as in `write_result`.
@@ -140,7 +141,7 @@ def write_arms(
 
 
 def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
-    """Writes all files, each under a temporary name first; they get their names when the last one is written.
+    """Write all files under temporary names, and rename them when the last one is written.
 
     Raises:
         OutputError: the folder cannot be made or written to, or the disk is full.
@@ -211,7 +212,7 @@ def _why_not(error: OSError, folder: Path) -> str:
 
 
 def _overlay_files(source: ExportSource, photo_name: str) -> Files:
-    """The coloured photo with its legend beneath."""
+    """The coloured photo with its legend below."""
     return {"overlay.png": _png(Image.fromarray(overlay_with_legend(source.seg)))}
 
 
@@ -229,12 +230,12 @@ def _label_map_files(source: ExportSource, photo_name: str) -> Files:
 
 
 def _classes_files(source: ExportSource, photo_name: str) -> Files:
-    """What each number of the label map means."""
+    """The names of the label map's numbers."""
     return {"classes.json": as_json([{"index": 0, "name": None}, *(c.to_json() for c in source.seg.classes)])}
 
 
 def _json_files(source: ExportSource, photo_name: str) -> Files:
-    """All facts of the result, and what is needed to get it again."""
+    """All facts of the result, and what is needed to reproduce it."""
     seg = source.seg
     facts: dict[str, Any] = {
         "photo": photo_name,
@@ -251,7 +252,7 @@ def _photo_hash(seg: Segmentation) -> str:
 
 
 def _cutout_files(source: ExportSource, photo_name: str) -> Files:
-    """Each class that was found as a picture of its own, transparent elsewhere, as large as the class."""
+    """One picture for each class that was found, cut to its box and transparent elsewhere."""
     seg = source.seg
     files = {}
     for c in seg.found:
@@ -261,7 +262,7 @@ def _cutout_files(source: ExportSource, photo_name: str) -> Files:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         alpha = np.where(mask[part], 255, 0).astype(np.uint8)[..., None]
-        # Colour that is cut away must not be in the file either.
+        # Transparent pixels must not keep the colours of the photo.
         pixels = np.concatenate([np.where(alpha > 0, seg.image[part], 0).astype(np.uint8), alpha], axis=2)
         files[f"cutouts/{c.index:03d}-{_file_safe(c.name)}.png"] = _png(Image.fromarray(pixels))
     return files

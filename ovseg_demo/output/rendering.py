@@ -1,6 +1,6 @@
 """Pictures of a result: coloured regions with outlines and names, a legend, both arms side by side.
 
-NumPy, OpenCV and Pillow only. Names are drawn as text, whatever they hold; colour is never the only sign.
+Only NumPy, OpenCV and Pillow are needed. Names are drawn as plain text. Outlines and names accompany colours.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ __all__ = [
 RGBImage = npt.NDArray[np.uint8]
 
 _DIMMED = 0.78
-"""Brightness of the photo where no word fits: bare, but visibly not a region."""
+"""Brightness of unassigned pixels, to distinguish them from regions."""
 
 _DARK, _LIGHT = (16, 18, 22), (255, 255, 255)
 _INK, _FAINT, _PAPER, _LINE = (28, 31, 36), (98, 104, 114), (255, 255, 255), (222, 225, 230)
 
 _MAX_SEARCH_SIDE = 512
-"""Names are placed on a small copy of the label map: quick on any photo, exact to a few pixels."""
+"""Side of the copy of the label map on which names are placed, exact to a few pixels."""
 
 _MAX_MISSING = 40
-"""Words listed as not found; a long vocabulary says how many more there are."""
+"""Number of words listed as not found; the others are counted."""
 
 
 def overlay(
     seg: Segmentation, *, opacity: float = 0.55, outlines: bool = True, labels: bool = True
 ) -> RGBImage:
-    """The photo with its classes coloured in.
+    """Draw the classes in colour over the photo.
 
     Args:
         seg: the result to show.
         opacity: of the colours, 0 (photo only) to 1 (colours only).
-        outlines: draws a dark line with a light one beside it where classes meet.
-        labels: writes the class names on their regions where there is room.
+        outlines: draw a dark line with light ones beside it where classes meet.
+        labels: write the class names on their regions where they fit.
 
     Returns:
         (H, W, 3) uint8 RGB, the size of the photo.
@@ -70,13 +70,13 @@ def overlay(
 
 
 def overlay_with_legend(seg: Segmentation) -> RGBImage:
-    """The overlay with its legend beneath; at least 480 pixels wide, so that the words stay legible."""
+    """The overlay with its legend below; at least 480 pixels wide, so that the words are legible."""
     width = max(seg.size[0], 480)
     return _stack([_centred(overlay(seg), width), legend(seg, width=width)])
 
 
 def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
-    """A strip with a swatch, name and area for each class that was found, and a line of those that were not.
+    """Swatch, name and area of each class that was found, and a line of the other names.
 
     Args:
         seg: the result to explain.
@@ -92,7 +92,7 @@ def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
 
 
 def side_by_side(comparison: Comparison) -> RGBImage:
-    """The first arm left, the second right, one legend and the verdict beneath.
+    """The first arm on the left, the second on the right, one legend and the verdict below.
 
     Returns:
         (h, w, 3) uint8 RGB, a little wider than two photos; at least 960 pixels wide.
@@ -122,7 +122,7 @@ def side_by_side(comparison: Comparison) -> RGBImage:
 
 @dataclass(frozen=True)
 class LabelSpot:
-    """A place where a class name can stand: the middle of the roomiest box inside one connected area."""
+    """A place for a class name: the middle of the largest box inside one connected area."""
 
     class_index: int
     x: float
@@ -130,9 +130,9 @@ class LabelSpot:
     y: float
     """Centre, as a share of the photo's height."""
     half_width: float
-    """Room to each side, as a share of the photo's width."""
+    """Free space to each side, as a share of the photo's width."""
     half_height: float
-    """Room above and below, as a share of the photo's height."""
+    """Free space above and below, as a share of the photo's height."""
     area_fraction: float
     """Of the connected area, 0..1."""
     from_index: int = UNASSIGNED
@@ -149,7 +149,7 @@ def label_spots(seg: Segmentation, *, min_area_fraction: float = 0.002) -> tuple
 
 
 def change_spots(comparison: Comparison, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
-    """The same for areas whose class differs between the arms; `class_index` is what the second says."""
+    """Label spots of areas whose class differs between the arms; `class_index` is the second arm's."""
     before, after = (_small(arm.label_map) for arm in comparison.arms)
     pairs = np.unique(np.stack([before, after])[:, before != after], axis=1).T
     spots = [
@@ -220,7 +220,7 @@ def _draw_names(picture: RGBImage, seg: Segmentation) -> RGBImage:
 def _fitting_size(
     text: str, index: int, room_w: float, room_h: float, largest: float, smallest: float
 ) -> float | None:
-    """Font size in pixels at which the pill fits its room, or None if even the smallest is too large."""
+    """Largest font size in pixels at which the label fits its spot; None if the smallest is too large."""
     unit_w, unit_h = _pill_size(text, index, 100.0)
     size = min(largest, 100 * room_w / unit_w, 100 * room_h / unit_h)
     return size if size >= smallest else None
@@ -267,7 +267,7 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _draw_outlines(picture: RGBImage, label_map: npt.NDArray[np.uint16]) -> None:
-    """Draws a dark line where classes meet and a light one on both sides of it, in place."""
+    """Draw a dark line where classes meet and a light one on both sides of it, in place."""
     height, width = label_map.shape
     edge = np.zeros((height, width), np.bool_)
     across, down = label_map[:, 1:] != label_map[:, :-1], label_map[1:] != label_map[:-1]
@@ -317,7 +317,7 @@ def _legend_strip(
     strip = Image.new("RGB", (width, rows * row + len(wrapped) * row + pad), _PAPER)
     draw = ImageDraw.Draw(strip)
     for place, entry in enumerate(entries):
-        # Filled column by column, so that the largest areas stand in the first one.
+        # Filled column by column: the largest areas are in the first one.
         x, y = pad + (place // rows) * column, pad / 2 + (place % rows) * row
         _draw_entry(draw, entry, x, y + row / 2, column - 1.6 * size, size)
     for place, line in enumerate(wrapped):
@@ -368,7 +368,7 @@ def _stack(parts: Sequence[RGBImage]) -> RGBImage:
 
 
 def _strips(shape: tuple[int, ...], pixels: int = 1 << 21) -> Iterator[slice]:
-    """Bands of rows of about `pixels` each, so that float copies of a large photo stay small."""
+    """Bands of rows of about `pixels` each, which bound the memory of float copies."""
     rows = max(1, pixels // max(1, shape[1]))
     for start in range(0, shape[0], rows):
         yield slice(start, start + rows)
