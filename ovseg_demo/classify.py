@@ -16,6 +16,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
 from ovseg_demo.hidden_names import competing_names, hidden_names
 from ovseg_demo.merging import MergeSettings, Scores
+from ovseg_demo.part_names import parts_of
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.queries import QUERY_SCALE, Queries
 from ovseg_demo.published_rules import OTHERS
@@ -73,7 +74,7 @@ class Classifier:
         self.clip = clip
         # Without a key nobody could tell whose features they are.
         self._texts = texts if texts is not None and clip.text_key else TextCache(None)
-        self.merge_settings = MergeSettings(**clip.calibration)
+        self.merge_settings = MergeSettings.of(clip.calibration)
         self._known = {key: feature.cpu().numpy() for key, feature in clip.known_names.items()}
 
     def embed(
@@ -126,14 +127,16 @@ class Classifier:
             vocabulary: the typed names.
             templates: sentences around a name.
             queries: of a segmenter, which are compared with the names too if they live in this model's space.
-            with_hidden: False leaves the hidden names out, which the published rules do not ask for and a
-                large text tower takes minutes to embed.
+            with_hidden: False leaves the hidden names and those of parts out, which the published rules do
+                not ask for and a large text tower takes minutes to embed.
         """
         typed = self.text(vocabulary.prompts, templates)
         names = hidden_names() if with_hidden else ()
         hidden = self.text([*names, OTHERS], templates)
         hidden, others = hidden[:-1], hidden[-1]
-        hidden = hidden[competing_names(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)]
+        competing = competing_names(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)
+        hidden = hidden[competing]
+        part_names, wholes = parts_of(vocabulary) if with_hidden else ((), np.zeros((0, 0), dtype=np.bool_))
         scale = np.float32(self.clip.score_scale)
         everything = np.concatenate([features.regions, features.photo[None]])
         per_class = _best_synonyms(scale * (everything @ typed.T), vocabulary)
@@ -145,7 +148,16 @@ class Classifier:
             photo_hidden=hidden_scores[-1],
             others=scale * features.regions @ others,
             queries=self._name_queries(queries, typed, others, vocabulary),
+            hidden_names=tuple(name for name, competes in zip(names, competing, strict=True) if competes),
+            parts=self._name_parts(features.regions, part_names),
+            wholes=wholes,
         )
+
+    def _name_parts(self, regions: Features, names: Sequence[str]) -> Features:
+        """(R, P) logits of names of parts; one sentence a name is enough to tell them from typed names."""
+        if not names:
+            return np.zeros((len(regions), 0), dtype=np.float32)
+        return np.float32(self.clip.score_scale) * regions @ self.text(names, "single").T
 
     def _name_queries(
         self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary

@@ -64,6 +64,10 @@ def _all_compared(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _compared(name: str) -> tuple[str, str]:
-    """The whole name, and its last word, which says what the thing is: "fire hydrant" is a hydrant."""
-    whole = fold(name)
-    return whole, whole.replace("-", " ").split(" ")[-1].removesuffix("s")
+    """The whole name, and its last word."""
+    return fold(name), head_word(name)
+
+
+def head_word(name: str) -> str:
+    """The last word without a plural s, which says what the thing is: "fire hydrant" is a hydrant."""
+    return fold(name).replace("-", " ").split(" ")[-1].removesuffix("s")

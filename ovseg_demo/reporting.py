@@ -100,6 +100,7 @@ def region_results(
                 confidence=float(merged.region_confidence[k]),
                 quality=float(proposals.quality[k]),
                 top=tuple((vocabulary.names[i], float(own[i])) for i in best),
+                closest_hidden="" if merged.region_class[k] else merged.closest_hidden[k],
             )
         )
     return tuple(results)

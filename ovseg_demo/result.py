@@ -39,7 +39,8 @@ class ClassResult:
     area_fraction: float
     """Share of the photo's pixels, 0..1."""
     confidence: float
-    """How sure the model is, 0..1: of the class being there if found, the best it could do otherwise."""
+    """Probability that the photo shows the class, 0..1, calibrated where the rule is the default one; 0.6 at
+    most where its largest piece is a speck."""
 
     def __post_init__(self) -> None:
         _require(bool(self.name), "a class needs a name")
@@ -76,11 +77,15 @@ class RegionResult:
     class_index: int
     """Index of the winning class, 0 if nothing claims the region."""
     confidence: float
-    """Of the winning class, 0..1."""
+    """Probability that the winning class is right here, 0..1, calibrated where the rule is the default one;
+    of the best typed class if nothing claims the region."""
     quality: float
     """The proposer's own prediction of how good the mask is, 0..1."""
     top: tuple[tuple[str, float], ...]
-    """Up to five (typed name, score) pairs, best first; hidden names have their share of 1 beside them."""
+    """Up to five (typed name, score) pairs, best first; hidden names have their share of 1 beside them. The
+    score of the winning class is `confidence`."""
+    closest_hidden: str = ""
+    """Of a region that nothing claims: the name nobody typed that fits it better than every typed one."""
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box
@@ -104,6 +109,7 @@ class RegionResult:
             "confidence": _short(self.confidence),
             "quality": _short(self.quality),
             "top": [{"name": name, "score": _short(score)} for name, score in self.top],
+            "closest_hidden": self.closest_hidden,
         }
 
 

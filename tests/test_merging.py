@@ -12,7 +12,7 @@ from ovseg_demo.merging import MergeSettings, Scores, log_odds, merge, merge_def
 from ovseg_demo.proposals import Proposals
 
 SIZE = (12, 16)
-PLAIN = MergeSettings(specificity=0.15, quality_power=1.0, claim_bias=0.0)
+PLAIN = MergeSettings()
 
 
 def proposals_of(*windows: tuple[slice, slice], quality: float = 0.9) -> Proposals:

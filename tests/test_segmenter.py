@@ -212,9 +212,8 @@ def test_strictness_finds_less_and_leaves_the_regions_alone(
     assert len(easy.found) >= len(plain.found) >= len(hard.found) == 0
     assert easy.found and easy.unassigned_fraction <= plain.unassigned_fraction
     assert hard.settings["strictness"] == 60.0
-    assert (
-        hard.settings["merge_settings"]["found_bias"] == plain.settings["merge_settings"]["found_bias"] - 60
-    )
+    bars = [one.settings["merge_settings"]["found_threshold"] for one in (plain, hard)]
+    assert bars[1] == bars[0] + 60
     assert segmenter.proposer.calls == 1  # type: ignore[attr-defined]
 
 

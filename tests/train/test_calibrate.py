@@ -1,4 +1,4 @@
-"""Calibration: real arms, photos that may be tuned on, numbers beside the weights."""
+"""Calibration: real arms, photos of fold 0, numbers beside the weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ovseg_demo.errors import SettingsError
 from ovseg_demo.merging import MergeSettings
-from train.calibrate import CalibrateSettings, calibrate
-from train.data.sources import DataError
+from train.calibrate import CalibrateSettings, calibrate, calibrated_arms
 
 # pycocotools has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -25,17 +25,35 @@ def test_the_numbers_go_beside_the_weights(
 ) -> None:
     model = shutil.copytree(SHIPPED, tmp_path / "mini")
     before = json.loads((model / "config.json").read_text("utf-8"))
-    calibrate(CalibrateSettings(model, data=shared, photos=4, arms=("adapted",)))
-    after = json.loads((model / "config.json").read_text("utf-8"))
+    settings = CalibrateSettings(
+        model,
+        ("adapted",),
+        shared,
+        features_cache=tmp_path / "features",
+        photos=4,
+        plot=tmp_path / "plot.png",
+    )
+    calibrate(settings)
+    first = (model / "config.json").read_text("utf-8")
+    after = json.loads(first)
     found = after["calibration"]["adapted"]
     assert found.keys() == asdict(MergeSettings()).keys()
     assert found != before["calibration"]["adapted"]
     assert {**after, "calibration": 0} == {**before, "calibration": 0}
     assert after["calibration"]["vanilla"] == before["calibration"]["vanilla"]
-    assert "adapted: 4 photos, mIoU" in capsys.readouterr().out
+    assert "adapted: 4 photos; sensible" in capsys.readouterr().out
+    assert (tmp_path / "plot.png").is_file()
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 4
+    calibrate(settings)  # from kept features, which are stored as half precision
+    again = json.loads((model / "config.json").read_text("utf-8"))["calibration"]["adapted"]
+    assert again["logit_scale"] == pytest.approx(found["logit_scale"], rel=0.05)
 
 
-@pytest.mark.parametrize("data_set", ["msrc21", "coco-val"])
-def test_evaluation_sets_are_refused(shared: Path, tmp_path: Path, data_set: str) -> None:
-    with pytest.raises(DataError, match="not to be tuned on"):
-        calibrate(CalibrateSettings(tmp_path, data_set, shared))
+def test_all_arms_of_a_folder_are_calibrated_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"score_scale": {"vanilla": 20, "adapted": 25, "lost": 3}}')
+    for arm in ("vanilla", "adapted"):
+        (tmp_path / f"{arm}.safetensors").write_bytes(b"")
+    assert calibrated_arms(CalibrateSettings(tmp_path)) == ("vanilla", "adapted")
+    assert calibrated_arms(CalibrateSettings(tmp_path, ("adapted",))) == ("adapted",)
+    with pytest.raises(SettingsError, match=r"no arm 'lost': it has vanilla, adapted\."):
+        calibrated_arms(CalibrateSettings(tmp_path, ("lost",)))

@@ -9,6 +9,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,34 @@ class Photo:
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
+def photo_at(root: Path, name: str) -> Photo:
+    """A photo by its path below the data folder, without words.
+
+    Raises:
+        DataError: it is missing.
+    """
+    path = root / name
+    if not path.is_file():
+        raise DataError(f"{path} is missing: restore the photo, or give its data folder with --data.")
+    if path.parts[-3:-1] != ("flickr8k", "images"):
+        return Photo(path, Path(name).parts[0])
+    return Photo(path, "flickr8k", aspect=_flickr8k_aspects(root / "flickr8k")[path.name])
+
+
+def path_below(path: Path, root: Path) -> str:
+    """A photo's path below the data folder; empty if it lies elsewhere."""
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=4)
+def _flickr8k_aspects(folder: Path) -> dict[str, float]:
+    """Width / height of each photo before it was squashed."""
+    return {row["image"]: float(row["aspect"]) for row in read_rows(folder / "aspect.csv")}
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file with a header.
 
@@ -69,7 +98,7 @@ def _captioned(folder: Path, splits: tuple[str, ...]) -> dict[str, list[str]]:
 def flickr8k(root: Path, splits: tuple[str, ...] = ("train", "val")) -> list[Photo]:
     """Flickr8k: five captions a photo; the photos are stored squashed to a square."""
     folder = root / "flickr8k"
-    aspects = {row["image"]: float(row["aspect"]) for row in read_rows(folder / "aspect.csv")}
+    aspects = _flickr8k_aspects(folder)
     return [
         Photo(folder / "images" / image, "flickr8k", tuple(captions), aspect=aspects[image])
         for image, captions in _captioned(folder, splits).items()
