@@ -26,8 +26,25 @@ def test_no_box_leaves_the_photo(photo: tuple[int, int]) -> None:
         found=np.ones(1, np.bool_),
         confidence=np.ones(1, np.float32),
         probabilities=np.ones((3, 1), np.float32),
+        closest_hidden=("",) * 3,
     )
     height, width = photo
     for region in region_results(proposals, (height, width, 3), Vocabulary.parse("dog"), merged):
         left, top, right, bottom = region.box
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
+
+
+def test_only_an_unassigned_region_says_what_beat_the_typed_words() -> None:
+    merged = Merged(
+        label_map=np.ones((8, 8), np.uint16),
+        region_map=np.ones((8, 8), np.uint16),
+        region_class=np.array([0, 1]),
+        region_confidence=np.ones(2, np.float32),
+        found=np.ones(1, np.bool_),
+        confidence=np.ones(1, np.float32),
+        probabilities=np.ones((2, 1), np.float32),
+        closest_hidden=("countertop", "plate"),
+    )
+    proposals = Proposals.of(np.ones((2, 8, 8), dtype=np.bool_), np.ones(2, np.float32))
+    told = [r.to_json() for r in region_results(proposals, (8, 8, 3), Vocabulary.parse("pizza"), merged)]
+    assert [one["closest_hidden"] for one in told] == ["countertop", ""]

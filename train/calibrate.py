@@ -23,7 +23,7 @@ from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
-from ovseg_demo.errors import SettingsError
+from ovseg_demo.models import ALL, chosen_arms
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.data_sets import read_data_set
@@ -41,8 +41,8 @@ class CalibrateSettings:
 
     model: Path = Path("checkpoints/ovseg-mini")
     """Folder of an ovseg-mini; its config.json is written."""
-    arms: tuple[str, ...] = ()
-    """Arms to calibrate; by default all that the folder has."""
+    arms: tuple[str, ...] = (ALL,)
+    """Arms to calibrate: their names, both or all."""
     data: Path = DEFAULT_DATA
     """Folder that holds named_regions, the photos it names, and coco_subset."""
     features_cache: Path | None = None
@@ -57,26 +57,10 @@ class CalibrateSettings:
     """Write the reliability of every arm's confidences as a PNG here."""
 
 
-def calibrated_arms(settings: CalibrateSettings) -> tuple[str, ...]:
-    """The arms that were asked for, or all of the folder.
-
-    Raises:
-        SettingsError: the folder has no such arm, or none at all.
-    """
-    known = read_config(settings.model).get("score_scale", {})
-    there = tuple(arm for arm in known if (settings.model / f"{arm}.safetensors").is_file())
-    for arm in settings.arms:
-        if arm not in there:
-            raise SettingsError(f"{settings.model} has no arm {arm!r}: it has {', '.join(there) or 'none'}.")
-    if not there:
-        raise SettingsError(f"{settings.model} has no arm: give the folder of an ovseg-mini with --model.")
-    return settings.arms or there
-
-
 @torch.inference_mode()
 def calibrate(settings: CalibrateSettings) -> None:
     """Fit each arm, print what was chosen and write it."""
-    arms = calibrated_arms(settings)
+    arms = chosen_arms(settings.arms, settings.model)
     everything = read_named_regions(settings.data, (HELD_OUT_FOLD,))
     photos = evenly_spaced(everything, settings.photos)
     long_lists = read_data_set("coco-train", settings.data)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ovseg_demo.errors import SettingsError
 from ovseg_demo.merging import MergeSettings
-from train.calibrate import CalibrateSettings, calibrate, calibrated_arms
+from train.calibrate import CalibrateSettings, calibrate
 
 # pycocotools has not caught up with NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -47,13 +46,3 @@ def test_the_numbers_go_beside_the_weights(
     calibrate(settings)  # from kept features, which are stored as half precision
     again = json.loads((model / "config.json").read_text("utf-8"))["calibration"]["adapted"]
     assert again["logit_scale"] == pytest.approx(found["logit_scale"], rel=0.05)
-
-
-def test_all_arms_of_a_folder_are_calibrated_and_no_others(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"score_scale": {"vanilla": 20, "adapted": 25, "lost": 3}}')
-    for arm in ("vanilla", "adapted"):
-        (tmp_path / f"{arm}.safetensors").write_bytes(b"")
-    assert calibrated_arms(CalibrateSettings(tmp_path)) == ("vanilla", "adapted")
-    assert calibrated_arms(CalibrateSettings(tmp_path, ("adapted",))) == ("adapted",)
-    with pytest.raises(SettingsError, match=r"no arm 'lost': it has vanilla, adapted\."):
-        calibrated_arms(CalibrateSettings(tmp_path, ("lost",)))
