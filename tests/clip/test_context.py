@@ -261,7 +261,7 @@ def test_the_file_holds_nothing_that_adapted_has(folder: Path) -> None:
         ("no adapted", r"context\.safetensors' needs adapted\.safetensors beside it"),
         ("no weight", r"config\.json lacks context\.weight; export the model again"),
         ("no scale", r"config\.json lacks a score_scale of context; export"),
-        ("other size", r"head\.linears\.crop\.weight is \(32, 1280\) instead of \(48, 1280\)"),
+        ("other size", r"head\.linears\.crop\.weight of shape \(32, 1280\) where \(48, 1280\)"),
         ("not finite", "NaN or infinite"),
     ],
 )
