@@ -89,12 +89,11 @@ class SyntheticPairs:
 
     def __init__(self, shape: ClipConfig, part: int, nouns: int, seed: int = 0) -> None:
         rng = torch.Generator().manual_seed(seed)
-        self.nouns = [f"noun {i}" for i in range(nouns)]
         self.noun_of = np.arange(nouns)
         size, tokens = shape.patch * shape.grid, shape.grid**2
         crops = torch.randn(part, 3, size, size, generator=rng)
         mask = (torch.rand(part, tokens, generator=rng) > 0.5).float()
-        self.made = PairBatch(crops, mask, torch.randint(nouns, (part,), generator=rng))
+        self.made = PairBatch(crops, mask, torch.randint(nouns, (part, 1), generator=rng))
 
     def batch(self, rows: np.ndarray, step: int) -> PairBatch:
         """The batch."""
@@ -167,12 +166,14 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     torch.manual_seed(0)
     clip = random_clip(shape, device)
     pairs: PairSource
+    nouns = settings.nouns
     if settings.pairs:
         folder = PairFolder(*settings.pairs)
+        nouns = len(folder.nouns)
         pairs = CropPairs(folder, clip.crop_recipe, shape.patch, jitter=0.1, seed=0)
     else:
         pairs = SyntheticPairs(shape, settings.batch // settings.accumulate, settings.nouns)
-    text = functional.normalize(torch.randn(len(pairs.nouns), shape.embed_dim), dim=-1).to(device)
+    text = functional.normalize(torch.randn(nouns, shape.embed_dim), dim=-1).to(device)
     if settings.method == "prompt_tune":
         add_prompts(clip, settings.depth)
     model = AdaptationModel(clip, text, use_prompts=settings.method == "prompt_tune").to(device)

@@ -45,6 +45,7 @@ class FinetuneSettings(AdaptSettings):
             "warmup": 20,
             "distil": 2.0,
             "unnamed": 1.0,
+            "jitter": 0.24,
         },
     }
 
@@ -75,16 +76,16 @@ def finetune(given: FinetuneSettings) -> None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
         else:
             clip = load_clip(settings.start, weights="adapted", device=device)
-        pairs, text, digest = open_pairs(settings, clip)
+        pairs = open_pairs(settings, clip)
         if settings.prompt_depth:
             torch.manual_seed(settings.seed)
             add_prompts(clip, settings.prompt_depth)
-        model = AdaptationModel(clip, text, use_prompts=clip.has_prompts)
+        model = AdaptationModel(clip, pairs.text, use_prompts=clip.has_prompts, prior=pairs.prior)
         train_image_tower(model, prompts=bool(settings.prompt_depth))
-        loop = settings.loop(pairs.noun_of, device)
+        loop = settings.loop(pairs.source.noun_of, device)
         groups = _groups(model, loop.weight_decay, settings.prompt_rate / max(loop.rate, 1e-12))
         start = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        run_training(model, groups, pairs, loop, settings.out, settings.record(digest))
+        run_training(model, groups, pairs.source, loop, settings.out, settings.record(pairs.digest))
         model.load_state_dict({k: start[k].lerp(v, settings.blend) for k, v in model.state_dict().items()})
         if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))

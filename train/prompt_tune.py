@@ -3,7 +3,8 @@
     python -m train.prompt_tune --pairs runs/pairs --start runs/finetune --out runs/prompt_tune
 
 Every CLIP weight stays bit-identical; only `mask_embedding` and the temperature move. `--start` is where FT
-ended (the paper's order, FT then MPT); without it prompts are tuned on the vanilla tower.
+ended (the paper's order, FT then MPT); without it prompts are tuned on the vanilla tower. A context arm
+beside the start is copied: its head sees the trunk's patches before prompts, so that these change nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from train.core.prompts import add_prompts
 from train.core.recipe import AdaptSettings
 from train.core.run_record import write_record
 from train.data.pairs import open_pairs
-from train.exporting.weights import save_adapted
+from train.exporting.weights import copy_context, save_adapted
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class PromptTuneSettings(AdaptSettings):
             "warmup": 20,
             "distil": 2.0,
             "unnamed": 1.0,
+            "jitter": 0.24,
         },
     }
 
@@ -64,20 +66,20 @@ def prompt_tune(given: PromptTuneSettings) -> None:
             clip = load_clip(settings.model, weights="vanilla", device=device)
         else:
             clip = load_clip(settings.start, weights="adapted", device=device)
-        pairs, text, digest = open_pairs(settings, clip)
+        pairs = open_pairs(settings, clip)
         # Anew: what was loaded before may have drawn more or fewer numbers.
         torch.manual_seed(settings.seed)
         prompts = add_prompts(clip, settings.depth)
-        model = AdaptationModel(clip, text, use_prompts=True)
+        model = AdaptationModel(clip, pairs.text, use_prompts=True, prior=pairs.prior)
         model.requires_grad_(False)
         prompts.requires_grad_(True)
         model.log_scale.requires_grad_(True)
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-        run_training(
-            model, groups, pairs, settings.loop(pairs.noun_of, device), settings.out, settings.record(digest)
-        )
+        loop = settings.loop(pairs.source.noun_of, device)
+        run_training(model, groups, pairs.source, loop, settings.out, settings.record(pairs.digest))
         if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
+            copy_context(settings.start, settings.out)
             write_record(settings, prog="train.prompt_tune", sha256=clip.weights_sha256)
 
 

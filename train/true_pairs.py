@@ -10,7 +10,6 @@ names that it holds get better, the rest is forgotten.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, SettingsError
-from ovseg_demo.files import file_sha256
 from ovseg_demo.imaging import resize_to_side
-from train.core.files import write_whole
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.contact_sheet import write_contact_sheet
-from train.data.shards import ImageFormat, Pair, cut_pair, shard_bytes, write_manifest
-from train.data.sources import DataError
+from train.data.named_regions import held_out_photos, photo_key
+from train.data.shards import ImageFormat, Pair, cut_pair, write_shards
+from train.data.sources import DataError, path_below
 from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
 from train.evaluation.runner import evenly_spaced
 from train.mining.features import RegionFilter
@@ -53,6 +51,8 @@ class TruePairSettings:
     hold_out: int = 0
     """So many photos, spread evenly, are left out: those that `train.calibrate --photos` of the same number
     then looks at."""
+    leave_out_fold_0: bool = True
+    """Leave out the photos of fold 0 of the named regions, which no stage trains on."""
     max_side_px: int = 640
     """Larger photos are made smaller first."""
     least_area: float = 0.0
@@ -114,6 +114,7 @@ def photo_pairs(photo: TruthPhoto, truth: TruthSet, settings: TruePairSettings) 
             cosine=0.0,
             margin=0.0,
             quality=1.0,
+            photo_path=path_below(photo.path, settings.data),
         )
         for k in usable
     ]
@@ -123,61 +124,47 @@ def main(settings: TruePairSettings) -> None:
     """Write shards, manifest and contact sheet."""
     truth = settings.truth()
     claim(settings.out, {k: v for k, v in asdict(settings).items() if k not in ("out", "data")}, "--out")
+    photos = _photos(truth, settings)
     skipped: list[dict[str, str]] = []
-    nouns: Counter[str] = Counter()
-    shards = []
-    held = (
-        {photo.path for photo in evenly_spaced(truth.photos, settings.hold_out)}
-        if settings.hold_out
-        else set()
-    )
-    photos = [photo for photo in truth.photos if photo.path not in held]
-    for number, pairs in enumerate(_shards(photos, truth, settings, skipped)):
-        path = settings.out / f"pairs_{number:06d}.tar"
-        write_whole(path, shard_bytes(pairs, name=path.stem, image_format=settings.image_format))
-        shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_sha256(path)})
-        nouns.update(pair.facts.noun for pair in pairs)
-    counts = {
-        "photos": len(photos),
-        "unreadable": len(skipped),
-        "pairs": nouns.total(),
-        "different_nouns": len(nouns),
-    }
-    write_manifest(
+    counts = write_shards(
         settings.out,
-        {
-            "settings": {name: str(value) for name, value in asdict(settings).items() if name != "data"},
-            "sources": {truth.name: len(photos)},
-            "counts": counts,
-            "skipped": skipped,
-            "shards": shards,
-            "nouns": dict(nouns.most_common()),
-        },
+        _pairs_by_photo(photos, truth, settings, skipped),
+        per_shard=settings.per_shard,
+        image_format=settings.image_format,
+        about={"settings": {name: str(value) for name, value in asdict(settings).items() if name != "data"}},
+        photos={truth.name: len(photos)},
+        skipped=skipped,
     )
     write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=0)
-    print(f"{counts['pairs']} pairs of {len(nouns)} names from {counts['photos']} photos in {settings.out}")
+    print(
+        f"{counts['pairs']} pairs of {counts['different_nouns']} names from {len(photos)} photos in "
+        f"{settings.out}"
+    )
     for one in skipped[:10]:
         print(f"skipped {one['photo']}: {one['error']}")
 
 
-def _shards(
+def _photos(truth: TruthSet, settings: TruePairSettings) -> list[TruthPhoto]:
+    """The photos that are not held out."""
+    spaced = evenly_spaced(truth.photos, settings.hold_out) if settings.hold_out else []
+    left_out = {photo.path for photo in spaced}
+    fold_0 = held_out_photos(settings.data) if settings.leave_out_fold_0 else frozenset()
+    return [
+        photo for photo in truth.photos if photo.path not in left_out and photo_key(photo.path) not in fold_0
+    ]
+
+
+def _pairs_by_photo(
     photos: Sequence[TruthPhoto],
     truth: TruthSet,
     settings: TruePairSettings,
     skipped: list[dict[str, str]],
 ) -> Iterator[list[Pair]]:
-    """The pairs of all photos in portions; a photo is never split."""
-    pairs: list[Pair] = []
     for photo in tqdm(photos, desc=truth.name, disable=None):
         try:
-            pairs += photo_pairs(photo, truth, settings)
+            yield photo_pairs(photo, truth, settings)
         except ImageError as error:
             skipped.append({"photo": photo.path.name, "error": str(error)})
-        if len(pairs) >= settings.per_shard:
-            yield pairs
-            pairs = []
-    if pairs:
-        yield pairs
 
 
 if __name__ == "__main__":

@@ -61,16 +61,20 @@ class ContextHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(config.hidden, TEXT_WIDTH)
 
-    def forward(self, looks: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, looks: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embed regions.
 
         Args:
             looks: one tensor (R, width) for each of `LOOKS`, from `pool_looks`.
+            kept: for some looks (R, 1) of 0 and 1; training leaves out a look where it is 0.
 
         Returns:
             (R, 384), L2-normalised.
         """
-        hidden = torch.stack([self._first_layer(name, looks[name]) for name in LOOKS]).sum(0)
+        layers = {name: self._first_layer(name, looks[name]) for name in LOOKS}
+        for name, rows in (kept or {}).items():
+            layers[name] = layers[name] * rows
+        hidden = torch.stack(list(layers.values())).sum(0)
         return functional.normalize(self.projection(self.dropout(functional.gelu(hidden))), dim=-1)
 
     def _first_layer(self, name: str, look: Tensor) -> Tensor:

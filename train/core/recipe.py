@@ -12,6 +12,7 @@ import torch
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
+from train.core.options import DEFAULT_DATA
 from train.data.sampler import PairSampler
 
 Recipe = Literal["mini", "vit-b-16", "vit-l-14"]
@@ -49,6 +50,8 @@ class AdaptSettings:
     """Folders of pairs, mined or from true masks."""
     out: Path = Path("runs/adapt")
     """Folder for the weights, checkpoints and the log."""
+    data: Path = DEFAULT_DATA
+    """Data folder; its named regions say which photos are held out."""
     least_score: float = 0.0
     """Pairs of a lower confidence are left out."""
     model: str = "ovseg-mini"
@@ -79,12 +82,14 @@ class AdaptSettings:
     """Largest norm of the gradient."""
     most_per_noun: int = 100
     """Pairs of one noun that count in an epoch."""
+    prior: float = 0.0
+    """Weight of the logarithm of a name's frequency that is added to its logits in training (0 = none)."""
     average: float = 0.99
     """Decay of the moving average of what is trained; 0 = off."""
-    jitter: float = 0.1
-    """Largest share cut off a crop's sides."""
+    jitter: float | None = None
+    """Largest share of its height and width that is cut off a crop."""
     looks: int = 4
-    """Crops of each pair that are cached and take turns: the exact one, then jittered ones (mini only)."""
+    """Crops of each pair that are cached and take turns: the exact one, then augmented ones (mini only)."""
     workers: int = 0
     """Processes that load crops ahead of the steps; 0 = in the training process (towers that read crops)."""
     save_every: int = 100
@@ -98,18 +103,18 @@ class AdaptSettings:
         for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm", "looks"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
-        for name in ("rate", "weight_decay", "warmup", "distil", "workers", "steps"):
+        for name in ("rate", "weight_decay", "warmup", "distil", "prior", "workers", "steps"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must not be negative, but is {value}.")
         if self.unnamed is not None and not 0 <= self.unnamed <= 1:
             raise SettingsError(f"--unnamed must lie in 0 to 1, not {self.unnamed}.")
         for name in ("average", "jitter"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingsError(f"--{name} must be at least 0 and below 1, not {getattr(self, name)}.")
+            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
+                raise SettingsError(f"--{name} must be at least 0 and below 1, not {value}.")
 
     def filled(self: S) -> S:
         """With the recipe's numbers where none was given."""
-        unset = {"distil": 0.0, "unnamed": 0.0, "weight_decay": 0.0}
+        unset = {"distil": 0.0, "unnamed": 0.0, "weight_decay": 0.0, "jitter": 0.1}
         recipe: dict[str, Any] = {**unset, **self.RECIPES[self.recipe]}
         return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
 

@@ -7,18 +7,37 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ovseg_demo import __version__
 from train.core.files import write_whole
 from train.core.options import command_line
-from train.core.recipe import AdaptSettings
 from train.data.shards import read_manifest
 
 RECORD = "run.json"
 
 
-def write_record(settings: AdaptSettings, *, prog: str, sha256: str) -> None:
+class RunSettings(Protocol):
+    """The settings of a run, a frozen dataclass."""
+
+    @property
+    def pairs(self) -> tuple[Path, ...]:
+        """Folders of pairs."""
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+
+    @property
+    def model(self) -> str:
+        """The vanilla model."""
+
+    @property
+    def start(self) -> Path | None:
+        """Adapted weights that the run went on from."""
+
+
+def write_record(settings: RunSettings, *, prog: str, sha256: str) -> None:
     """Write `run.json` into the run's folder: command, every number, the pairs, and the runs before it.
 
     Args:
@@ -28,8 +47,8 @@ def write_record(settings: AdaptSettings, *, prog: str, sha256: str) -> None:
     """
     numbers = {
         field.name: _plain(getattr(settings, field.name))
-        for field in dataclasses.fields(settings)
-        if field.name not in ("pairs", "out", "keep")
+        for field in dataclasses.fields(settings)  # type: ignore[arg-type]
+        if field.name not in ("pairs", "out", "keep", "data")
     }
     content = {
         "command": command_line(settings, prog=prog),

@@ -15,14 +15,16 @@ class PairBatch:
     Attributes:
         inputs: crops (B + U, 3, S, S), or for a tower with a stem what that made of them, (B + U, C, h, w).
         token_mask: (B + U, N) of 0 and 1.
-        nouns: (B,) int64 rows of the noun bank.
+        right: (B, R) int64 rows of the noun bank, the right names of each pair, -1 = none.
+        ignored: (B, I) int64, names that are neither right nor wrong, -1 = none; or None for none at all.
         targets: (B + U, M) float32, distributions over the bank: vanilla's opinion of each pair's region, and
             the labels of the regions without a noun. Or None, and then U is 0.
     """
 
     inputs: Tensor
     token_mask: Tensor
-    nouns: Tensor
+    right: Tensor
+    ignored: Tensor | None = None
     targets: Tensor | None = None
 
     def to(self, device: str) -> PairBatch:
@@ -34,5 +36,5 @@ class PairBatch:
         return self._with(lambda value: value.pin_memory())
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> PairBatch:
-        targets = None if self.targets is None else change(self.targets)
-        return PairBatch(change(self.inputs), change(self.token_mask), change(self.nouns), targets)
+        ignored, targets = (None if one is None else change(one) for one in (self.ignored, self.targets))
+        return PairBatch(change(self.inputs), change(self.token_mask), change(self.right), ignored, targets)

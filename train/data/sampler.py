@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
+
+
+class Sampler(Protocol):
+    """Says which pairs a step sees."""
+
+    def rows(self, step: int) -> Rows:
+        """The pairs of a step, counted from 0."""
 
 
 class PairSampler:
@@ -17,7 +25,7 @@ class PairSampler:
     not crowd out the rest.
 
     Args:
-        noun_of: (P,) noun of each pair.
+        noun_of: (P,) noun of each pair; of several names the natural one.
         batch: pairs of a step.
         most_per_noun: pairs of one noun in an epoch.
         seed: of the shuffles.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ ImageFormat = Literal["webp", "png", "jpeg"]
 MANIFEST = "manifest.json"
 _ENDINGS: dict[ImageFormat, str] = {"webp": ".webp", "png": ".png", "jpeg": ".jpg"}
 _MASK = ".mask.png"
+_OPTIONAL = ("candidate_nouns", "synonyms", "part_of", "photo_path")
+"""Facts that are left out where they are empty; earlier shards have none of them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class PairFacts:
     """The proposer's own guess of its mask, 0..1."""
     candidate_nouns: tuple[str, ...] = ()
     """Of a region without a noun: those of its photo's nouns that it may show."""
+    synonyms: tuple[str, ...] = ()
+    """Other names that are right as well."""
+    part_of: tuple[str, ...] = ()
+    """What the region is a part of: neither right nor wrong as its name."""
+    photo_path: str = ""
+    """Of the photo below the data folder; empty where it lies elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +92,17 @@ def cut_pair(
     margin: float,
     quality: float,
     candidate_nouns: Sequence[str] = (),
+    synonyms: Sequence[str] = (),
+    part_of: Sequence[str] = (),
+    photo_path: str = "",
 ) -> Pair:
     """A region of a photo with its noun, cut out along its box.
 
     Args:
         image: (H, W, 3) uint8, the photo as it is mined.
         mask: (H, W) bool with at least one pixel.
-        noun, photo, score, cosine, margin, quality, candidate_nouns: see PairFacts.
+        noun, photo, score, cosine, margin, quality, candidate_nouns, synonyms, part_of, photo_path: see
+            PairFacts.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top, right, bottom = (int(v) for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
@@ -105,6 +118,9 @@ def cut_pair(
         area_fraction=round(float(mask.mean()), 5),
         quality=round(quality, 4),
         candidate_nouns=tuple(candidate_nouns),
+        synonyms=tuple(synonyms),
+        part_of=tuple(part_of),
+        photo_path=photo_path,
     )
     return Pair(np.ascontiguousarray(image[window]), mask[window].copy(), facts)
 
@@ -115,9 +131,7 @@ def shard_bytes(pairs: Iterable[Pair], *, name: str, image_format: ImageFormat =
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for number, pair in enumerate(pairs):
             key = f"{name}_{number:06d}"
-            facts = asdict(pair.facts)
-            if not pair.facts.candidate_nouns:
-                del facts["candidate_nouns"]
+            facts = {k: v for k, v in asdict(pair.facts).items() if v or k not in _OPTIONAL}
             _add(tar, key + _ENDINGS[image_format], _image_bytes(pair.image, image_format))
             _add(tar, key + _MASK, _mask_bytes(pair.mask))
             _add(tar, key + ".json", json.dumps(facts, sort_keys=True).encode())
@@ -179,7 +193,8 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
         image = load_image(picture)
         # Earlier shards call it may_be.
         facts["candidate_nouns"] = facts.pop("may_be", facts.get("candidate_nouns", ()))
-        tuples = {key: tuple(facts[key]) for key in ("box", "photo_size", "candidate_nouns")}
+        lists = ("box", "photo_size", "candidate_nouns", "synonyms", "part_of")
+        tuples = {key: tuple(facts[key]) for key in lists if key in facts}
         known = PairFacts(**{**facts, **tuples})
     except (KeyError, StopIteration, TypeError, ValueError, ImageError) as error:
         raise DataError(f"{path}: pair {key} is incomplete or damaged ({error}); mine it again.") from error
@@ -191,6 +206,68 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Write manifest.json: settings, counts, and each shard's name, number of pairs and sha256."""
     write_whole(folder / MANIFEST, json.dumps(content, indent=1).encode())
+
+
+def write_shards(
+    folder: Path,
+    photos_pairs: Iterable[list[Pair]],
+    *,
+    per_shard: int,
+    image_format: ImageFormat,
+    about: dict[str, Any],
+    photos: dict[str, int],
+    skipped: list[dict[str, str]],
+) -> dict[str, int]:
+    """Write the pairs of photos as shards with their manifest; a photo is never split.
+
+    Args:
+        folder: for the shards.
+        photos_pairs: the pairs of each photo.
+        per_shard: pairs per shard, about.
+        image_format: how crops are stored.
+        about: further entries of the manifest.
+        photos: number of photos by source.
+        skipped: photos that could not be read; filled while `photos_pairs` is consumed.
+
+    Returns:
+        The manifest's counts: photos, unreadable, pairs, different_nouns.
+    """
+    nouns: Counter[str] = Counter()
+    shards = []
+    for number, pairs in enumerate(_portions(photos_pairs, per_shard)):
+        path = folder / f"pairs_{number:06d}.tar"
+        write_whole(path, shard_bytes(pairs, name=path.stem, image_format=image_format))
+        shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_sha256(path)})
+        nouns.update(pair.facts.noun for pair in pairs)
+    counts = {
+        "photos": sum(photos.values()),
+        "unreadable": len(skipped),
+        "pairs": nouns.total(),
+        "different_nouns": len(nouns),
+    }
+    write_manifest(
+        folder,
+        {
+            **about,
+            "sources": photos,
+            "counts": counts,
+            "skipped": skipped,
+            "shards": shards,
+            "nouns": dict(nouns.most_common()),
+        },
+    )
+    return counts
+
+
+def _portions(photos_pairs: Iterable[list[Pair]], per_shard: int) -> Iterator[list[Pair]]:
+    pairs: list[Pair] = []
+    for some in photos_pairs:
+        pairs += some
+        if len(pairs) >= per_shard:
+            yield pairs
+            pairs = []
+    if pairs:
+        yield pairs
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ovseg_demo.files import file_sha256
 from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
-from train.core.files import write_tensors, write_text
+from train.core.files import write_tensors, write_text, write_whole
 
 
 def save_mini(
@@ -143,3 +143,24 @@ def arm_file(weights: Path, arm: Arm = "adapted") -> Path:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: give a checkpoint, or the folder of a finished run.")
     return path
+
+
+def copy_context(start: Path | None, out: Path) -> None:
+    """Copy the context arm that lies beside the weights a run began with, if there is one.
+
+    Args:
+        start: a checkpoint file or the folder of a run; None = there is nothing to copy.
+        out: the folder of the run's own adapted weights.
+    """
+    if start is None:
+        return
+    source = start if start.is_dir() else start.parent
+    path = source / "context.safetensors"
+    if not path.is_file():
+        return
+    theirs, config = read_config(source), read_config(out)
+    config["context"] = theirs["context"]
+    config["score_scale"][path.stem] = theirs["score_scale"][path.stem]
+    write_whole(out / path.name, path.read_bytes())
+    write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
+    write_hashes(out)

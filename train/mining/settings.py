@@ -9,6 +9,7 @@ from typing import Literal
 
 from ovseg_demo.errors import SettingsError
 from train.core.options import DEFAULT_DATA
+from train.data.named_regions import held_out_photos, photo_key
 from train.data.shards import ImageFormat
 from train.data.sources import DataError, Photo
 from train.mining.features import RegionFilter
@@ -39,6 +40,8 @@ class MineSettings:
     truth: Path | None = None
     """Instances of those photos in COCO's format: the precision of the pairs is printed (coco_captions has
     its own)."""
+    leave_out_fold_0: bool = True
+    """Leave out the photos of fold 0 of the named regions, which no stage trains on."""
     captions_per_photo: int = 5
     """Use the nouns of the first so many captions of a photo (the paper: 1 or 5)."""
     limit: int = 0
@@ -147,6 +150,11 @@ class MineSettings:
         Raises:
             DataError: sources or captions are missing or malformed.
         """
+        photos = self._all_photos()
+        held_out = held_out_photos(self.data) if self.leave_out_fold_0 else frozenset()
+        return [photo for photo in photos if photo_key(photo.path) not in held_out]
+
+    def _all_photos(self) -> list[Photo]:
         if self.captions is None:
             return source_photos(self.data, self.sources, self.seed)
         if self.images is None:

@@ -19,7 +19,7 @@ from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.files import file_sha256
 from train.core.files import write_whole
 from train.data.shards import Pair, cut_pair, shard_bytes
-from train.data.sources import DataError, Photo
+from train.data.sources import DataError, Photo, path_below
 from train.mining.executor import ChunkTask, run_chunks
 from train.mining.features import PhotoRegions, embed_chunk, noun_features, read_features
 from train.mining.pairing import (
@@ -236,8 +236,9 @@ def _pair_task(
                 rest = select_unlabeled(view, nouns[place], lexicon, taken, what, proposals.photo)
             if chosen or rest:
                 image = read_photo(photos[place], settings.max_side_px)
-                pairs += [cut_out(image, proposals, found, one) for one in chosen]
-                unnamed += [cut_out(image, proposals, found, one) for one in rest]
+                where = path_below(photos[place].path, settings.data)
+                pairs += [cut_out(image, proposals, found, one, where) for one in chosen]
+                unnamed += [cut_out(image, proposals, found, one, where) for one in rest]
         counts["pairs"] = len(pairs)
         tar, record = shard_paths(settings, number)
         write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
@@ -279,6 +280,7 @@ def cut_out(
     proposals: PhotoProposals,
     regions: PhotoRegions,
     chosen: Candidate | UnlabeledRegion,
+    photo_path: str = "",
 ) -> Pair:
     """A region of a photo with its pixels, and with its noun or with what it may be."""
     k = int(regions.index[chosen.region])
@@ -289,7 +291,7 @@ def cut_out(
     else:
         facts = {"noun": chosen.noun, "score": chosen.confidence}
         facts |= {"cosine": chosen.cosine, "margin": chosen.margin}
-    return cut_pair(image, proposals.masks[k], photo=photo, quality=quality, **facts)
+    return cut_pair(image, proposals.masks[k], photo=photo, quality=quality, photo_path=photo_path, **facts)
 
 
 def _run(settings: MineSettings, name: str, make: partial[ChunkTask], todo: list[int]) -> None:

@@ -23,8 +23,8 @@ from train.core.loop import (
     AdaptationModel,
     check_frozen,
     frozen_copy,
-    pair_loss,
 )
+from train.core.loss import name_loss, name_prior, padded_rows, pair_loss, row_mask
 from train.data.loader import load_batches
 from train.data.pair_folder import PairFolder
 from train.data.pairs import CropPairs
@@ -127,7 +127,7 @@ def test_pairs_of_one_noun_are_not_each_others_negatives() -> None:
     text = torch.eye(3)
     nouns = torch.tensor([0, 0, 1])
     scale = torch.tensor(20.0).log()
-    perfect = pair_loss(text[nouns], text, nouns, scale)
+    perfect = pair_loss(text[nouns], text, nouns[:, None], scale)
     # What remains is the two right answers sharing the probability: log 2 for each of the first two.
     assert perfect.item() == pytest.approx(np.log(2) / 3, abs=1e-3)
     image = functional.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -138,7 +138,64 @@ def test_pairs_of_one_noun_are_not_each_others_negatives() -> None:
         [-(logits[:, n].log_softmax(0)[same[i]]).mean() for i, n in enumerate(alone)]
     ).mean()
     wanted = (functional.cross_entropy(logits, alone) + to_image) / 2
-    assert pair_loss(image, text, alone, scale).item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert pair_loss(image, text, alone[:, None], scale).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_any_right_name_will_do_and_names_on_neither_side_do_not_count() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 0.0, 3.0, 1.0]])
+    right = row_mask(padded_rows([[0, 2], [1]]), 4)
+    ignored = row_mask(padded_rows([[], [2, 1]]), 4)  # a right name stays right
+    whole, without = logits[0].exp(), logits[1, [0, 1, 3]].exp()
+    wanted = torch.stack([whole.sum() / (whole[0] + whole[2]), without.sum() / without[1]]).log()
+    assert torch.allclose(name_loss(logits, right, ignored), wanted)
+    nothing = torch.zeros_like(right)
+    one = functional.one_hot(torch.tensor([3, 0]), 4).bool()
+    usual = functional.cross_entropy(logits, torch.tensor([3, 0]), reduction="none")
+    assert torch.allclose(name_loss(logits, one, nothing), usual)
+    certain = torch.tensor([[60.0, 0.0, -60.0, 60.0]])
+    leaning = name_loss(certain, row_mask(padded_rows([[0, 3]]), 4), nothing[:1])
+    assert leaning.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_no_gradient_reaches_a_name_on_neither_side() -> None:
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    right, ignored = padded_rows([[0, 1], [2], [4, 0]]), padded_rows([[3], [], [2, 3]])
+    name_loss(logits, row_mask(right, 5), row_mask(ignored, 5)).sum().backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad == 0, row_mask(ignored, 5))
+
+
+def test_only_pairs_with_one_name_ask_which_regions_are_it() -> None:
+    random = torch.Generator().manual_seed(1)
+    image, text = (functional.normalize(torch.randn(n, 8, generator=random), dim=-1) for n in (6, 5))
+    scale = torch.tensor(10.0).log()
+    right = padded_rows([[0], [1], [0, 2], [3], [1], [4]])
+    ignored = padded_rows([[], [], [], [], [], [2]])
+    single = [0, 1, 3, 4]
+    alone = pair_loss(image[single], text, right[single], scale)
+    others = [2, 5]
+    logits = 10 * image[others] @ text.T
+    rest = name_loss(logits, row_mask(right[others], 5), row_mask(ignored[others], 5))
+    together = pair_loss(image, text, right, scale, ignored)
+    assert together.item() == pytest.approx((4 * alone + rest.sum()).item() / 6, rel=1e-5)
+    none = pair_loss(image[others], text, right[others], scale, ignored[others])
+    assert none.item() == pytest.approx(rest.mean().item(), rel=1e-5)
+
+
+def test_frequent_names_get_half_the_logarithm_of_their_frequency() -> None:
+    right = padded_rows([[0], [0], [0, 1], [2]])  # 2.5, 0.5 and 1 of 4; the last name has no pair
+    prior = name_prior(right, 4, 0.5)
+    assert torch.allclose(prior[:3], 0.5 * torch.tensor([2.5, 0.5, 1.0]).div(4).log(), atol=1e-4)
+    assert prior[3] == pytest.approx(0.5 * np.log(1e-6))
+    assert torch.equal(name_prior(right, 4, 0.0), torch.zeros(4))
+    # The text side compares regions, and a name's own prior says nothing about those.
+    image, text = torch.eye(4)[:2], torch.eye(4)
+    scale, nouns = torch.tensor(0.0), torch.tensor([[0], [1]])
+    logits = image @ text.T
+    to_text = functional.cross_entropy(logits + prior, nouns[:, 0])
+    to_image = functional.cross_entropy(logits[:, :2].T, torch.eye(2))
+    loss = pair_loss(image, text, nouns, scale, prior=prior)
+    assert loss.item() == pytest.approx((to_text + to_image).item() / 2, rel=1e-5)
 
 
 # --- which pairs a step sees ------------------------------------------------------------------------------
@@ -184,7 +241,7 @@ def test_batches_made_ahead_are_the_same(pairs: Path, vit: Path) -> None:
     for one, other in zip(here, ahead, strict=True):
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.token_mask, other.token_mask)
-        assert torch.equal(one.nouns, other.nouns)
+        assert torch.equal(one.right, other.right)
     again = maker.batch(np.array([21, 20]), 1)  # another company, another order
     assert torch.equal(again.inputs[1], here[1].inputs[0])
     assert not torch.equal(maker.batch(np.array([20]), 2).inputs[0], here[1].inputs[0])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,36 @@ def test_training_reads_the_same_pairs_in_any_order(tmp_path: Path) -> None:
         assert np.array_equal(image, pairs[row + 2].image)
         assert np.array_equal(mask, pairs[row + 2].mask)
     assert [folder.nouns[n] for n in folder.noun_of] == ["dog", "fire hydrant", "dog"]
+
+
+def test_several_right_names_and_what_a_region_is_a_part_of_are_kept(tmp_path: Path) -> None:
+    facts = [
+        {"noun": "retriever", "synonyms": ("dog", "golden retriever")},
+        {"noun": "wheel", "part_of": ("car", "dog"), "photo_path": "flickr8k/images/1.webp"},
+        {"noun": "dog"},
+    ]
+    pairs = [replace(drawn_pair(n), facts=replace(drawn_pair(n).facts, **one)) for n, one in enumerate(facts)]
+    folder = write_folder(tmp_path, [pairs])
+    assert [pair.facts for pair in read_pairs(folder)] == [pair.facts for pair in pairs]
+    read = PairFolder(folder)
+    assert read.nouns == ["dog", "golden retriever", "retriever", "wheel"]  # nothing is a car
+    assert read.right.tolist() == [[2, 0, 1], [3, -1, -1], [0, -1, -1]]
+    assert read.ignored.tolist() == [[-1], [0], [-1]]
+    assert read.noun_of.tolist() == [2, 3, 0]
+    assert [place.path for place in read.photos] == ["", "flickr8k/images/1.webp", ""]
+    assert read.photos[1].box == (4, 5, 35, 26) and read.photos[1].size == (100, 120)
+
+
+def test_pairs_with_one_name_are_written_as_before_there_were_synonyms(tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    path.write_bytes(shard_bytes([drawn_pair(0)], name="one"))
+    with tarfile.open(path) as tar:
+        member = tar.extractfile("one_000000.json")
+        assert member is not None
+        written = json.loads(member.read())
+    assert set(written) == {
+        "noun", "score", "cosine", "margin", "photo", "box", "photo_size", "area_fraction", "quality"
+    }  # fmt: skip
 
 
 def test_an_empty_shard_has_no_pairs(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from tests.train.synthetic_pairs import mine_settings
 from train.core.loop import AdaptationModel
-from train.data.pair_batch import PairBatch
 from train.data.pair_folder import PairFolder
 from train.data.pairs import StemPairs, open_pairs
 from train.data.pseudo_labels import allowed_names, background, pseudo_labels
@@ -152,7 +151,8 @@ def stem_pairs(
     settings = FinetuneSettings(
         pairs=(mined.out,), out=tmp_path / "ft", model=str(small_clip), batch=6, steps=3, looks=1, unnamed=0.5
     ).filled()
-    pairs, text, _ = open_pairs(settings, load_clip(str(small_clip), weights="vanilla"))
+    opened = open_pairs(settings, load_clip(str(small_clip), weights="vanilla"))
+    pairs, text = opened.source, opened.text
     assert isinstance(pairs, StemPairs)
     yield pairs, text, settings
 
@@ -163,8 +163,8 @@ def test_a_pair_brings_the_same_region_along_in_whatever_part_it_is(
     pairs = stem_pairs[0]
     rows = np.arange(len(pairs.noun_of)).repeat(4)
     whole, parts = pairs.batch(rows, 5), [pairs.batch(part, 5) for part in np.split(rows, 2)]
-    assert len(whole.inputs) > len(whole.nouns)
-    together = torch.cat([part.inputs[len(part.nouns) :] for part in parts])
+    assert len(whole.inputs) > len(whole.right)
+    together = torch.cat([part.inputs[len(part.right) :] for part in parts])
     assert torch.equal(whole.inputs[len(rows) :], together)
     assert whole.targets is not None and len(whole.targets) == len(whole.inputs) == len(whole.token_mask)
     assert not torch.equal(whole.inputs[len(rows) :], pairs.batch(rows, 6).inputs[len(rows) :])
@@ -176,14 +176,16 @@ def test_their_labels_are_part_of_the_loss_and_pairs_are_as_ever(
     pairs, text, _ = stem_pairs
     model = AdaptationModel(load_clip(str(small_clip), weights="vanilla"), text, use_prompts=False)
     batch = pairs.batch(np.arange(len(pairs.noun_of)), 0)
-    count = len(batch.nouns)
+    count = len(batch.right)
     assert batch.targets is not None
-    alone = PairBatch(batch.inputs[:count], batch.token_mask[:count], batch.nouns, batch.targets[:count])
+    alone = replace(
+        batch, inputs=batch.inputs[:count], token_mask=batch.token_mask[:count], targets=batch.targets[:count]
+    )
     with torch.no_grad():
-        with_rest, extra, right = model(batch, 0.0, amp=False)
-        without, extra_alone, right_alone = model(alone, 0.0, amp=False)
-        assert torch.allclose(with_rest, without, atol=1e-5) and right == right_alone
-        extra, extra_alone = model(batch, 1.0, amp=False)[1], model(alone, 1.0, amp=False)[1]
+        with_rest, without = model(batch, 0.0, amp=False), model(alone, 0.0, amp=False)
+        assert torch.allclose(with_rest["loss"], without["loss"], atol=1e-5)
+        assert with_rest["top1"] == without["top1"]
+        extra, extra_alone = (model(one, 1.0, amp=False)["distil"] for one in (batch, alone))
         features = functional.normalize(model.tower.from_stem(batch.inputs[count:], None).float(), dim=-1)
         logits = model.log_scale.exp() * features @ text.T
         rest = functional.kl_div(logits.log_softmax(-1), batch.targets[count:], reduction="sum") / count
