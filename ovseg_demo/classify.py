@@ -157,7 +157,8 @@ class Classifier:
         """(R, P) logits of names of parts; one sentence a name is enough to tell them from typed names."""
         if not names:
             return np.zeros((len(regions), 0), dtype=np.float32)
-        return np.float32(self.clip.score_scale) * regions @ self.text(names, "single").T
+        scores = np.float32(self.clip.score_scale) * regions @ self.text(names, "single").T
+        return np.asarray(scores, dtype=np.float32)
 
     def _name_queries(
         self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary

@@ -140,7 +140,7 @@ def _parts_to_wholes(
     )
     for k in np.flatnonzero(scores.parts.max(axis=1) > rivals):
         wholes = np.flatnonzero(scores.wholes[part[k]] & found)
-        wholes = np.array([c for c in wholes if _lies_at(proposals, k, before == c + 1)], dtype=np.int64)
+        wholes = np.array([c for c in wholes if _lies_at(proposals, int(k), before == c + 1)], dtype=np.int64)
         if len(wholes) and before[k] - 1 not in wholes:
             c = wholes[scores.typed[k, wholes].argmax()]
             raised = raised.copy() if raised is shares else raised
