@@ -90,6 +90,9 @@ class AdaptSettings:
     """Largest share of its height and width that is cut off a crop."""
     looks: int = 4
     """Crops of each pair that are cached and take turns: the exact one, then augmented ones (mini only)."""
+    float32: bool = False
+    """Compute in float32 on processors that have bfloat16 too. In bfloat16 the size of a share changes
+    the rounding, so that several processes follow the curve of one only roughly."""
     workers: int = 0
     """Processes that load crops ahead of the steps; 0 = in the training process (towers that read crops)."""
     save_every: int = 100
@@ -141,7 +144,7 @@ class AdaptSettings:
             seed=self.seed,
             save_every=self.save_every,
             workers=self.workers,
-            amp=fast_dtype(torch.device(device)) == torch.bfloat16,
+            amp=not self.float32 and fast_dtype(torch.device(device)) == torch.bfloat16,
         )
 
     def record(self, pairs_digest: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def torchrun(module: str, *options: str) -> None:
 
 
 def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_path: Path) -> None:
-    one = replace(ft_settings, accumulate=2, average=0.9)
+    one = replace(ft_settings, accumulate=2, average=0.9, float32=True)
     finetune(replace(one, out=tmp_path / "one"))
     options = ["--pairs", *map(str, one.pairs), "--model", one.model, "--rate", "1e-3", "--batch", "16"]
     options += [
@@ -41,6 +41,7 @@ def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_
         "0",
         "--average",
         "0.9",
+        "--float32",
     ]
     torchrun("train.finetune", *options, "--accumulate", "2", "--out", str(tmp_path / "two"))
     names = ("step", "loss", "top1", "norm")
@@ -54,9 +55,17 @@ def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_
 def test_two_processes_share_the_kept_features_of_the_mini_tower(
     pairs: Path, small_clip: Path, tmp_path: Path
 ) -> None:
-    shared = {"model": str(small_clip), "batch": 8, "steps": 4, "distil": 1.0, "depth": 1, "average": 0.0}
+    shared = {
+        "model": str(small_clip),
+        "batch": 8,
+        "steps": 4,
+        "distil": 1.0,
+        "depth": 1,
+        "average": 0.0,
+        "float32": True,
+    }
     prompt_tune(PromptTuneSettings((pairs,), tmp_path / "one", **shared))  # type: ignore[arg-type]
-    options = [f"--{name}={value}" for name, value in shared.items()]
+    options = ["--float32", *(f"--{name}={value}" for name, value in shared.items() if name != "float32")]
     torchrun("train.prompt_tune", "--pairs", str(pairs), "--out", str(tmp_path / "two"), *options)
     names = ("step", "loss", "distil", "top1")
     np.testing.assert_allclose(curve(tmp_path / "two", *names), curve(tmp_path / "one", *names), rtol=2e-3)
