@@ -134,7 +134,7 @@ def test_what_is_staged_starts_and_has_no_litter(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert done.stdout.strip() == "('vanilla', 'adapted')", done.stderr
+    assert done.stdout.strip() == "('vanilla', 'adapted', 'context')", done.stderr
 
 
 def uploaded(

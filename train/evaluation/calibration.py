@@ -114,8 +114,8 @@ def fit_bars(examples: Sequence[Example], start: MergeSettings) -> MergeSettings
     typed = [one for one in examples if one.kind == TYPED]
     evidence, there = word_evidence(typed, start)
     absent = np.sort(evidence[~there])
-    bar = float(np.quantile(absent, ABSENT_NOT_FOUND)) if len(absent) else 0.0
-    found = replace(start, found_threshold=round(bar, 4))
+    bar = round(float(np.quantile(absent, ABSENT_NOT_FOUND)), 4) if len(absent) else 0.0
+    found = replace(start, found_threshold=bar)
     long_lists = [one for one in examples if one.kind == LONG_LIST]
     if not long_lists:
         return found

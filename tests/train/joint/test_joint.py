@@ -19,11 +19,12 @@ from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.context import LOOKS, ContextConfig, photo_input, pool_looks, region_cover
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
+from ovseg_demo.files import file_sha256
 from tests.train.named_scenes import BALL, box_mask, write_named_scenes
 from tests.train.synthetic_pairs import curve, write_pairs
 from train.core.loss import name_loss, row_mask
 from train.data.pair_folder import PairFolder
-from train.data.shards import cut_pair, file_digest, shard_bytes, write_manifest
+from train.data.shards import cut_pair, shard_bytes, write_manifest
 from train.data.sources import DataError, photo_at
 from train.evaluation.curves import read_log
 from train.joint.batches import JointBatch, JointPairs, PhotoSampler
@@ -341,7 +342,7 @@ def test_pairs_of_fold_0_are_refused(settings: JointSettings, root: Path, tmp_pa
     pair = cut_pair(image, box_mask(BALL), noun="ball", photo_path="coco_captions/images/0000.png", **facts)  # type: ignore[arg-type]
     path = tmp_path / "pairs_000000.tar"
     path.write_bytes(shard_bytes([pair], name=path.stem, image_format="png"))
-    write_manifest(tmp_path, {"shards": [{"name": path.name, "pairs": 1, "sha256": file_digest(path)}]})
+    write_manifest(tmp_path, {"shards": [{"name": path.name, "pairs": 1, "sha256": file_sha256(path)}]})
     for command in (
         lambda: joint_finetune(replace(settings, pairs=(tmp_path,), out=tmp_path / "out")),
         lambda: prompt_tune(PromptTuneSettings((tmp_path,), tmp_path / "out", root, model=settings.model)),
