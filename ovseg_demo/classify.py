@@ -54,6 +54,8 @@ class PhotoAnalysis:
     timings: dict[str, float] = field(default_factory=dict)
     cache: RegionCache = field(default_factory=RegionCache)
     """What arms have in common of the regions and the whole photo."""
+    key: str = ""
+    """Differs from photo to photo; "" for one that is not kept."""
 
 
 class Classifier:

@@ -1,29 +1,19 @@
-"""Progress of work in steps, a stopwatch, an LRU cache, and another attempt on the CPU if a device fails."""
+"""Progress of work in steps, a stopwatch, and another attempt on the CPU if a device fails."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovseg_demo.errors import OvsegError, ResourceError
 
-__all__ = [
-    "LRUCache",
-    "Progress",
-    "Stopwatch",
-    "embedding_progress",
-    "map_steps",
-    "run_to_end",
-    "with_cpu_fallback",
-]
+__all__ = ["Progress", "Stopwatch", "embedding_progress", "map_steps", "run_to_end", "with_cpu_fallback"]
 
 _SMALL_SIDE = 256
 """Longer side at most, in pixels, of the masks that go with `embedding_progress`."""
@@ -116,39 +106,3 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-class LRUCache(Generic[T]):
-    """The values that were used last, by key; thread-safe.
-
-    Args:
-        capacity: how many.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._values: OrderedDict[str, T] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: str) -> T | None:
-        """The value, which is now the youngest; None if it is not kept."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: str, value: T) -> None:
-        """Keeps a value; the oldest makes room."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._capacity:
-                self._values.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forgets all."""
-        with self._lock:
-            self._values.clear()

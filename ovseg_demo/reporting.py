@@ -66,15 +66,29 @@ def class_results(
 
 
 def clip_facts(name: str, arm: Arm, clip: MaskAdaptedCLIP) -> dict[str, Any]:
-    """Which CLIP named the regions, with the hashes of its files."""
-    return {"name": name, "arm": arm, "sha256": clip.weights_sha256, "files": dict(clip.weights_files)}
+    """Which CLIP named the regions, with the hashes of its files, and how it computed."""
+    hashes = {"sha256": clip.weights_sha256, "files": dict(clip.weights_files)}
+    return {"name": name, "arm": arm, **hashes, **_computed_in(clip)}
 
 
 def proposer_facts(proposer: Proposer) -> dict[str, Any]:
-    """Which proposer found them, and how it looked."""
-    plan = getattr(proposer, "plan", None)
-    hashed = getattr(proposer, "weights_sha256", "")
-    return {"name": proposer.name, "sha256": hashed, **({"plan": asdict(plan)} if plan else {})}
+    """Which proposer found them, how it looked and how it computed."""
+    plan, density = getattr(proposer, "plan", None), getattr(proposer, "density", "")
+    return {
+        "name": proposer.name,
+        "sha256": getattr(proposer, "weights_sha256", ""),
+        **_computed_in(proposer),
+        **({"density": density} if density else {}),
+        **({"plan": asdict(plan)} if plan else {}),
+    }
+
+
+def _computed_in(model: object) -> dict[str, str]:
+    """Device and number type; nothing for a proposer that computes nothing, such as stored masks."""
+    device, dtype = getattr(model, "device", None), getattr(model, "dtype", None)
+    if device is None or dtype is None:
+        return {}
+    return {"device": str(device), "number_type": str(dtype).removeprefix("torch.")}
 
 
 def region_results(

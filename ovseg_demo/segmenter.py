@@ -8,6 +8,7 @@ Page, command line, evaluator and benchmarks all call it; none has a pipeline of
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -24,22 +25,15 @@ from PIL import Image
 
 from ovseg_demo.cache import TextCache
 from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
-from ovseg_demo.clip import load_clip
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
+from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.merging import merge, probabilities
 from ovseg_demo.models import COMPARED, default_arm
-from ovseg_demo.progress import (
-    LRUCache,
-    Progress,
-    Stopwatch,
-    embedding_progress,
-    map_steps,
-    run_to_end,
-    with_cpu_fallback,
-)
-from ovseg_demo.proposals import Proposals, ProposalStep, Proposer, find_proposer, working_image
+from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, run_to_end, with_cpu_fallback
+from ovseg_demo.proposals import Proposals, Proposer, find_proposer, proposal_progress, working_image
 from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.settings import Settings
@@ -69,9 +63,8 @@ class Segmenter:
         device: where the classifier runs.
         settings: limits and defaults.
         reload: loads the proposer anew for `device=...`, should a GPU fail; None = it stays as it is.
+        photos: where analysed photos are kept, which other segmenters may share; None = its own.
     """
-
-    KEPT_PHOTOS = 4
 
     def __init__(
         self,
@@ -81,6 +74,7 @@ class Segmenter:
         device: str = "cpu",
         settings: Settings | None = None,
         reload: Callable[..., Proposer] | None = None,
+        photos: MemoryCache[PhotoAnalysis] | None = None,
     ) -> None:
         self.model = str(model)
         self.proposer = proposer
@@ -90,7 +84,10 @@ class Segmenter:
         self.settings = settings or Settings()
         self._texts = TextCache(self.settings.cache_dir)
         self._arms: dict[Arm, Classifier] = {}
-        self._photos: LRUCache[PhotoAnalysis] = LRUCache(self.KEPT_PHOTOS)
+        if photos is None:
+            photos = MemoryCache(self.settings.max_analysed_bytes, self.settings.state_lifetime_s)
+        self._photos = photos
+        self._id = secrets.token_hex(8)
         self.notice = ""
         """A sentence that belongs to every result from now on: that a GPU is missing or has failed."""
 
@@ -215,6 +212,20 @@ class Segmenter:
         options = _Options(merge, templates, strictness, ensemble)
         return run_to_end(self._stream_arms(image, names, tuple(arms), options))
 
+    def stream_proposals(self, image: ImageSource) -> Generator[Progress, None, Proposals]:
+        """Find the regions that `stream` would name; returns them at the working size.
+
+        Raises:
+            ImageError: the photo cannot be used.
+        """
+
+        def attempt() -> Generator[Progress, None, Proposals]:
+            yield Progress("read", 0.0, "Reading the photo")
+            photo = yield from self._analyse(image, ())
+            return photo.proposals
+
+        return (yield from with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
+
     def _stream_arms(
         self, image: ImageSource, names: Words, arms: tuple[Arm, ...], options: _Options
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
@@ -238,6 +249,7 @@ class Segmenter:
                 yield embedding_progress(photo.proposals.masks, progress)
                 photo.features[arm] = self.embed(photo, arm)
                 timings |= photo.features[arm].timings
+                self._photos.put(photo.key, photo)
             yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
             results.append(self._decide(photo, arm, vocabulary, options, timings))
         total = time.perf_counter() - started
@@ -249,13 +261,15 @@ class Segmenter:
         stopwatch = Stopwatch()
         limits = self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
-        key = sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        # What one segmenter finds is not what another one with the same cache would find.
+        key = self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         stopwatch.mark("read")
         if (kept := self._photos.get(key)) is not None:
             # Its features stay shared with what is kept; the timings are this request's own.
             return replace(kept, timings={"read": stopwatch.seconds["read"], "propose": 0.0})
         photo = yield from self.examine(pixels, arms)
         photo.timings |= stopwatch.seconds
+        photo.key = key
         self._photos.put(key, photo)
         return photo
 
@@ -268,12 +282,7 @@ class Segmenter:
         """
         stopwatch = Stopwatch()
         working = working_image(self.proposer, pixels, self.settings.max_side_px)
-
-        def told(step: float | ProposalStep) -> Progress:
-            found = step if isinstance(step, ProposalStep) else ProposalStep(step)
-            return Progress("propose", 0.05 + 0.65 * found.fraction, "Finding regions", found.masks)
-
-        proposals = yield from map_steps(self.proposer.stream(working), told)
+        proposals = yield from proposal_progress(self.proposer.stream(working), 0.05, 0.7)
         stopwatch.mark("propose")
         return PhotoAnalysis(
             pixels, working, proposals.best(self.settings.max_regions), timings=dict(stopwatch.seconds)
@@ -299,6 +308,7 @@ class Segmenter:
             photo = yield from self._analyse(image, (arm,))
             if arm not in photo.features:
                 photo.features[arm] = self.embed(photo, arm)
+                self._photos.put(photo.key, photo)
             classifier = self.classifier(arm)
             scores = photo.features[arm].regions @ classifier.text(names, templates).T
             nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
@@ -309,9 +319,12 @@ class Segmenter:
     def sibling(
         self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
     ) -> Segmenter:
-        """The same arms behind another proposer or other limits; what photos cost is kept apart."""
-        other = type(self)(self.model, proposer, device=self.device, settings=settings, reload=reload)
-        other._arms = self._arms
+        """The same arms behind another proposer or other limits; analysed photos stay in the same memory."""
+        other = type(self)(
+            self.model, proposer, device=self.device, settings=settings, reload=reload, photos=self._photos
+        )
+        # One lock for one set of arms, so that none is loaded twice.
+        other._arms, other._lock = self._arms, self._lock
         other.notice = self.notice
         return other
 
@@ -331,6 +344,10 @@ class Segmenter:
     def use(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
         self._arms[arm] = classifier
+
+    def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
+        """The CLIP that embeds the regions of photos; names may be embedded by another one."""
+        return self.classifier(arm).clip
 
     def classifier(self, arm: Arm) -> Classifier:
         """The classifier of an arm, loaded when it is first asked for."""
@@ -355,22 +372,11 @@ class Segmenter:
         numbers = classifier.merge_settings.stricter(options.strictness)
         ensemble = self.settings.ensemble if options.ensemble is None else options.ensemble
         scores = classifier.score(
-            photo.features[arm],
-            vocabulary,
-            templates,
-            photo.proposals.queries,
-            with_hidden=rule == "default",
+            photo.features[arm], vocabulary, templates, photo.proposals.queries, with_hidden=rule == "default"
         )
         stopwatch.mark("text")
-        merged = merge(
-            rule,
-            scores,
-            photo.proposals,
-            vocabulary.names,
-            numbers,
-            ensemble=ensemble,
-            size=(photo.image.shape[0], photo.image.shape[1]),
-        )
+        size = photo.image.shape[0], photo.image.shape[1]
+        merged = merge(rule, scores, photo.proposals, vocabulary.names, numbers, ensemble=ensemble, size=size)
         stopwatch.mark("merge")
         used = {
             "merge": rule,
@@ -384,9 +390,7 @@ class Segmenter:
             "merge_settings": asdict(numbers),
             **({"notice": self.notice} if self.notice else {}),
         }
-        models = {
-            "clip": clip_facts(self.model, arm, classifier.clip),
-            "proposer": proposer_facts(self.proposer),
-        }
+        clip = clip_facts(self.model, arm, self.region_clip(arm))
+        models = {"clip": clip, "proposer": proposer_facts(self.proposer)}
         spent = {"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds}
         return segmentation(photo, arm, vocabulary, merged, timings=spent, models=models, settings=used)

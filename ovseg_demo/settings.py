@@ -98,7 +98,10 @@ class Settings:
     """Results and sessions that are kept at the same time; the one that was not used longest makes room."""
 
     max_kept_bytes: int = 1_000_000_000
-    """Bytes of memory for the visitors' last results together; the oldest make room."""
+    """Bytes of memory for the visitors' last results together; those that were not used longest make room."""
+
+    max_analysed_bytes: int = 500_000_000
+    """Bytes of memory for analysed photos together; the one that was not used longest makes room."""
 
     max_stored_bytes: int = 5_000_000_000
     """Bytes of disk for uploads and files made of results together; beyond, uploads are refused."""
@@ -148,6 +151,7 @@ class Settings:
         _check_range("mask_threshold", self.mask_threshold, 0, 1)
         _check_range("max_visitors", self.max_visitors, 1, None)
         _check_range("max_kept_bytes", self.max_kept_bytes, 1, None)
+        _check_range("max_analysed_bytes", self.max_analysed_bytes, 1, None)
         _check_range("max_stored_bytes", self.max_stored_bytes, 1, None)
         _check_choice("templates", self.templates, TEMPLATE_SETS)
         _check_choice("merge", self.merge, MERGE_RULES)

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
     ("settings", "decompression_limits", "devices", "files", "published_rules", "result", "workers"),
-    ("imaging", "vocabulary", "progress"),
+    ("imaging", "vocabulary", "progress", "memory_cache"),
     ("models", "hidden_names", "part_names", "evidence", "output", "cache", "weight_files"),
     ("regions", "proposals"),
     ("clip", "default_rule"),

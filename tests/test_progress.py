@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 
 import pytest
 
 from ovseg_demo.errors import ImageError, ResourceError
-from ovseg_demo.progress import LRUCache, run_to_end, with_cpu_fallback
+from ovseg_demo.progress import run_to_end, with_cpu_fallback
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered")
 FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -80,28 +79,3 @@ def test_closing_it_closes_the_attempt() -> None:
     next(work)
     work.close()
     assert closed == [True]
-
-
-def test_the_oldest_makes_room() -> None:
-    recent: LRUCache[int] = LRUCache(2)
-    for key in "ab":
-        recent.put(key, ord(key))
-    assert recent.get("a") == ord("a")
-    recent.put("c", 3)
-    assert (recent.get("a"), recent.get("b"), recent.get("c"), len(recent)) == (97, None, 3, 2)
-
-
-def test_many_threads_share_it() -> None:
-    recent: LRUCache[int] = LRUCache(8)
-
-    def work(start: int) -> None:
-        for number in range(start, start + 300):
-            recent.put(str(number % 20), number)
-            recent.get(str(number % 7))
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(recent) == 8

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
-from ovseg_demo.progress import Progress, embedding_progress
+from ovseg_demo.progress import Progress, embedding_progress, run_to_end
 from ovseg_demo.proposals import Proposals, ProposalStep, find_proposer
 from ovseg_demo.result import Arm, Segmentation
 from ovseg_demo.segmenter import Segmenter
@@ -199,10 +202,39 @@ def test_bad_input_gets_its_own_error(
         segmenter(image, words)  # type: ignore[arg-type]
 
 
-def test_few_photos_are_kept(segmenter: Segmenter) -> None:
-    for shade in range(Segmenter.KEPT_PHOTOS + 3):
-        segmenter(np.full((8, 8, 3), shade, np.uint8), "dog")
-    assert len(segmenter._photos) == Segmenter.KEPT_PHOTOS
+def test_analysed_photos_are_bounded_in_bytes_with_all_that_is_kept_of_them(
+    segmenter: Segmenter, clip: MaskAdaptedCLIP, texts: TextCache
+) -> None:
+    segmenter(np.zeros((80, 120, 3), np.uint8), "dog")
+    one = segmenter._photos.kept_bytes
+    pixels = 80 * 120 * 3 + 42 * 64 * 3 + 4 * 42 * 64
+    assert one > pixels + 5 * 768 * 4, "features and stem count, too"
+    small = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64, max_analysed_bytes=3 * one))
+    small.use(Classifier(clip, texts), "adapted")
+    for shade in range(5):
+        small(np.full((80, 120, 3), shade, np.uint8), "dog")
+    assert len(small._photos) == 3 and small._photos.kept_bytes <= 3 * one
+
+
+def test_siblings_share_arms_memory_and_the_lock_that_loads_an_arm_once(
+    monkeypatch: pytest.MonkeyPatch, clip: MaskAdaptedCLIP, photo: NDArray[np.uint8]
+) -> None:
+    loads = []
+
+    def slow(*args: Any, **options: Any) -> MaskAdaptedCLIP:
+        loads.append(options["weights"])
+        time.sleep(0.3)
+        return clip
+
+    monkeypatch.setattr("ovseg_demo.segmenter.load_clip", slow)
+    one = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
+    other = one.sibling(Quarters(), Settings(max_side_px=32))
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda segmenter: segmenter.classifier("adapted"), (one, other))
+    assert first is second and loads == ["adapted"]
+    run_to_end(one.stream_proposals(photo))
+    assert run_to_end(other.stream_proposals(photo)).masks.shape[2] == 32, "each with its own analysis"
+    assert len(one._photos) == len(other._photos) == 2 and other._photos is one._photos
 
 
 def test_strictness_finds_less_and_leaves_the_regions_alone(

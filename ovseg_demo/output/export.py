@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,25 @@ class Exporter:
     """From the result and the photo's file name."""
 
 
-def export(seg: Segmentation, formats: tuple[str, ...], photo_name: str = "photo.jpg") -> Files:
+def export(
+    seg: Segmentation,
+    formats: tuple[str, ...],
+    photo_name: str = "photo.jpg",
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Files:
     """Make the files of several formats.
 
     Args:
         seg: the result.
         formats: keys of `EXPORTS`.
         photo_name: file name of the photo, for the formats that state it.
+        check: called between two parts of the work; raises to end it.
 
     Raises:
         OutputError: a format that is not in `EXPORTS`.
     """
-    return _export(ExportSource(seg), formats, photo_name)
+    return _export(ExportSource(seg, check), formats, photo_name)
 
 
 def _export(source: ExportSource, formats: tuple[str, ...], photo_name: str) -> Files:
@@ -83,6 +91,7 @@ def _export(source: ExportSource, formats: tuple[str, ...], photo_name: str) -> 
     for key in formats:
         if key not in EXPORTS:
             raise OutputError(f"There is no format {quoted(key)}; choose from {', '.join(EXPORTS)}.")
+        source.check()
         files.update(EXPORTS[key].make(source, photo_name))
     return files
 
@@ -179,22 +188,33 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def zip_comparison(comparison: Comparison, photo_name: str = "photo.jpg") -> bytes:
-    """Everything about two arms in one archive."""
-    return zipped(comparison_files(comparison, _IN_ZIP, photo_name))
+def zip_comparison(
+    comparison: Comparison, photo_name: str = "photo.jpg", *, check: Callable[[], None] = lambda: None
+) -> bytes:
+    """Everything about two arms in one archive; `check` as in `export`."""
+    return zipped(comparison_files(comparison, _IN_ZIP, photo_name, check=check))
 
 
-def comparison_files(comparison: Comparison, formats: tuple[str, ...], photo_name: str) -> Files:
-    """The second arm's files, the first arm's in a folder of its name, and what differs."""
-    files = export(comparison.second, formats, photo_name)
-    files |= _in_folder(comparison.first, formats, photo_name)
+def comparison_files(
+    comparison: Comparison,
+    formats: tuple[str, ...],
+    photo_name: str,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Files:
+    """The second arm's files, the first arm's in a folder of its name, and what differs; see `export`."""
+    files = export(comparison.second, formats, photo_name, check=check)
+    files |= _in_folder(comparison.first, formats, photo_name, check)
     files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
     files["comparison.json"] = as_json(comparison.to_json())
     return files
 
 
-def _in_folder(seg: Segmentation, formats: tuple[str, ...], photo_name: str) -> Files:
-    return {f"{seg.arm}/{name}": content for name, content in export(seg, formats, photo_name).items()}
+def _in_folder(
+    seg: Segmentation, formats: tuple[str, ...], photo_name: str, check: Callable[[], None] = lambda: None
+) -> Files:
+    files = export(seg, formats, photo_name, check=check)
+    return {f"{seg.arm}/{name}": content for name, content in files.items()}
 
 
 def _why_not(error: OSError, folder: Path) -> str:
@@ -235,12 +255,12 @@ def _classes_files(source: ExportSource, photo_name: str) -> Files:
 
 
 def _json_files(source: ExportSource, photo_name: str) -> Files:
-    """All facts of the result, and what is needed to reproduce it."""
+    """What was found, and what it was made from: the photo's hash, models, words, settings, number types."""
     seg = source.seg
     facts: dict[str, Any] = {
         "photo": photo_name,
         "photo_sha256": _photo_hash(seg),
-        "software": {"ovseg-demo": __version__},
+        "software": {"ovseg-demo": __version__, "torch": version("torch")},
         **seg.to_json(),
     }
     return {"result.json": as_json(facts)}
@@ -256,14 +276,17 @@ def _cutout_files(source: ExportSource, photo_name: str) -> Files:
     seg = source.seg
     files = {}
     for c in seg.found:
+        source.check()
         mask = seg.label_map == c.index
         if not mask.any():
             continue
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        alpha = np.where(mask[part], 255, 0).astype(np.uint8)[..., None]
+        shown = mask[part]
+        pixels = np.empty((*shown.shape, 4), np.uint8)
         # Transparent pixels must not keep the colours of the photo.
-        pixels = np.concatenate([np.where(alpha > 0, seg.image[part], 0).astype(np.uint8), alpha], axis=2)
+        np.multiply(seg.image[part], shown[..., None], out=pixels[..., :3])
+        np.multiply(shown, 255, out=pixels[..., 3], casting="unsafe")
         files[f"cutouts/{c.index:03d}-{_file_safe(c.name)}.png"] = _png(Image.fromarray(pixels))
     return files
 

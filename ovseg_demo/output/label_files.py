@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,9 @@ from ovseg_demo.output.mask_formats import Polygon, encode_rle, keyhole, polygon
 from ovseg_demo.result import ClassResult, Segmentation
 
 __all__ = ["ExportSource", "as_json", "coco_files", "geojson_files", "stem_of", "yolo_files"]
+
+_STRIP = 128
+"""Rows or columns that are read together when the pieces are located."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +41,7 @@ class Piece:
     @cached_property
     def polygons(self) -> tuple[Polygon, ...]:
         """Its connected parts in the photo's pixels."""
-        offset = np.array([self.left, self.top], np.float64)
-        return tuple(
-            Polygon(part.outer + offset, tuple(hole + offset for hole in part.holes))
-            for part in polygons(self.mask)
-        )
+        return tuple(polygons(self.mask, self.left, self.top))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +49,52 @@ class ExportSource:
     """A result, and its pieces, which are cut out and traced once for all formats of an export."""
 
     seg: Segmentation
+    check: Callable[[], None] = lambda: None
+    """Called between two parts of the work; raises to end it."""
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """All pieces, by class and region."""
-        return tuple(_pieces(self.seg))
+        return tuple(_pieces(self.seg, self.check))
 
 
-def _pieces(seg: Segmentation) -> Iterator[Piece]:
-    pairs = seg.label_map.astype(np.uint32) << 16 | seg.region_map
+def _pieces(seg: Segmentation, check: Callable[[], None]) -> Iterator[Piece]:
+    pairs = seg.label_map.astype(np.uint32)
+    pairs <<= 16
+    pairs |= seg.region_map
+    rows, columns = _extents(pairs, check), _extents(pairs.T, check)
     confidences = {r.id: r.confidence for r in seg.regions}
-    for pair in np.unique(pairs[seg.label_map > 0]):
-        index, region_id = int(pair) >> 16, int(pair) & 0xFFFF
+    for pair in sorted(rows):
+        check()
+        index, region_id = pair >> 16, pair & 0xFFFF
+        if not index:
+            continue
+        (y0, y1), (x0, x1) = rows[pair], columns[pair]
+        mask = pairs[y0:y1, x0:x1] == pair
+        inner_rows, inner_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        top, left = int(inner_rows[0]), int(inner_columns[0])
+        mask = mask[top : int(inner_rows[-1]) + 1, left : int(inner_columns[-1]) + 1].copy()
         confidence = confidences.get(region_id, seg.classes[index - 1].confidence)
-        mask = pairs == pair
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top = int(columns[0]), int(rows[0])
-        box = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].copy()
-        yield Piece(index, region_id, confidence, left, top, box)
+        yield Piece(index, region_id, confidence, x0 + left, y0 + top, mask)
+
+
+def _extents(pairs: npt.NDArray[np.uint32], check: Callable[[], None]) -> dict[int, tuple[int, int]]:
+    """For each value the rows between which it occurs, to the strip; each row is read only once."""
+    found: dict[int, tuple[int, int]] = {}
+    for start in range(0, len(pairs), _STRIP):
+        check()
+        end = min(start + _STRIP, len(pairs))
+        for pair in _distinct(pairs[start:end]):
+            found[pair] = found.get(pair, (start, end))[0], end
+    return found
+
+
+def _distinct(strip: npt.NDArray[np.uint32]) -> list[int]:
+    """The values of a strip; only the first of each run of one value is sorted."""
+    flat = strip.ravel()
+    heads = flat[1:][flat[1:] != flat[:-1]]
+    values: list[int] = np.unique(np.concatenate([flat[:1], heads])).tolist()
+    return values
 
 
 def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
@@ -76,15 +103,15 @@ def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     width, height = seg.size
     annotations = []
     for number, piece in enumerate(source.pieces, start=1):
+        source.check()
         box_height, box_width = piece.mask.shape
-        whole = np.zeros((height, width), dtype=np.bool_)
-        whole[piece.top : piece.top + box_height, piece.left : piece.left + box_width] = piece.mask
+        counts = encode_rle(piece.mask, (height, width), piece.left, piece.top)
         annotations.append(
             {
                 "id": number,
                 "image_id": 1,
                 "category_id": piece.class_index,
-                "segmentation": {"size": [height, width], "counts": encode_rle(whole)},
+                "segmentation": {"size": [height, width], "counts": counts},
                 "area": piece.area_px,
                 "bbox": [piece.left, piece.top, box_width, box_height],
                 "iscrowd": 0,
@@ -111,6 +138,7 @@ def yolo_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     scale = np.array(seg.size, np.float64)
     lines = []
     for piece in source.pieces:
+        source.check()
         for polygon in piece.polygons:
             ring = keyhole(_simplified(polygon))
             if len(ring) >= 3:
@@ -138,6 +166,7 @@ def geojson_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     seg = source.seg
     features = []
     for piece in source.pieces:
+        source.check()
         c = seg.classes[piece.class_index - 1]
         coordinates = [
             [_closed(ring) for ring in (polygon.outer, *polygon.holes)] for polygon in piece.polygons

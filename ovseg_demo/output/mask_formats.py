@@ -28,19 +28,27 @@ class Polygon:
     """Signed area below zero."""
 
 
-def encode_rle(mask: Mask) -> str:
+def encode_rle(mask: Mask, size: tuple[int, int] | None = None, left: int = 0, top: int = 0) -> str:
     """Encode a mask as COCO's compressed run lengths.
 
     Runs are counted down the columns and begin with zeros. From the fourth run on, the difference to the run
     two places before is written. Numbers are written low bits first, five bits a character.
 
     Args:
-        mask: (H, W) bool.
+        mask: (h, w) bool, of a whole picture or of a box that holds all of the picture's set pixels.
+        size: height and width of the picture; the mask's own by default.
+        left: column of the picture at which the mask begins.
+        top: row of the picture at which the mask begins.
     """
-    column_major = mask.ravel(order="F")
-    changes = np.flatnonzero(column_major[1:] != column_major[:-1]) + 1
-    starts_with_ones = bool(column_major.size) and bool(column_major[0])
-    ends = np.concatenate([[0] if starts_with_ones else [], changes, [column_major.size]])
+    height, width = size or mask.shape
+    padded = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
+    padded[:, 1:-1] = mask.T
+    columns, rows = np.nonzero(np.diff(padded, axis=1))
+    turns = (columns + left) * height + rows + top
+    # A run that reaches the bottom continues at the top of the next column.
+    touching = 2 * np.flatnonzero(turns[1:-1:2] == turns[2::2])
+    turns = np.delete(turns, np.concatenate([touching + 1, touching + 2]))
+    ends = turns if len(turns) and turns[-1] == height * width else np.append(turns, height * width)
     runs = np.diff(ends, prepend=0).astype(np.int64)
     runs[3:] -= np.diff(ends, prepend=0).astype(np.int64)[1:-2]
     return "".join(_encode_number(int(run)) for run in runs)
@@ -57,18 +65,20 @@ def _encode_number(value: int) -> str:
             return "".join(characters)
 
 
-def polygons(mask: Mask) -> list[Polygon]:
+def polygons(mask: Mask, left: int = 0, top: int = 0) -> list[Polygon]:
     """The parts of a mask that are connected by edges (not by corners), each a valid polygon.
 
     Args:
-        mask: (H, W) bool.
+        mask: (h, w) bool.
+        left: column of the picture at which the mask begins.
+        top: row of the picture at which the mask begins.
     """
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     found = []
     for part in range(1, count):
-        left, top, width, height = (int(v) for v in stats[part][:4])
-        piece = parts[top : top + height, left : left + width] == part
-        offset = np.array([left, top], np.float64)
+        x, y, width, height = (int(v) for v in stats[part][:4])
+        piece = parts[y : y + height, x : x + width] == part
+        offset = np.array([left + x, top + y], np.float64)
         rings = [ring + offset for ring in _rings(piece)]
         rings.sort(key=signed_area, reverse=True)
         found.append(Polygon(rings[0], tuple(rings[1:])))

@@ -18,12 +18,14 @@ from gradio.data_classes import ImageData
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from ovseg_demo.imaging import load_image
-from ovseg_demo.models import ARMS, COMPARED, MODELS, rows
+from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
+from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
+from ovseg_demo.page.server.request_tracker import RequestContext
+from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def add_endpoints(pool: ModelPool) -> None:
         button = gr.Button()
 
     common: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": MODEL_QUEUE}
-    models = _Endpoints(pool)
+    models = Endpoints(pool)
     button.click(
         models.segment,
         inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density, ensemble],
@@ -120,18 +122,22 @@ def add_endpoints(pool: ModelPool) -> None:
     button.click(models.listed, outputs=[table], api_name="models", queue=False)
 
 
-class _Endpoints:
+class Endpoints:
     """What the endpoints do."""
 
     def __init__(self, pool: ModelPool) -> None:
         self.pool = pool
 
-    def _models(self, model: str, proposer: str, density: str) -> Segmenter:
+    def _segmenter(
+        self, context: RequestContext, arms: tuple[Arm, ...], model: str, proposer: str, density: str
+    ) -> Segmenter:
+        """The models of a request, downloaded and loaded in its time."""
         settings = self.pool.settings
         if proposer == OWN:
             entry = MODELS.get(model)
             proposer = (entry and entry.proposer) or settings.proposer
-        return self.pool.get(Models(model, proposer, density, settings.max_side_px))
+        models = Models(model, proposer, density, settings.max_side_px)
+        return run_tracked(load_models(self.pool, models, arms), context)
 
     def segment(
         self,
@@ -161,17 +167,18 @@ class _Endpoints:
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
         """
         with tracked_request(self.pool.tracker, "segment") as context:
-            steps = self._models(model, proposer, density).stream(
+            arm = default_arm(model) if weights == BEST else weights
+            steps = self._segmenter(context, (arm,), model, proposer, density).stream(
                 photo,
                 words,
-                None if weights == BEST else weights,
+                arm,
                 merge=cast(Any, merge),
                 templates=cast(Any, templates),
                 strictness=strictness,
                 ensemble=ensemble,
             )
             result = run_tracked(steps, context)
-            files = export(result, ("overlay", "label-map"))
+            files = export(result, ("overlay", "label-map"), check=context.check)
             return (
                 result.to_json(),
                 cached_file(files["overlay.png"], "overlay.png"),
@@ -208,7 +215,7 @@ class _Endpoints:
             second: the arm that is compared with it, by default adapted.
         """
         with tracked_request(self.pool.tracker, "compare") as context:
-            steps = self._models(model, proposer, density).stream_compare(
+            steps = self._segmenter(context, (first, second), model, proposer, density).stream_compare(
                 photo,
                 words,
                 (first, second),
@@ -219,7 +226,9 @@ class _Endpoints:
             )
             result = run_tracked(steps, context)
             facts = {arm.arm: arm.to_json() for arm in result.arms}
-            return result.to_json() | facts, cached_file(zip_comparison(result), "comparison.zip")
+            return result.to_json() | facts, cached_file(
+                zip_comparison(result, check=context.check), "comparison.zip"
+            )
 
     def proposals(self, photo: str, proposer: str = OWN, density: str = "normal") -> dict[str, Any]:
         """The regions of a photo, without names: COCO run lengths, boxes and predicted quality.
@@ -229,14 +238,9 @@ class _Endpoints:
             proposer: name from /models.
             density: low, normal or high: how many masks are looked for.
         """
-        from ovseg_demo.proposals import working_image
-
-        limits = self.pool.settings
         with tracked_request(self.pool.tracker, "proposals") as context:
-            image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
-            # The classifier of a segmenter is loaded when it is first needed: not for this.
-            source = self._models(limits.model, proposer, density).proposer
-            found = run_tracked(source.stream(working_image(source, image, limits.max_side_px)), context)
+            segmenter = self._segmenter(context, (), self.pool.settings.model, proposer, density)
+            found = run_tracked(segmenter.stream_proposals(photo), context)
             return {
                 "size": list(found.masks.shape[1:]),
                 "proposals": [

@@ -12,7 +12,7 @@ from pathlib import Path
 from ovseg_demo.errors import ImageError, OvsegError, ResourceError, quoted
 from ovseg_demo.output.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
-from ovseg_demo.page.model_downloads import fetch_missing
+from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.progress import Progress, map_steps
 from ovseg_demo.result import Comparison
@@ -71,11 +71,8 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
     photos = tuple(_photos(uploads, limits))
     if not photos:
         raise ImageError("There are no photos yet; drop some, or a zip of them.")
-    missing = fetch_missing(request.model, request.arms, request.proposer, cache_dir=limits.cache_dir)
-    for sentence, _ in missing:
-        yield BatchStep(0, len(photos), (), sentence)
-    yield BatchStep(0, len(photos), (), "loading the models")
-    segmenter = pool.get(request.models)
+    loading = load_models(pool, request.models, request.arms)
+    segmenter = yield from map_steps(loading, lambda step: BatchStep(0, len(photos), (), step[0]))
     files: Files = {}
     failures: list[str] = []
     made = 0

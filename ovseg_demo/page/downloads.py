@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -14,7 +14,7 @@ from ovseg_demo.page.batch import run_batch
 from ovseg_demo.page.controls import Controls
 from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED
 from ovseg_demo.page.handlers import Request, Result
-from ovseg_demo.page.server.gradio_requests import tracked_request, with_error_messages
+from ovseg_demo.page.server.gradio_requests import tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.result import Comparison
 
@@ -34,21 +34,25 @@ def export_row(kept: gr.State, pool: ModelPool) -> None:
         ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
 
     def prepare(kept: str | Result | None, key: str) -> str:
+        with tracked_request(pool.tracker, "export", toast=True) as context:
+            return made_file(kept, key, context.check)
+
+    def made_file(kept: str | Result | None, key: str, check: Callable[[], None]) -> str:
         result = pool.result_store.get(kept)
         if result is None:
             raise ImageError("There is no result to take away yet; run a photo first.")
         if isinstance(result, Comparison):
             if key == "zip":
-                return cached_file(zip_comparison(result), "ovseg-result.zip")
+                return cached_file(zip_comparison(result, check=check), "ovseg-result.zip")
             result = result.second
-        files = export(result, (key,))
+        files = export(result, (key,), check=check)
         if len(files) == 1:
             ((name, content),) = files.items()
             return cached_file(content, "ovseg-result.zip" if key == "zip" else name)
         return cached_file(zipped(files), f"{key}.zip")
 
     made = make.click(
-        with_error_messages(prepare, pool.tracker, "export"),
+        prepare,
         inputs=[kept, choice],
         outputs=ready,
         concurrency_limit=2,

@@ -18,7 +18,7 @@ from ovseg_demo.page.controls import NAMES_ITS_MASKS, SHARED, Controls, model_ba
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import Request, Result, note, run, without_masks
-from ovseg_demo.page.server.gradio_requests import client_still_waits, with_error_messages
+from ovseg_demo.page.server.gradio_requests import client_still_waits, visitor, with_error_messages
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
 from ovseg_demo.result import Comparison
@@ -92,7 +92,9 @@ class Runner:
         for step in run(Request(*values), self.pool, client_still_waits()):
             running = step.payload["kind"] == "working"
             result = (
-                gr.skip() if step.result is None else self.pool.result_store.put(without_masks(step.result))
+                gr.skip()
+                if step.result is None
+                else self.pool.result_store.put(without_masks(step.result), visitor())
             )
             yield step.payload, result, gr.Button(visible=not running), gr.Button(visible=running)
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import compared_arms, default_arm
-from ovseg_demo.page.model_downloads import fetch_missing, models_with_sizes
+from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import photo_payload, result_payload
+from ovseg_demo.progress import map_steps
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -120,18 +121,12 @@ def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterat
         Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
     )
     yield PageUpdate(_working("Starting", 0.0) | {"photo": photo_payload(image)})
-    missing = fetch_missing(request.model, request.arms, request.proposer, cache_dir=limits.cache_dir)
-    for sentence, share in missing:
+
+    def told(step: tuple[str, float]) -> PageUpdate:
         context.check()
-        yield PageUpdate(_working(sentence, share))
-    if not pool.has(request.models):
-        what = models_with_sizes(request.model, request.proposer, limits.cache_dir)
-        yield PageUpdate(_working(f"Loading {what}, once", 0.0))
-    segmenter = pool.get(request.models)
-    # Weights that cannot be used are told before the photo is looked at.
-    for arm in request.arms:
-        context.check()
-        segmenter.classifier(arm)
+        return PageUpdate(_working(*step))
+
+    segmenter = yield from map_steps(load_models(pool, request.models, request.arms), told)
     steps = stream(segmenter, image, vocabulary, request)
     with closing(steps):
         result = yield from _with_progress(steps, context)

@@ -124,7 +124,7 @@ def launch(settings: Settings) -> None:
         page = build(settings, pool)
         if ON_ZERO_GPU:
             _warm_up(pool)  # before the GPU's processes are forked, so that each finds the models in place
-        sweeper = Sweeper(folder, settings)
+        sweeper = Sweeper(folder, settings, pool.expire)
 
         def stored_bytes() -> int:
             return sweeper.stored_bytes

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.models import ARMS, MODELS, ModelEntry, ModelRow, resolve, rows
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
 
-__all__ = ["fetch_missing", "models_with_sizes"]
+if TYPE_CHECKING:
+    from ovseg_demo.page.server.model_pool import ModelPool, Models
+    from ovseg_demo.segmenter import Segmenter
+
+__all__ = ["fetch_missing", "load_models", "models_with_sizes"]
 
 _POLL_INTERVAL_S = 0.25
 
@@ -27,6 +32,35 @@ def models_with_sizes(model: str, proposer: str, cache_dir: Path | None = None) 
     return " and ".join(
         f"{name} ({sizes[name] / 1e6:,.0f} MB)" if sizes.get(name) else name for name in (model, proposer)
     )
+
+
+def load_models(
+    pool: ModelPool, models: Models, arms: tuple[Arm, ...]
+) -> Generator[tuple[str, float], None, Segmenter]:
+    """What a request needs before its photo: weights on this machine, models in memory.
+
+    Args:
+        pool: where the models are kept.
+        models: which.
+        arms: of the CLIP; empty if nothing will be named.
+
+    Yields:
+        A sentence and the share done, 0..1. Closing the generator stops a download.
+
+    Returns:
+        The segmenter with these arms loaded.
+
+    Raises:
+        ModelError: as `Segmenter.from_pretrained`.
+    """
+    cache_dir = pool.settings.cache_dir
+    yield from fetch_missing(models.model, arms, models.proposer, cache_dir=cache_dir)
+    if not pool.has(models):
+        yield f"Loading {models_with_sizes(models.model, models.proposer, cache_dir)}, once", 0.0
+    segmenter = pool.get(models)
+    for arm in arms:
+        segmenter.classifier(arm)
+    return segmenter
 
 
 def fetch_missing(
@@ -66,11 +100,13 @@ def _download(
         if left.is_set():
             raise _CancelledError("The download was stopped.")
 
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         work = thread.submit(resolve, name, arm, cache_dir=cache_dir, progress=report, models=models)
-        try:
-            while not wait([work], timeout=_POLL_INTERVAL_S).done:
-                yield state
-            work.result()
-        finally:
-            left.set()
+        while not wait([work], timeout=_POLL_INTERVAL_S).done:
+            yield state
+        work.result()
+    finally:
+        left.set()
+        # A hub that sends nothing holds the thread, not the visitor; it ends with the next bytes.
+        thread.shutdown(wait=False)

@@ -10,6 +10,7 @@ from ovseg_demo.proposals.base import (
     Proposer,
     SizedProposer,
     Steps,
+    proposal_progress,
     propose,
     working_image,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Steps",
     "find_proposer",
     "load_proposer",
+    "proposal_progress",
     "propose",
     "working_image",
 ]

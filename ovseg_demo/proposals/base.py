@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.progress import run_to_end
+from ovseg_demo.progress import Progress, map_steps, run_to_end
 
 if TYPE_CHECKING:
     from ovseg_demo.proposals.queries import Queries
@@ -187,6 +187,16 @@ def working_image(
     if isinstance(proposer, SizedProposer):
         return proposer.working_image(image)
     return resize_to_side(image, max_side_px)
+
+
+def proposal_progress(steps: Steps, start: float, end: float) -> Generator[Progress, None, Proposals]:
+    """What `Proposer.stream` gives, as progress of a request in which it takes from `start` to `end`."""
+
+    def told(step: float | ProposalStep) -> Progress:
+        found = step if isinstance(step, ProposalStep) else ProposalStep(step)
+        return Progress("propose", start + (end - start) * found.fraction, "Finding regions", found.masks)
+
+    return (yield from map_steps(steps, told))
 
 
 def propose(proposer: Proposer, image: npt.NDArray[np.uint8]) -> Proposals:

@@ -75,7 +75,7 @@ class PointDecoder:
         self._prompts = prompt_encoder
         self._decoder = mask_decoder
         self._layers = list(mask_decoder.transformer.layers)
-        self._dtype = dtype
+        self.dtype = dtype
         self._norms = [_norm_parameters(layer.norm4, dtype) for layer in self._layers]
         self._upscale = _Upscaling(mask_decoder.output_upscaling, dtype)
 
@@ -177,7 +177,7 @@ class PointDecoder:
         return F.layer_norm(updated, gain.shape, gain, offset, eps)
 
     def _stored(self, x: Tensor) -> Tensor:
-        return x.to(self._dtype).contiguous()
+        return x.to(self.dtype).contiguous()
 
 
 class _Upscaling:

@@ -90,8 +90,10 @@ def load_proposer(
         proposer = load_coco_maskformer(name, path, device=place)
     elif name == "mobile-sam":
         proposer = load_mobile_sam(path, device=place, side=side, plan=POINT_PROMPT_CONFIGS[density])
+        proposer.density = density
     else:
         proposer = load_sam(name, path, device=place, plan=POINT_PROMPT_CONFIGS[density])
+        proposer.density = density
     proposer.weights_sha256 = sha256 or resolve(path.absolute(), cache_dir=cache_dir).sha256
     return proposer
 

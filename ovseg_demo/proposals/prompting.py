@@ -94,11 +94,14 @@ class PointProposer:
     ) -> None:
         self.name = name
         self.weights_sha256 = ""
+        self.density = ""
+        """Name of the plan, where it has one."""
         self.plan = plan
         self.side = side
         self._encode = encode
         self.decoder = decoder
-        self._device = device
+        self.device = device
+        self.dtype = decoder.dtype
 
     def stream(self, image: npt.NDArray[np.uint8]) -> Steps:
         """See Proposer.stream: one step after the encoder and one after each batch of prompts.
@@ -124,7 +127,7 @@ class PointProposer:
                 if fine:
                     points = points[~_at(covered, points)]
                 # On a GPU all coarse points are one batch: they do not depend on each other.
-                batch = self.plan.batch if fine or self._device.type == "cpu" else count
+                batch = self.plan.batch if fine or self.device.type == "cpu" else count
                 now, points = np.split(points, [min(batch, count)])
                 if len(now) == 0:
                     break
@@ -145,9 +148,9 @@ class PointProposer:
         scale = self.side / max(height, width)
         target = [max(16, round(length * scale / 16) * 16) for length in (height, width)]
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        pixels = F.interpolate(pixels, target, mode="bilinear", antialias=True).to(self._device)
-        mean = torch.tensor(PIXEL_MEAN, device=self._device).view(1, 3, 1, 1)
-        std = torch.tensor(PIXEL_STD, device=self._device).view(1, 3, 1, 1)
+        pixels = F.interpolate(pixels, target, mode="bilinear", antialias=True).to(self.device)
+        mean = torch.tensor(PIXEL_MEAN, device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(PIXEL_STD, device=self.device).view(1, 3, 1, 1)
         return (pixels - mean) / std
 
     def _prompt_all(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> list[_Candidates]:
@@ -165,19 +168,19 @@ class PointProposer:
                 )
             )
 
-        pieces = shares(len(points), workers(self._device), at_most=len(points))
-        return [found for part in parallel_map(prompt, pieces, self._device) for found in part]
+        pieces = shares(len(points), workers(self.device), at_most=len(points))
+        return [found for part in parallel_map(prompt, pieces, self.device) for found in part]
 
     def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
         plan = self.plan
-        scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self._device)
+        scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self.device)
         # The prompt encoder adds half a pixel, as for integer pixel positions.
-        decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self._device) * scale - 0.5)
+        decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self.device) * scale - 0.5)
         promising = decoded.quality > plan.min_quality
         rows = promising.any(dim=1).nonzero()[:, 0]
         if len(rows) == 0:
-            empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self._device)
+            empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self.device)
             return _Candidates(empty, np.zeros(0, dtype=np.float32))
         logits = self.decoder.masks(decoded, rows)[promising[rows]]
         quality = decoded.quality[rows][promising[rows]]
@@ -194,7 +197,7 @@ class PointProposer:
         score = np.concatenate([part.score for part in found])
         kept = non_max_suppression(mask_iou(logits > 0), score, self.plan.max_overlap)
         patches = uncovered_patches(covered, int(self.plan.fill_area_fraction * covered.size))
-        filled = torch.from_numpy(patches).to(self._device) * 2.0 - 1.0
+        filled = torch.from_numpy(patches).to(self.device) * 2.0 - 1.0
         masks = upsample(torch.cat([logits[kept], filled]), height, width)
         quality = np.concatenate([score[kept], np.full(len(patches), 0.3, dtype=np.float32)])
         return Proposals.of(masks, quality)

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -22,7 +23,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from shapely.geometry import shape
 
-from ovseg_demo.errors import OutputError
+from ovseg_demo.errors import OutputError, ResourceError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.output import label_files
 from ovseg_demo.output.export import (
@@ -241,7 +242,7 @@ def test_a_folder_without_permission_gives_one_sentence(result: Segmentation, tm
 def test_when_the_disk_takes_no_more_nothing_half_written_stays(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
-from ovseg_demo.errors import OutputError
+from ovseg_demo.errors import OutputError, ResourceError
 from ovseg_demo.output.export import write_files
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -274,3 +275,32 @@ def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
 
 def test_a_zip_of_nothing_is_a_zip() -> None:
     assert zipfile.ZipFile(io.BytesIO(zipped({}))).namelist() == []
+
+
+@pytest.mark.parametrize("key", EXPORTS)
+def test_every_format_can_be_stopped_on_its_way(key: str) -> None:
+    masks = [box_mask((40, 60), left, 5, left + 4, 35) for left in range(0, 60, 6)]
+    seg = drawn_result(np.zeros((40, 60, 3), np.uint8), ["a"], [(1, mask) for mask in masks])
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > (10 if key in ("coco", "yolo", "geojson", "zip") else 0):
+            raise ResourceError("This took too long.")
+
+    with pytest.raises(ResourceError):
+        export(seg, (key,), check=check)
+
+
+def test_an_export_needs_few_times_the_memory_of_its_photo() -> None:
+    image = np.zeros((1500, 2000, 3), np.uint8)
+    masks = [box_mask(image.shape[:2], 50 * i, 40 * i, 50 * i + 600, 40 * i + 500) for i in range(24)]
+    seg = drawn_result(image, ["a", "b"], [(1 + i % 2, mask) for i, mask in enumerate(masks)])
+    tracemalloc.start()
+    try:
+        export(seg, ("coco", "yolo", "geojson", "cutouts"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * image.nbytes

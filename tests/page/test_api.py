@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from pycocotools import mask as coco
 
 from ovseg_demo import Segmenter, Settings, load_image
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.models import default_arm
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.server.model_pool import ModelPool
@@ -120,7 +122,12 @@ def test_what_a_zip_says_gives_the_same_result_again(client: Client, pool: Model
             labels = np.asarray(picture)
     assert told["photo_sha256"] == hashlib.sha256(load_image(COFFEE).tobytes()).hexdigest()
     for part in ("clip", "proposer"):
-        assert re.fullmatch("[0-9a-f]{64}", told["models"][part]["sha256"])
+        used = told["models"][part]
+        assert re.fullmatch("[0-9a-f]{64}", used["sha256"])
+        assert used["device"] == "cpu" and used["number_type"] == str(fast_dtype(torch.device("cpu")))[6:]
+    assert (
+        told["models"]["proposer"]["density"] == "normal" and told["software"]["torch"] == torch.__version__
+    )
     asked = told["settings"]
     again = Segmenter.from_pretrained(
         told["models"]["clip"]["name"],

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from ovseg_demo.errors import DownloadError
 from ovseg_demo.models import rows
 from ovseg_demo.page import model_downloads
+from ovseg_demo.page.api import Endpoints
 from ovseg_demo.page.model_downloads import fetch_missing, models_with_sizes
-from tests.hub_server import PINNED, HubServer, table
+from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.settings import Settings
+from tests.hub_server import BODY, PINNED, HubServer, table
 
 TINY = table(PINNED)
+COFFEE = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +62,26 @@ def test_whoever_leaves_stops_the_download(hub: HubServer) -> None:
     # The next one has it all the same.
     assert list(fetched())
     assert "adapted" in present()
+
+
+def test_a_slow_hub_does_not_hold_whoever_leaves(hub: HubServer) -> None:
+    hub.slowness_s = 30
+    started = time.monotonic()
+    steps = fetched()
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 25
+
+
+def test_the_endpoints_hold_a_download_to_the_time_of_a_request(hub: HubServer, tmp_path: Path) -> None:
+    hub.put("timm/vit_base_patch16_clip_224.openai/resolve/main/open_clip_model.safetensors", BODY)
+    hub.slowness_s = 30
+    pool = ModelPool(Settings(timeout_s=1, cache_dir=tmp_path))
+    started = time.monotonic()
+    with pytest.raises(gr.Error, match="more than 1 seconds"):
+        Endpoints(pool).segment(str(COFFEE), "cup", "vanilla", "clip-vit-b-16")
+    assert time.monotonic() - started < 25
+    assert pool.tracker.health()[0] == 200
 
 
 def test_what_cannot_be_had_is_one_sentence(hub: HubServer) -> None:

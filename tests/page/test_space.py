@@ -291,6 +291,19 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     assert len(spaces.crossed) == before + 1 and is_plain(spaces.crossed[-1])
 
 
+def test_the_endpoint_for_proposals_finds_them_on_the_gpu(
+    spaces: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ovseg_demo.page.api import Endpoints
+    from ovseg_demo.settings import Settings
+
+    monkeypatch.setattr(model_pool, "ON_ZERO_GPU", True)
+    pool = model_pool.ModelPool(Settings(max_side_px=64, device="cpu"))
+    told = Endpoints(pool).proposals(str(ROOT / "examples" / "coffee.jpg"), density="low")
+    assert told["size"] == [43, 64] and told["proposals"]
+    assert spaces.crossed and all(is_plain(step) for step in spaces.crossed)
+
+
 def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ovseg_demo.page.server import zero_gpu
     from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, _kind

@@ -23,7 +23,7 @@ from train.core.files import write_whole
 from train.data.truth import Segment
 
 # Attributes of proposers that their masks depend on.
-_NUMBERS = ("side", "plan", "mask_threshold", "short_side", "weights_sha256")
+_NUMBERS = ("side", "plan", "mask_threshold", "short_side", "weights_sha256", "dtype")
 
 
 class CachedProposer:

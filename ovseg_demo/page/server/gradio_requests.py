@@ -13,7 +13,7 @@ from gradio.context import LocalContext
 
 from ovseg_demo.page.server.request_tracker import RequestContext, RequestTracker
 
-__all__ = ["client_still_waits", "run_tracked", "tracked_request", "with_error_messages"]
+__all__ = ["client_still_waits", "run_tracked", "tracked_request", "visitor", "with_error_messages"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +34,12 @@ def client_still_waits() -> Callable[[], bool]:
         return lambda: True
     # A lost connection ends its life, Stop takes it off the list.
     return lambda: bool(event.alive) and events.get(event_id) is event
+
+
+def visitor() -> str:
+    """For a handler: a name for the browser tab that asks; "" outside a server."""
+    request = LocalContext.request.get(None)
+    return (request and request.session_hash) or ""
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ovseg_demo.errors import SettingsError
+from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.settings import Settings
@@ -51,6 +52,8 @@ class ModelPool:
         self._segmenters: dict[Models, Segmenter] = {}
         self.tracker = RequestTracker(settings)
         self.result_store = ResultStore(settings)
+        self.photos: MemoryCache[Any] = MemoryCache(settings.max_analysed_bytes, settings.state_lifetime_s)
+        self.tracker.gauge("analysed_bytes", lambda: self.photos.kept_bytes)
         self.tracker.gauge("kept_bytes", lambda: self.result_store.kept_bytes)
 
     @property
@@ -58,6 +61,11 @@ class ModelPool:
         """What the settings name."""
         own = self.settings
         return Models(own.model, own.proposer, max_side_px=own.max_side_px)
+
+    def expire(self) -> None:
+        """Drop what has been kept of visitors' photos for its lifetime."""
+        self.photos.expire()
+        self.result_store.expire()
 
     def has(self, models: Models) -> bool:
         """Whether `get` would answer at once."""
@@ -92,7 +100,7 @@ class ModelPool:
         for key, other in self._segmenters.items():
             if key.model == models.model:
                 return other.sibling(proposer, limits, load)
-        made = kind(models.model, proposer, device=place, settings=limits, reload=load)
+        made = kind(models.model, proposer, device=place, settings=limits, reload=load, photos=self.photos)
         made.notice = notice
         return made
 

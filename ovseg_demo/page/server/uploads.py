@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,10 +75,12 @@ class Sweeper:
     Args:
         folder: where to sweep.
         settings: the lifetime.
+        also: called in every round, for what is kept in memory.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, also: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self.also = also
         self.lifetime_s = settings.state_lifetime_s
         self.stored_bytes = 0
         """Of all files at the last sweep."""
@@ -99,6 +101,7 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One round."""
+        self.also()
         now, seen, total = time.monotonic(), {}, 0
         for path in self._files():
             try:

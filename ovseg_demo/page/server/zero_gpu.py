@@ -21,6 +21,8 @@ except ImportError:
     spaces = None
 
 from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
+from ovseg_demo.clip import MaskAdaptedCLIP
+from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.progress import Progress, embedding_progress
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm
@@ -55,8 +57,9 @@ class ZeroGpuSegmenter(Segmenter):
         device: str = "cuda",
         settings: Settings | None = None,
         reload: Callable[..., Proposer] | None = None,
+        photos: MemoryCache[PhotoAnalysis] | None = None,
     ) -> None:
-        super().__init__(model, proposer, device="cpu", settings=settings)
+        super().__init__(model, proposer, device="cpu", settings=settings, photos=photos)
         # Placed before the process is forked: what it loads itself, it loads again in every call.
         self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
         self._examine_on_gpu = on_gpu(self._examine_there)
@@ -74,6 +77,10 @@ class ZeroGpuSegmenter(Segmenter):
         """See `Segmenter.classifier`; placed where the GPU's process finds it, too."""
         self.there.classifier(arm)
         return super().classifier(arm)
+
+    def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
+        """See `Segmenter.region_clip`."""
+        return self.there.region_clip(arm)
 
     def examine(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]

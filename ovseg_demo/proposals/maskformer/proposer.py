@@ -56,7 +56,8 @@ class SwinProposer(ABC):
         self.short_side = short_side
         self.long_side = long_side
         self._network = network.to(device)
-        self._device = device
+        self.device = device
+        self.dtype = torch.float32
 
     def working_image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A picture at the size at which the segmenter was trained; smaller ones are enlarged to it."""
@@ -72,7 +73,7 @@ class SwinProposer(ABC):
         resized = self.working_image(image)
         yield 0.0
         with torch.inference_mode():
-            pixels = prepare(torch.tensor(resized, device=self._device))
+            pixels = prepare(torch.tensor(resized, device=self.device))
             features = self._network.features(pixels)
         yield 0.8
         with torch.inference_mode():

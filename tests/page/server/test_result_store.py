@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.server.uploads import Sweeper, own_folder
 from ovseg_demo.settings import Settings
@@ -38,6 +39,41 @@ def test_the_oldest_make_room() -> None:
     narrow.put(RESULT)
     last = narrow.put(RESULT)
     assert narrow.get(last) is RESULT and narrow.kept_bytes == SIZE
+
+
+def test_a_result_that_was_used_stays_longer() -> None:
+    store = ResultStore(Settings(max_visitors=2))
+    first, second = (store.put(RESULT, visitor) for visitor in "ab")
+    assert store.get(first) is RESULT
+    store.put(RESULT, "c")
+    assert store.get(first) is RESULT and store.get(second) is None
+
+
+def test_many_results_of_one_visitor_leave_those_of_others_alone() -> None:
+    store = ResultStore(Settings(max_kept_bytes=4 * SIZE))
+    others = store.put(RESULT, "other")
+    mine = [store.put(RESULT, "me") for _ in range(7)]
+    assert store.get(others) is RESULT
+    assert [store.get(key) is RESULT for key in mine] == [False] * 5 + [True] * 2
+
+
+def test_a_visitors_earlier_result_goes_before_anyone_elses_only_one() -> None:
+    store = ResultStore(Settings(max_kept_bytes=3 * SIZE))
+    others = store.put(RESULT, "other")
+    first, second = (store.put(RESULT, "me") for _ in range(2))
+    third = store.put(RESULT, "third")
+    assert store.get(first) is None
+    assert all(store.get(key) is RESULT for key in (others, second, third))
+
+
+def test_what_is_over_its_lifetime_is_dropped_without_being_asked_for(tmp_path: Path) -> None:
+    pool = ModelPool(Settings(state_lifetime_s=1))
+    pool.result_store.put(RESULT)
+    pool.photos.put("photo", np.zeros(100, np.uint8))
+    assert pool.result_store.kept_bytes == SIZE and pool.photos.kept_bytes == 100
+    time.sleep(1.1)
+    Sweeper(tmp_path, pool.settings, pool.expire).sweep()
+    assert pool.result_store.kept_bytes == 0 and pool.photos.kept_bytes == 0
 
 
 def test_a_result_has_its_lifetime() -> None:
