@@ -12,6 +12,7 @@ import tracemalloc
 import zipfile
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -185,9 +186,9 @@ def test_all_formats_together_trace_each_piece_once(
 ) -> None:
     traced = []
 
-    def counted(mask: np.ndarray) -> list[Polygon]:
-        traced.append(mask)
-        return polygons(mask)
+    def counted(*arguments: Any) -> list[Polygon]:
+        traced.append(arguments)
+        return polygons(*arguments)
 
     monkeypatch.setattr(label_files, "polygons", counted)
     files = export(result, ("yolo", "geojson", "zip"))
