@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.classify import PhotoAnalysis
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.merging import Merged
+from ovseg_demo.naming.classifier import PhotoAnalysis
 from ovseg_demo.output.palette import assign_colours
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm, ClassResult, RegionResult, Segmentation

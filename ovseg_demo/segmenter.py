@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
@@ -32,6 +31,7 @@ from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.merging import merge, probabilities
 from ovseg_demo.models import COMPARED, default_arm
+from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, run_to_end, with_cpu_fallback
 from ovseg_demo.proposals import Proposals, Proposer, find_proposer, proposal_progress, working_image
 from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation

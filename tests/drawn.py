@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ovseg_demo.imaging import load_image
 from ovseg_demo.result import Arm, ClassResult, RegionResult, Segmentation
 
 COLOURS = ((46, 134, 222), (231, 76, 60), (39, 174, 96), (243, 156, 18), (142, 68, 173))
+
+COFFEE = Path(__file__).parents[1] / "examples" / "coffee.jpg"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -64,3 +68,11 @@ def drawn_result(
         arm=arm,
         masks=np.array([mask for _, mask in regions], np.bool_).reshape(-1, *image.shape[:2]),
     )
+
+
+def drawn_coffee(names: Sequence[str]) -> Segmentation:
+    """The coffee photo: names 1 and 2 have a box each, for the cup and the saucer; any other has nothing."""
+    photo = load_image(COFFEE)
+    shape = photo.shape[:2]
+    boxes = [(2, box_mask(shape, 100, 60, 500, 380)), (1, box_mask(shape, 160, 40, 400, 220))]
+    return drawn_result(photo, names, boxes)

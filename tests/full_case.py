@@ -19,14 +19,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.merging import MergeSettings, Scores, merge
+from ovseg_demo.merging.published_rules import (
+    class_scores,
+    demo_names,
+    hard_masks,
+    keep_picked,
+    mask_probabilities,
+)
+from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.proposals import Proposals, propose
 from ovseg_demo.proposals.maskformer import MaskFormerProposer
 from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
-from ovseg_demo.published_rules import class_scores, demo_names, hard_masks, keep_picked, mask_probabilities
 from ovseg_demo.regions import Regions, crop_regions
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary

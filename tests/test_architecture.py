@@ -23,20 +23,19 @@ PACKAGE = ROOT / "ovseg_demo"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
-    ("settings", "decompression_limits", "devices", "files", "published_rules", "result", "workers"),
+    ("settings", "decompression_limits", "devices", "files", "result", "workers"),
     ("imaging", "vocabulary", "progress", "memory_cache"),
-    ("models", "hidden_names", "part_names", "evidence", "output", "cache", "weight_files"),
+    ("models", "output", "cache", "weight_files"),
     ("regions", "proposals"),
-    ("clip", "default_rule"),
-    ("merging",),
-    ("classify",),
+    ("clip", "merging"),
+    ("naming",),
     ("reporting",),
     ("segmenter",),
     ("cli", "page"),
     ("__main__",),
 )
 # Pairs that do not import each other, whatever their layers.
-INDEPENDENT = (("clip", "proposals"), ("cli", "page"))
+INDEPENDENT = (("clip", "proposals"), ("clip", "merging"), ("cli", "page"))
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 TRAIN = sorted((ROOT / "train").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""A cache is bounded in bytes and in time, whoever uses it."""
+"""A cache is bounded in bytes and in time, for all its users together."""
 
 from __future__ import annotations
 

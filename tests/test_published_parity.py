@@ -25,9 +25,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
-from ovseg_demo.proposals.maskformer.weights import read_segmenter
-from ovseg_demo.published_rules import (
+from ovseg_demo.merging.published_rules import (
     class_scores,
     demo_names,
     hard_masks,
@@ -36,6 +34,8 @@ from ovseg_demo.published_rules import (
     mask_probabilities,
     merge_published,
 )
+from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
+from ovseg_demo.proposals.maskformer.weights import read_segmenter
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
 from tests.full_case import (
     FULL_FOLDERS,

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import DownloadError, ImageError, SettingsError, VocabularyError
+from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, embedding_progress, run_to_end
 from ovseg_demo.proposals import Proposals, ProposalStep, find_proposer
 from ovseg_demo.result import Arm, Segmentation

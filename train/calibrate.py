@@ -20,10 +20,10 @@ from typing import Literal
 import torch
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.models import ALL, chosen_arms
+from ovseg_demo.naming.classifier import Classifier
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.data_sets import read_data_set

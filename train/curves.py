@@ -1,6 +1,6 @@
 """Loss and accuracy of training runs as a picture.
 
-    python -m train.curves --runs runs/finetune runs/prompt_tune --out curves.png
+python -m train.curves --runs runs/finetune runs/prompt_tune --out curves.png
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 The tower sees a region's blanked crop, as in the paper. The head also sees the whole photo, once, through the
 same trunk (`ovseg_demo/clip/context.py`). Both learn from the same regions, whose names are right together;
 captioned photos keep what vanilla knows. What the frozen stem makes of crops and photos is computed first and
-kept; a run that is stopped goes on where it was.
+kept; a run that was stopped resumes.
 """
 
 from __future__ import annotations

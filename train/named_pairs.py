@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
 from train.core.options import DEFAULT_DATA, run_command
-from train.data.contact_sheet import write_contact_sheet
+from train.data.contact_sheet import close_pairs
 from train.data.named_regions import INHERIT_IOU, TRAINING_FOLDS, NamedPhoto, inherit_names, training_regions
 from train.data.shards import ImageFormat, Pair, cut_pair, write_shards
 from train.mining.work_folder import claim
@@ -100,13 +100,7 @@ def main(settings: NamedPairSettings) -> None:
         photos={"named_regions": len(photos)},
         skipped=skipped,
     )
-    write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=0)
-    print(
-        f"{counts['pairs']:,} pairs of {counts['different_nouns']:,} names from {len(photos):,} photos in "
-        f"{settings.out}"
-    )
-    for one in skipped[:10]:
-        print(f"skipped {one['photo']}: {one['error']}")
+    close_pairs(settings.out, counts, skipped)
 
 
 def _pairs_by_photo(

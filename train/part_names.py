@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ovseg_demo
-from ovseg_demo.part_names import FILE
+from ovseg_demo.naming.part_names import FILE
 from ovseg_demo.vocabulary import fold
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
 from train.core.options import DEFAULT_DATA, run_command
-from train.data.contact_sheet import write_contact_sheet
+from train.data.contact_sheet import close_pairs
 from train.data.named_regions import held_out_photos, photo_key
 from train.data.shards import ImageFormat, Pair, cut_pair, write_shards
 from train.data.sources import DataError, path_below
@@ -135,13 +135,7 @@ def main(settings: TruePairSettings) -> None:
         photos={truth.name: len(photos)},
         skipped=skipped,
     )
-    write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=0)
-    print(
-        f"{counts['pairs']} pairs of {counts['different_nouns']} names from {len(photos)} photos in "
-        f"{settings.out}"
-    )
-    for one in skipped[:10]:
-        print(f"skipped {one['photo']}: {one['error']}")
+    close_pairs(settings.out, counts, skipped)
 
 
 def _photos(truth: TruthSet, settings: TruePairSettings) -> list[TruthPhoto]:

@@ -62,7 +62,7 @@ class CropFeatures:
 
 @dataclass
 class RegionCache:
-    """What arms have computed of the same regions of one photo, for the next arm to go on from."""
+    """What arms have computed of the same regions of one photo, for the next arm to reuse."""
 
     stems: dict[str, StemFeatures] = field(default_factory=dict)
     """By the hash of the stem."""

@@ -153,16 +153,6 @@ _OVSEG = HubFile(
 _OVSEG_LINKS = "its authors also link it in GETTING_STARTED.md of facebookresearch/ov-seg"
 
 
-def _embedded(folder: str, arms: tuple[Arm, ...], if_there: tuple[Arm, ...]) -> dict[Arm, Source]:
-    """The files of an embedded model; an arm of `if_there` without its file is no arm of the model."""
-    files = {arm: EmbeddedFile(f"{folder}/{arm}.safetensors") for arm in (*arms, *if_there)}
-    return {
-        arm: file
-        for arm, file in files.items()
-        if arm in arms or any(is_file(place / file.path) for place in (REPOSITORY, PACKAGE))
-    }
-
-
 MODELS: dict[str, ModelEntry] = {
     entry.name: entry
     for entry in (
@@ -171,7 +161,10 @@ MODELS: dict[str, ModelEntry] = {
             "clip",
             "Compact CLIP made by this project, embedded",
             "research use only, see its model card",
-            _embedded("checkpoints/ovseg-mini", ("vanilla", "adapted"), if_there=("context",)),
+            {
+                arm: EmbeddedFile(f"checkpoints/ovseg-mini/{arm}.safetensors")
+                for arm in ("vanilla", "adapted", "context")
+            },
             non_commercial=True,
         ),
         ModelEntry("clip-vit-b-16", "clip", "OpenAI CLIP ViT-B/16", "MIT", {"vanilla": _CLIP_B16}),

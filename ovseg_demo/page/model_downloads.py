@@ -72,7 +72,7 @@ def fetch_missing(
 ) -> Iterator[tuple[str, float]]:
     """Downloads the weights that are not on this machine; yields a sentence and the share done.
 
-    Closing the iterator stops the download, which goes on from there the next time.
+    Closing the iterator stops the download; the next call resumes it.
 
     Raises:
         DownloadError: the weights cannot be had; says how to get them.

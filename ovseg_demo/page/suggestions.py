@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovseg_demo.hidden_names import hidden_names
+from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary, fold

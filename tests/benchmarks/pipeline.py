@@ -7,8 +7,8 @@ after the other: ours, the package's automatic generator with 16 x 16 points and
 32 x 32. Ratios are per photo and their median is given; mIoU is over the same photos, with the same CLIP and
 merge rule.
 
-Every measurement is kept in a file (--runs), so that a comparison of hours can be stopped and goes on where
-it was; --again measures ours anew, --fresh both. Ratios on the wall are worth something only where both were
+Every measurement is kept in a file (--runs), so that a comparison of hours can be stopped and
+resumed; --again measures ours anew, --fresh both. Ratios on the wall are worth something only where both were
 measured on a machine as quiet. Where code or weights have changed since, ours is measured anew and the
 straightforward masks, which do not depend on them, are only named again.
 """
@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import load_clip
+from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.proposals import load_proposer
 from tests.benchmarks.pipeline_report import chart, markdown, report, show
 from tests.benchmarks.processes import memory_of_photo_bytes, page_start_s

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ovseg_demo.classify import PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.models import resolve
+from ovseg_demo.naming.classifier import PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.mobile_sam import build_mobile_sam
 from ovseg_demo.proposals.weights import fill

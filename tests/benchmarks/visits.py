@@ -1,6 +1,6 @@
 """Time and accuracy of one photo in the project's pipeline and in the straightforward one.
 
-Every measurement is a line of a JSON Lines file, so a comparison that takes hours can be stopped and goes on.
+Every measurement is a line of a JSON Lines file, so a comparison that takes hours can be stopped and resumed.
 Masks of the straightforward generator are kept beside it: new weights cost only the CLIP part again.
 """
 
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import ovseg_demo
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier
 from ovseg_demo.files import whole_file
 from ovseg_demo.merging import Scores, merge
+from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.output.rendering import overlay
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Segmentation

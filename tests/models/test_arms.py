@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from ovseg_demo.errors import ModelError
-from ovseg_demo.models import ARMS, COMPARED, MODELS, arms_of, chosen_arms, compared_arms, default_arm
-from ovseg_demo.models.table import _embedded
+from ovseg_demo.models import (
+    ARMS,
+    COMPARED,
+    MODELS,
+    arms_of,
+    chosen_arms,
+    compared_arms,
+    default_arm,
+    resolve,
+)
 
 
 def test_the_best_arm_comes_last_and_is_the_default() -> None:
@@ -19,11 +27,14 @@ def test_the_best_arm_comes_last_and_is_the_default() -> None:
         assert [order.index(arm) for arm in entry.arms] == sorted(order.index(arm) for arm in entry.arms)
 
 
-def test_an_embedded_arm_without_its_file_is_no_arm() -> None:
-    here = _embedded("checkpoints/ovseg-mini", ("vanilla", "adapted"), if_there=("mpt-only",))
-    assert list(here) == ["vanilla", "adapted"]
-    promised = _embedded("checkpoints/ovseg-mini", ("vanilla", "mpt-only"), if_there=("adapted",))
-    assert list(promised) == ["vanilla", "mpt-only", "adapted"]  # a promised file that is missing is told
+def test_a_listed_arm_whose_file_is_missing_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert arms_of("ovseg-mini") == ("vanilla", "adapted", "context")
+    for place in ("REPOSITORY", "PACKAGE"):
+        monkeypatch.setattr(f"ovseg_demo.models.local.{place}", tmp_path)
+    with pytest.raises(ModelError, match=r"ovseg-mini/context\.safetensors are missing"):
+        resolve("ovseg-mini", "context", cache_dir=tmp_path)
 
 
 def test_the_arms_of_a_folder_are_the_files_in_it(tmp_path: Path) -> None:

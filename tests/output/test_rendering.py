@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import box_mask, drawn_result
+from drawn import box_mask, drawn_coffee, drawn_result
 
-from ovseg_demo.imaging import load_image
 from ovseg_demo.output.rendering import label_spots, legend, overlay, overlay_with_legend, side_by_side
 from ovseg_demo.result import Segmentation, compare
-
-COFFEE = Path(__file__).parents[2] / "examples" / "coffee.jpg"
 
 
 @pytest.fixture(scope="module")
 def result() -> Segmentation:
     """The coffee photo with a box for the cup, one for the saucer, and no fork."""
-    photo = load_image(COFFEE)
-    shape = photo.shape[:2]
-    return drawn_result(
-        photo,
-        ["cup", "saucer", "fork"],
-        [(2, box_mask(shape, 100, 60, 500, 380)), (1, box_mask(shape, 160, 40, 400, 220))],
-    )
+    return drawn_coffee(["cup", "saucer", "fork"])
 
 
 def test_the_overlay_has_the_size_of_the_photo_and_leaves_the_photo_alone(result: Segmentation) -> None:

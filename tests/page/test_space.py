@@ -247,10 +247,10 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     import torch
     from test_segmenter import Quarters
 
-    from ovseg_demo.classify import Classifier
     from ovseg_demo.clip import MaskAdaptedCLIP
     from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
     from ovseg_demo.clip.minilm import MiniTextTower
+    from ovseg_demo.naming.classifier import Classifier
     from ovseg_demo.page.server.zero_gpu import SECONDS, ZeroGpuSegmenter
     from ovseg_demo.progress import Progress
     from ovseg_demo.segmenter import Segmenter

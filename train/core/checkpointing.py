@@ -54,7 +54,7 @@ def load_training_state(
     ema: AveragedModel | None,
     settings: dict[str, Any],
 ) -> int:
-    """Restore a run where a checkpoint exists; returns the step to go on from, 0 for a new run.
+    """Restore a run where a checkpoint exists; returns the step to resume at, 0 for a new run.
 
     Raises:
         ResumeError: the checkpoint cannot be read, or belongs to other settings (the first that differs is

@@ -149,8 +149,8 @@ def run_training(
         groups: the parameters that move, as AdamW takes them.
         pairs: what it learns from.
         settings: the numbers.
-        work: folder for the checkpoint and the log; a run goes on from what it holds.
-        record: what must be equal to go on.
+        work: folder for the checkpoint and the log; a checkpoint in it is resumed.
+        record: what must be equal to resume.
         on_step: called after every step with its number and the model.
         sampler: says which pairs a step sees; by default a `PairSampler`.
 

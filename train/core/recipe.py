@@ -57,7 +57,7 @@ class AdaptSettings:
     model: str = "ovseg-mini"
     """Name of the model table or a checkpoint: the vanilla model."""
     start: Path | None = None
-    """Adapted weights to go on from instead of the vanilla ones."""
+    """Adapted weights to start from instead of the vanilla ones."""
     recipe: Recipe = "mini"
     """Recipe with the defaults of the options below."""
     rate: float | None = None

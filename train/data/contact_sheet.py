@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,23 @@ def write_contact_sheet(pairs: Path, out: Path, *, count: int, seed: int) -> int
     with whole_file(out) as temporary:
         draw_sheet(chosen).save(temporary, "PNG")
     return len(chosen)
+
+
+def close_pairs(folder: Path, counts: Mapping[str, int], skipped: Sequence[Mapping[str, str]]) -> None:
+    """Draw the contact sheet beside the shards, and print what was written and which photos were skipped.
+
+    Args:
+        folder: of the shards.
+        counts: from `write_shards`.
+        skipped: photos that could not be read, with their errors.
+    """
+    write_contact_sheet(folder, folder / "contact_sheet.png", count=100, seed=0)
+    print(
+        f"{counts['pairs']:,} pairs of {counts['different_nouns']:,} names from {counts['photos']:,} photos "
+        f"in {folder}"
+    )
+    for one in skipped[:10]:
+        print(f"skipped {one['photo']}: {one['error']}")
 
 
 def draw_sheet(pairs: list[Pair], columns: int = 10) -> Image.Image:

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from ovseg_demo.clip import MaskAdaptedCLIP
 from train.core.files import write_tensors
 from train.data.sources import DataError
 
@@ -85,11 +84,3 @@ def kept_features(
             whole[name][start : start + len(value)] = value
         start += len(next(iter(piece.values())))
     return whole
-
-
-def stem_digest(clip: MaskAdaptedCLIP) -> str:
-    """Of the weights of the image tower's stem, as it computes with them, and of the crop recipe."""
-    digest = hashlib.sha256(repr(clip.crop_recipe).encode())
-    for value in clip.image_tower.trunk.stem.state_dict().values():  # type: ignore[attr-defined]
-        digest.update(value.float().contiguous().numpy().tobytes())
-    return digest.hexdigest()

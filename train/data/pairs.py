@@ -17,7 +17,7 @@ from torch.nn import functional
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.devices import fast_dtype
-from ovseg_demo.hidden_names import hidden_names
+from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.regions import CropRecipe, crop_regions
 from train.core.loss import name_prior
 from train.core.recipe import AdaptSettings

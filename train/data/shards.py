@@ -2,7 +2,7 @@
 
 A shard holds three files per pair, one after the other: `<key>.webp` (or png, jpg), the box around the region
 cut out of the photo, background and all; `<key>.mask.png`, the region's real mask in it; `<key>.json`, facts.
-The same pairs give the same bytes, whoever wrote them.
+Equal pairs give equal bytes, on every machine.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ovseg_demo.classify import Classifier, PhotoFeatures
 from ovseg_demo.merging import Scores
+from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.vocabulary import Vocabulary
 from train.core.files import write_whole

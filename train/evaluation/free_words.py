@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
-from ovseg_demo.hidden_names import head_word
+from ovseg_demo.naming.hidden_names import head_word
 from ovseg_demo.proposals import Proposals, Steps
 from ovseg_demo.result import Segmentation
 from ovseg_demo.segmenter import Segmenter
@@ -40,8 +40,8 @@ class FreeWordsSettings:
     """Folder that holds named_regions and the photos it names."""
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
-    arms: tuple[str, ...] = ("adapted",)
-    """Arms of the model, and further checkpoints as NAME=PATH."""
+    arms: tuple[str, ...] = ()
+    """Arms of the model, both, all, and further checkpoints as NAME=PATH; by default the model's best arm."""
     merge: Literal["default", "benchmark", "published-demo"] = "default"
     """How named masks become a label map."""
     present: int = 10

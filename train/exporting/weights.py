@@ -20,7 +20,7 @@ from ovseg_demo.clip.minilm import MiniTextTower, map_digests
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
-from ovseg_demo.published_rules import OTHERS
+from ovseg_demo.merging.published_rules import OTHERS
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 from train.core.files import write_tensors, write_text, write_whole

@@ -19,7 +19,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.regions import crop_regions
-from train.data.kept_features import Tensors, kept_features, stem_digest
+from train.data.kept_features import Tensors, kept_features
 from train.data.named_regions import held_out_photos, photo_key
 from train.data.sources import Photo, coco_captions, flickr8k, food_photos, path_below
 
@@ -62,7 +62,7 @@ class CaptionedPhotos:
 
     def __init__(self, photos: Sequence[Photo], vanilla: MaskAdaptedCLIP, data: Path, work: Path) -> None:
         names = [path_below(photo.path, data) or str(photo.path) for photo in photos]
-        key = f"{_digest(names)}/{stem_digest(vanilla)}/{vanilla.weights_sha256}"
+        key = f"{_digest(names)}/{vanilla.stem_id}/{vanilla.weights_sha256}"
         tower: Any = vanilla.image_tower
 
         def compute(rows: range) -> Tensors:

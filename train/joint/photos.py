@@ -14,7 +14,7 @@ from torch import Tensor
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.context import ContextConfig, photo_input, photo_size, region_cover
 from ovseg_demo.imaging import resize_to_side
-from train.data.kept_features import Tensors, kept_pieces, stem_digest
+from train.data.kept_features import Tensors, kept_pieces
 from train.data.pair_folder import PairFolder
 from train.data.sources import DataError, photo_at
 
@@ -98,7 +98,7 @@ def _maps(
 
     # The maps have different sizes, so that pieces hold their cells one after the other.
     grids = [(h // _STRIDE) * (w // _STRIDE) for h, w in (photo_size(*size, config) for size in sizes)]
-    pieces = kept_pieces(work, "photos", f"{key}/{stem_digest(clip)}", len(paths), compute, at_once=1)
+    pieces = kept_pieces(work, "photos", f"{key}/{clip.stem_id}", len(paths), compute, at_once=1)
     return _split([piece["cells"] for piece in pieces], grids, lambda cells: cells.T)
 
 

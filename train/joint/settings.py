@@ -30,7 +30,7 @@ class JointSettings:
     model: str = "ovseg-mini"
     """Name of the model table or a folder: the vanilla model, which is also distilled from."""
     start: Path | None = None
-    """Adapted weights to go on from instead of the vanilla ones; the head starts anew."""
+    """Adapted weights to start from instead of the vanilla ones; the head starts anew."""
     captions: tuple[str, ...] = ("flickr8k", "coco_captions", "food_photos")
     """Data folders whose captioned photos are distilled and told apart by their captions; none = no such
     batches."""

@@ -24,7 +24,7 @@ class MineSettings:
     """Mine region-noun pairs from captions (see train/README.md)."""
 
     work: Path = Path("runs/mine")
-    """Folder for proposals, features and the log; a run goes on from what it holds."""
+    """Folder for proposals, features and the log; the next run resumes from it."""
     out: Path = Path("runs/pairs")
     """Folder for the shards, their manifest and the contact sheet."""
     stage: Literal["propose", "pairs", "all"] = "all"

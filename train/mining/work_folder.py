@@ -1,7 +1,7 @@
 """The working folder of the mining: one file for each finished chunk.
 
-A step splits the photos into chunks and writes one file per chunk, whole or not at all. A resumed run goes on
-with the chunks that have no file.
+A step splits the photos into chunks and writes one file per chunk, whole or not at all. A resumed run makes
+the chunks that have no file.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ try:
 except ImportError:
     spaces = None
 
-from ovseg_demo.classify import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.memory_cache import MemoryCache
+from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, embedding_progress
 from ovseg_demo.proposals import Proposals, Proposer
 from ovseg_demo.result import Arm

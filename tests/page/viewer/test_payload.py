@@ -7,18 +7,14 @@ import io
 import json
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import box_mask, drawn_result
+from drawn import box_mask, drawn_coffee, drawn_result
 from PIL import Image
 
-from ovseg_demo.imaging import load_image
 from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, MAX_PHOTO_SIDE, photo_payload, result_payload
 from ovseg_demo.result import Segmentation, compare
-
-COFFEE = Path(__file__).parents[3] / "examples" / "coffee.jpg"
 
 
 def unpacked(text: str) -> bytes:
@@ -27,13 +23,7 @@ def unpacked(text: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def result() -> Segmentation:
-    photo = load_image(COFFEE)
-    shape = photo.shape[:2]
-    return drawn_result(
-        photo,
-        ["cup", "</script><b>saucer", "fork"],
-        [(2, box_mask(shape, 100, 60, 500, 380)), (1, box_mask(shape, 160, 40, 400, 220))],
-    )
+    return drawn_coffee(["cup", "</script><b>saucer", "fork"])
 
 
 def test_maps_arrive_unchanged(result: Segmentation) -> None:

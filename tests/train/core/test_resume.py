@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if nothing had happened, or says why it cannot."""
+"""A killed run resumes to the same weights, or says why it cannot."""
 
 from __future__ import annotations
 

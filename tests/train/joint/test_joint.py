@@ -1,4 +1,4 @@
-"""The joint fine-tuning: what a step sees, what moves, what is written, and how it goes on."""
+"""The joint fine-tuning: what a step sees, what moves, what is written, and how it resumes."""
 
 from __future__ import annotations
 

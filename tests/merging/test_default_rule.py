@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovseg_demo.default_rule import SPECK_CONFIDENCE, enclosed_by, merge_default
-from ovseg_demo.evidence import MergeSettings, Scores, found_threshold, probabilities
+from ovseg_demo.merging.default_rule import SPECK_CONFIDENCE, enclosed_by, merge_default
+from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold, probabilities
 from ovseg_demo.proposals import Proposals
 
 SIZE = (40, 60)

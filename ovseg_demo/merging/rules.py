@@ -8,22 +8,11 @@ from typing import cast
 import numpy as np
 import torch
 
-from ovseg_demo.default_rule import Merged, merge_default
 from ovseg_demo.errors import SettingsError
-from ovseg_demo.evidence import MergeSettings, Scores, log_odds, presence_evidence, probabilities
+from ovseg_demo.merging.default_rule import Merged, merge_default
+from ovseg_demo.merging.evidence import MergeSettings, Scores
+from ovseg_demo.merging.published_rules import DEMO_MASK_THRESHOLD, PublishedRule, demo_names, merge_published
 from ovseg_demo.proposals.base import Proposals
-from ovseg_demo.published_rules import DEMO_MASK_THRESHOLD, PublishedRule, demo_names, merge_published
-
-__all__ = [
-    "MergeSettings",
-    "Merged",
-    "Scores",
-    "log_odds",
-    "merge",
-    "merge_default",
-    "presence_evidence",
-    "probabilities",
-]
 
 
 def merge(

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.evidence import (
+from ovseg_demo.merging.evidence import (
     Floats,
     MergeSettings,
     Scores,

@@ -14,12 +14,12 @@ from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
-from ovseg_demo.hidden_names import competing_names, hidden_names
 from ovseg_demo.merging import MergeSettings, Scores
-from ovseg_demo.part_names import parts_of
+from ovseg_demo.merging.published_rules import OTHERS
+from ovseg_demo.naming.hidden_names import competing_names, hidden_names
+from ovseg_demo.naming.part_names import parts_of
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.queries import QUERY_SCALE, Queries
-from ovseg_demo.published_rules import OTHERS
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary
 

@@ -1,6 +1,6 @@
 """The paper's two merge rules, from scores of masks to a label map: its benchmark's and its demo's.
 
-They serve comparison with the paper; `merging.py` has the default rule. Both weight every mask by its class
+They serve comparison with the paper; `default_rule.py` has the default. Both weight every mask by its class
 probabilities and sum the masks per class; the largest sum decides the class of a pixel. They differ in the
 masks that take part:
 

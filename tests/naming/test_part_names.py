@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovseg_demo.part_names import part_table, parts_of
+from ovseg_demo.naming.part_names import part_table, parts_of
 from ovseg_demo.vocabulary import Vocabulary
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovseg_demo.hidden_names import competing_names, hidden_names
+from ovseg_demo.naming.hidden_names import competing_names, hidden_names
 
 
 def test_a_name_steps_back_for_the_words_it_shares_and_for_what_is_close() -> None:

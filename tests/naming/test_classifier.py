@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ovseg_demo.cache import TextCache
-from ovseg_demo.classify import Classifier
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
+from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.proposals import Proposals
 
 

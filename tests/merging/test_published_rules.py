@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ovseg_demo.published_rules import (
+from ovseg_demo.merging.published_rules import (
     class_scores,
     demo_names,
     hard_masks,
@@ -180,5 +180,5 @@ def test_many_classes_are_decided_in_parts_with_the_same_result(monkeypatch):
     masks = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(1))
     expected = class_scores(weights, masks).argmax(dim=0) + 1
     assert torch.equal(label_map(weights, masks), expected)
-    monkeypatch.setattr("ovseg_demo.published_rules._NUMBERS_AT_ONCE", 3 * 6 * 7)
+    monkeypatch.setattr("ovseg_demo.merging.published_rules._NUMBERS_AT_ONCE", 3 * 6 * 7)
     assert torch.equal(label_map(weights, masks), expected)

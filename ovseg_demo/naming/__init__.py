@@ -1,0 +1,1 @@
+"""One arm names regions: regions and words to features, features to scores; names that nobody typed."""
