@@ -72,7 +72,7 @@ class JointModel(nn.Module):
             patches = self._patches(crops)[1].float()
             image = self.adapted(patches)
             looks = self._looks(batch, patches)
-            context = self.head(looks, self._kept_looks(len(patches)))
+            context = self.head(looks, self._kept_looks(len(patches))).float()
         right, ignored = (row_mask(rows, len(batch.names)) for rows in (batch.right, batch.ignored))
         with torch.no_grad():
             names = self._names(batch.names)
@@ -141,7 +141,7 @@ class JointModel(nn.Module):
             # The crop of a whole photo stands for the larger one that inference looks at.
             everywhere = mean.new_tensor(_WHOLE_PHOTO).expand(len(mean), LOOKS["geometry"])
             looks = {"crop": mean, "photo_32": mean, "photo_16": fine.float().mean((2, 3))}
-            context = self.head({**looks, "geometry": everywhere})
+            context = self.head({**looks, "geometry": everywhere}).float()
         with torch.no_grad():
             sentences = self._names(batch.sentences)
         scale, context_scale = self.caption_log_scales

@@ -185,6 +185,17 @@ def test_the_loss_is_that_of_both_arms_with_prior_and_captions(model: JointModel
         assert set(without) == {"loss", "adapted", "context", "top1", "context_top1"}
 
 
+def test_bfloat16_changes_the_rounding_of_the_loss_and_nothing_else(
+    model: JointModel, source: JointPairs
+) -> None:
+    batch = source.batch(np.array([0, 1, 3]), 0)
+    model.eval()
+    with torch.no_grad():
+        exact, rounded = (model(batch, 1.0, amp=amp) for amp in (False, True))
+    assert rounded["loss"].dtype == torch.float32
+    assert rounded["loss"].item() == pytest.approx(exact["loss"].item(), rel=0.05)
+
+
 def test_every_trained_part_has_its_own_rate_and_gets_a_gradient(
     model: JointModel, source: JointPairs, settings: JointSettings
 ) -> None:
