@@ -128,6 +128,12 @@ class MaskAdaptedCLIP(nn.Module):
         return self.embed_dim
 
     @property
+    def weights_id(self) -> str:
+        """Names the contents of all files that the arm is read from; "" if it was read from none."""
+        files = sorted(self.weights_files.items())
+        return hashlib.sha256(repr(files).encode()).hexdigest() if files else ""
+
+    @property
     def has_prompts(self) -> bool:
         """Whether there are mask prompts; without them `use_prompts` changes nothing."""
         return self.image_tower.prompts is not None

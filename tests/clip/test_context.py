@@ -248,6 +248,12 @@ def test_both_files_are_told(folder: Path) -> None:
     hashes = read_hashes(folder)
     assert clip.weights_files == {n: hashes[n] for n in ("adapted.safetensors", "context.safetensors")}
     assert clip.weights_sha256 == hashes["context.safetensors"]
+    # Its features depend on both files, so another adapted one makes it another arm.
+    adapted = load_clip(folder, weights="adapted")
+    assert clip.weights_id and clip.weights_id != adapted.weights_id
+    before = clip.weights_id
+    clip.weights_files["adapted.safetensors"] = "0" * 64
+    assert clip.weights_id != before
 
 
 def test_the_file_holds_nothing_that_adapted_has(folder: Path) -> None:

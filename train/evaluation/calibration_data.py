@@ -1,6 +1,6 @@
 """Photos that calibrate the default rule: questions, scores and truth, with features kept on disk.
 
-Embedding takes minutes and happens once per arm; a file of features belongs to the hash of the weights.
+Embedding takes minutes and happens once per arm; a file of features belongs to the hashes of all its weights.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ def photo_features(
         proposals: R of them.
         folder: where features are kept; None = nowhere.
     """
-    key = hashlib.sha256(f"{classifier.clip.weights_sha256} {photo.name}".encode()).hexdigest()[:32]
-    path = None if folder is None or not classifier.clip.weights_sha256 else folder / f"{key}.npy"
+    weights = classifier.clip.weights_id
+    key = hashlib.sha256(f"{weights} {photo.name}".encode()).hexdigest()[:32]
+    path = None if folder is None or not weights else folder / f"{key}.npy"
     if path is not None and path.is_file():
         rows = np.load(path, allow_pickle=False).astype(np.float32)
         if len(rows) == len(proposals) + 1:
