@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import ovseg_demo.clip.mini as mini
+import ovseg_demo.proposals.mobile_sam as mobile_sam
 import ovseg_demo.proposals.prompting as prompting
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.page.handlers import Request, run
@@ -35,9 +36,11 @@ PHOTO, WORDS = EXAMPLES / "coffee.jpg", "cup, table"
 
 def figures(plan: Plan) -> list[Figure]:
     """Runs the part."""
-    segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")
-    good = segmenter(PHOTO, WORDS).label_map
-    return [*_memory(segmenter, good), *_time(), *_gpu(good), *_surroundings(plan)]
+    # In float32: bfloat16 rounds parts of another size otherwise, and a mask at a threshold may go.
+    with replaced(mobile_sam, "fast_dtype", lambda _: lambda device: torch.float32):
+        segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")
+        good = segmenter(PHOTO, WORDS).label_map
+        return [*_memory(segmenter, good), *_time(), *_gpu(good), *_surroundings(plan)]
 
 
 @contextmanager
@@ -70,7 +73,7 @@ def _full_above(count: int, argument: int) -> Callable[[Any], Any]:
 def _memory(segmenter: Segmenter, good: np.ndarray[Any, Any]) -> Iterator[Figure]:
     stages = {
         "finding regions": (prompting.PointProposer, "_prompt", 2),
-        "looking at regions": (mini.MiniImageTower, "from_stem", 1),
+        "looking at regions": (mini.MiniImageTower, "trunk_patches", 1),
     }
     for stage, (owner, name, argument) in stages.items():
         segmenter._photos.clear()

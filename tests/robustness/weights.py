@@ -12,13 +12,14 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ovseg_demo.errors import OvsegError
-from ovseg_demo.models import MODELS, EmbeddedFile, ModelEntry, PackagedFile, resolve
+from ovseg_demo.models import MODELS, EmbeddedFile, ModelEntry, PackagedFile, local, resolve
 from tests.hub_server import ADDRESS, BODY, SHA256, HubServer, running_hub
 from tests.robustness.plan import Plan
 from tests.robustness.table import Figure, is_sentence
@@ -173,9 +174,7 @@ def _swapped(folder: Path) -> Figure:
 
 def _resolve_swapped(folder: Path, entry: ModelEntry, arm: str, source: EmbeddedFile | PackagedFile) -> None:
     """Resolves a copy of the table's file of which one byte is another one."""
-    import ovseg_demo.models as models
-
-    real = resolve(entry.name, "vanilla" if arm == "vanilla" else "adapted")
+    real = resolve(entry.name, arm)
     place = folder / entry.name / arm / real.path.name
     place.parent.mkdir(parents=True)
     content = bytearray(real.path.read_bytes())
@@ -184,12 +183,8 @@ def _resolve_swapped(folder: Path, entry: ModelEntry, arm: str, source: Embedded
     sums = real.path.parent / "SHA256SUMS"
     if sums.is_file():
         shutil.copy(sums, place.parent)
-    kept = models._present
-    try:
-        models._present = lambda *_: place
-        resolve(entry.name, "vanilla" if arm == "vanilla" else "adapted", cache_dir=folder / "cache")
-    finally:
-        models._present = kept
+    with mock.patch.object(local, "present_file", lambda *_: place):
+        resolve(entry.name, arm, cache_dir=folder / "cache")
 
 
 def _outside_the_table(folder: Path) -> Figure:
