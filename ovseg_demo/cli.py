@@ -304,11 +304,13 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
         f"{BOTH} ({' and '.join(COMPARED)}) or {ALL}. The last of several is the main result, the others get "
         "folders of their own beside it, and two are compared (default: the best arm of the model)",
     )
+    # argparse reads a percent sign as the start of one of its own names.
+    usual = settings.proposer.replace("%", "%%")
     add(
         "--proposer",
         metavar="NAME",
         help="of masks: a name, or the file of a SAM or of all of OVSeg (default: the one the model was "
-        f"published with, or {settings.proposer})",
+        f"published with, or {usual})",
     )
     add("--merge", default=settings.merge, choices=MERGE_RULES, help="(default: %(default)s)")
     add(

@@ -13,7 +13,8 @@
     └── SettingsError          a setting outside its range
 
 Each message is one sentence that a person can act on and holds the offending value, so that the page and
-the command line show it as it stands.
+the command line show it as it stands. Where it names folders of this machine, `public` is the sentence for
+visitors of a server.
 """
 
 from __future__ import annotations
@@ -35,7 +36,16 @@ __all__ = [
 
 
 class OvsegError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Args:
+        message: one sentence for the person who runs the program.
+        public: the sentence for visitors of a server; the same if None.
+    """
+
+    def __init__(self, message: str = "", *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = message if public is None else public
 
 
 class ImageError(OvsegError):

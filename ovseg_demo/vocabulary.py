@@ -2,6 +2,7 @@
 
 `dog, grass, sofa | couch` gives three classes; the last has two synonyms that score as one. Names stay as
 typed except for blanks and invisible characters. `fold` compares them: `Dog` and `dog` are one name.
+A name with a comma stands in double quotes, as in CSV: `"fence, wooden", sky` gives two classes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ _SEPARATORS = re.compile(
     "[\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029,\uff0c\u3001\ufe50\ufe51\uff64\u060c\u07f8\u1363\u1802\u2e41]"
 )
 _SYNONYM_BAR = re.compile("[|\uff5c]")
+_LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+# What ends a word, inside a character class.
+_ENDS = f"{_SEPARATORS.pattern[1:-1]}{_SYNONYM_BAR.pattern[1:-1]}"
+# One word up to what ends it. A quote that is not closed right before that is part of the name.
+_TYPED_WORD = re.compile(
+    rf'\s*"(?P<quoted>(?:[^"{_LINE_BREAKS}{_SYNONYM_BAR.pattern[1:-1]}]|"")+)"\s*(?=[{_ENDS}]|\Z)'
+    rf"|(?P<plain>[^{_ENDS}]*)"
+)
 
 # Letters that draw nothing (Hangul fillers, the Braille blank) count as blanks.
 _BLANK_LETTERS = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0\u2800"), " ")
@@ -45,6 +54,11 @@ class VocabularyClass:
     name: str
     synonyms: tuple[str, ...]
     """All words of the class, `name` first."""
+
+    @property
+    def text(self) -> str:
+        """The class as a person would type it: synonyms between bars, quotes around a name with a comma."""
+        return " | ".join(map(_quoted_name, self.synonyms))
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class Vocabulary:
     @cached_property
     def text(self) -> str:
         """The vocabulary as a person would type it, one class a line."""
-        return "\n".join(" | ".join(item.synonyms) for item in self.classes)
+        return "\n".join(item.text for item in self.classes)
 
     @classmethod
     def parse(
@@ -115,6 +129,8 @@ class Vocabulary:
     ) -> Vocabulary:
         """The classes in `text`: names between commas or line breaks, synonyms between bars.
 
+        A name in double quotes keeps its commas; two quotes in it stand for one.
+
         Names are trimmed, runs of blanks become one, and characters that cannot be seen are dropped;
         right-to-left names and emoji stay. Repeated names (without case, after Unicode's compatibility
         folding) count once, at their first place. A word belongs to the first class that has it; an entry
@@ -122,6 +138,8 @@ class Vocabulary:
 
         >>> Vocabulary.parse("dog,  Sofa | couch, DOG").names
         ('dog', 'Sofa')
+        >>> Vocabulary.parse('"fence, wooden", sky').names
+        ('fence, wooden', 'sky')
 
         Args:
             text: what was typed.
@@ -139,7 +157,7 @@ class Vocabulary:
             raise VocabularyError(
                 f"The words have {len(text):,} characters and at most {longest:,} are read; type fewer."
             )
-        return cls._collect(_SEPARATORS.split(text), max_names, max_name_length)
+        return cls._collect(_entries(text), max_names, max_name_length)
 
     @classmethod
     def of(
@@ -220,6 +238,30 @@ def fold(name: str) -> str:
     text = unicodedata.normalize("NFD", text).casefold()
     text = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _entries(text: str) -> Iterator[str]:
+    """The classes of a text, their synonyms between bars, names without their quotes."""
+    words: list[str] = []
+    position = 0
+    while True:
+        found = _TYPED_WORD.match(text, position)
+        assert found is not None, "the second half of the pattern takes anything"
+        words.append(found["plain"] if found["quoted"] is None else found["quoted"].replace('""', '"'))
+        position = found.end() + 1
+        ended = found.end() == len(text)
+        if ended or not _SYNONYM_BAR.fullmatch(text[found.end()]):
+            yield " | ".join(words)
+            words = []
+        if ended:
+            return
+
+
+def _quoted_name(name: str) -> str:
+    """The name, in quotes if it would be read otherwise without them."""
+    if not _SEPARATORS.search(name) and not name.startswith('"'):
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _clean(part: str) -> str:

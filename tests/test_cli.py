@@ -77,6 +77,18 @@ def test_an_unknown_model_is_one_line_and_exit_code_two(capsys: pytest.CaptureFi
     assert "clip-vit-z" in complaint(capsys)
 
 
+def test_help_shows_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PROPOSER", "MODEL"):
+        monkeypatch.setenv(f"OVSEG_{name}", f"100%-{name.lower()}.pt")
+    with pytest.raises(SystemExit) as done:
+        run("segment", "--help")
+    assert done.value.code == 0
+    shown = "".join(capsys.readouterr().out.split())
+    assert all(f"100%-{name}.pt)" in shown for name in ("proposer", "model"))
+
+
 def test_a_folder_without_photos_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("segment", tmp_path, "--vocabulary", "cup", "--out", tmp_path / "x") == 2
     assert "no photos" in complaint(capsys)

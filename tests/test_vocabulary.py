@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def test_what_is_not_text_is_refused(wrong: object) -> None:
 TRICKY = st.text(
     st.one_of(
         st.characters(codec=None),
-        st.sampled_from(" ,|\n\t\u200b\u200c\u200d\ufe0f\u0301\u3164\ud800\uff0cßİıſ\u212a\u1e9e👨👩"),
+        st.sampled_from(" ,|\"\n\u037e\u200b\u200c\u200d\ufe0f\u0301\u3164\ud800\uff0cßİıſ\u212a\u1e9e👨👩"),
     ),
     max_size=60,
 )
@@ -196,7 +197,7 @@ def test_any_text_gives_clean_distinct_names_or_one_sentence(text: str) -> None:
         assert word == " ".join(word.split())
         assert word.encode("utf-8")
         assert not {unicodedata.category(char) for char in word} & {"Cc", "Cs"}
-        assert not re.search("[,|\n]", word)
+        assert not re.search("[|\n]", word)
     for word, owner in zip(vocabulary.prompts, vocabulary.owners, strict=True):
         assert word in vocabulary.classes[owner].synonyms
     assert all(item.synonyms[0] == item.name for item in vocabulary)
@@ -206,8 +207,48 @@ def test_any_text_gives_clean_distinct_names_or_one_sentence(text: str) -> None:
 def test_a_vocabulary_written_out_and_read_again_is_the_same(text: str) -> None:
     vocabulary = parse_or_none(text)
     if vocabulary is not None:
+        assert all(item.text in vocabulary.text for item in vocabulary)
         assert Vocabulary.parse(vocabulary.text) == vocabulary
         assert Vocabulary.of(vocabulary) == vocabulary
+
+
+@given(st.lists(TRICKY, min_size=1, max_size=5))
+def test_names_of_a_list_are_written_out_and_read_again_with_their_commas(words: list[str]) -> None:
+    try:
+        vocabulary = Vocabulary.of(words)
+    except VocabularyError:
+        return
+    assert Vocabulary.parse(vocabulary.text) == vocabulary
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ('"fence, wooden", sky', ("fence, wooden", "sky")),
+        (' "fence, wooden" \nsky', ("fence, wooden", "sky")),
+        ('"dog"', ("dog",)),
+        ('12" pipe, 5" pipe', ('12" pipe', '5" pipe')),
+        ('"12"" pipe, black"', ('12" pipe, black',)),
+        ('"open, end', ('"open', "end")),
+        ('"one" two, three', ('"one" two', "three")),
+        ('"line\nbreak"', ('"line', 'break"')),
+    ],
+)
+def test_a_name_in_quotes_keeps_its_commas(typed: str, expected: tuple[str, ...]) -> None:
+    assert names(typed) == expected
+
+
+def test_quoted_names_have_synonyms_too() -> None:
+    (item,) = Vocabulary.parse('"New York, NY" | NYC | "Apple, Big"').classes
+    assert item.synonyms == ("New York, NY", "NYC", "Apple, Big")
+    assert item.text == '"New York, NY" | NYC | "Apple, Big"'
+
+
+@pytest.mark.parametrize("piece", ['"a,', '"', ',"""x', ',""x', '""', '"a,a', " " * 50 + '"'])
+def test_quotes_that_are_never_closed_take_no_time(piece: str) -> None:
+    started = time.perf_counter()
+    parse_or_none('"' + piece * (90_000 // len(piece)))
+    assert time.perf_counter() - started < 5
 
 
 @given(st.lists(st.sampled_from(["dog", "Dog", "cat", " CAT", "bird", "ＢＩＲＤ"]), min_size=1))

@@ -40,6 +40,8 @@ DownloadProgress = Callable[[int, int], None]
 
 _CONNECT_TIMEOUT_S = 10.0
 _STALE_AFTER_S = 3600.0
+_CHOOSE_ANOTHER = "choose another model"
+"""What a visitor of a server can do about weights that are not there."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ def fetch(
         if expected not in (None, digest):
             raise CheckpointError(
                 f"{by_hand} is not the published file of {model}: its sha256 begins with {digest[:12]} "
-                f"instead of {str(expected)[:12]}; remove it or put the right file there."
+                f"instead of {str(expected)[:12]}; remove it or put the right file there.",
+                public=f"{model} on this server is not the published one; {_CHOOSE_ANOTHER}.",
             )
         return by_hand, digest
     shared = _shared(source)
@@ -163,10 +166,11 @@ def fetch(
         wanted = expected or _stated_hash(path)
         if wanted not in (None, digest):
             _remove(path)
-            raise DownloadError(
+            what = (
                 f"What came for {model} is not the published {source.file} and was removed, its sha256 "
-                f"begins with {digest[:12]} instead of {str(wanted)[:12]}; {how_to_get}."
+                f"begins with {digest[:12]} instead of {str(wanted)[:12]}"
             )
+            raise DownloadError(f"{what}; {how_to_get}.", public=f"{what}; {_CHOOSE_ANOTHER}.")
         _record(source, digest, cache_dir)
         return path, digest
 
@@ -207,28 +211,31 @@ def _download(
         raise stop.reason from None
     # The hub's library raises its own errors, those of whichever transport it uses, and the system's.
     except Exception as error:
-        size = f"{source.size_bytes / 1e6:,.0f} MB"
-        reason = _reason(error, folder) or trouble
-        raise DownloadError(f"{model} ({size}) is not on this machine and {reason}; {how_to_get}.") from error
+        missing = f"{model} ({source.size_bytes / 1e6:,.0f} MB) is not on this"
+        reason, public = _reason(error, folder) or (trouble, trouble)
+        raise DownloadError(
+            f"{missing} machine and {reason}; {how_to_get}.",
+            public=f"{missing} server and {public}; {_CHOOSE_ANOTHER}.",
+        ) from error
     return Path(path)
 
 
-def _reason(error: Exception, folder: Path) -> str | None:
-    """Why a download failed, as half a sentence; None if the connection is all there is to blame."""
+def _reason(error: Exception, folder: Path) -> tuple[str, str] | None:
+    """Why a download failed, as half a sentence, and that without folders; None if the connection broke."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 404):  # what the hub says of repositories that are gone
-        return f"the model hub does not have it (status {status})"
+        return (f"the model hub does not have it (status {status})",) * 2
     if status is not None:
-        return f"the model hub refused it (status {status})"
+        return (f"the model hub refused it (status {status})",) * 2
     if isinstance(error, OfflineModeIsEnabled):
-        return "downloads are switched off (HF_HUB_OFFLINE)"
+        return "downloads are switched off (HF_HUB_OFFLINE)", "downloads are switched off"
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return f"there is no space left for it in {folder}"
+        return f"there is no space left for it in {folder}", "there is no space left for it"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return f"{folder} cannot be written (set OVSEG_CACHE_DIR to a folder that can)"
+        return f"{folder} cannot be written (set OVSEG_CACHE_DIR to a folder that can)", "cannot be stored"
     return None
 
 
@@ -334,7 +341,10 @@ def hash_of_file(path: Path, cache_dir: Path) -> str:
             digest = _digest(file.read)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CheckpointError(f"The weights {path} cannot be read ({reason}); check the file.") from None
+        raise CheckpointError(
+            f"The weights {path} cannot be read ({reason}); check the file.",
+            public=f"The weights {path.name} cannot be read on this server; {_CHOOSE_ANOTHER}.",
+        ) from None
     _write_json(memo, asdict(_Seen(str(real), info.st_size, info.st_mtime_ns, digest)))
     return digest
 

@@ -96,7 +96,8 @@ def resolve(
         if wanted not in (None, digest):
             raise CheckpointError(
                 f"{path} is not the published file of {entry.name}: its sha256 begins with {digest[:12]} "
-                f"instead of {str(wanted)[:12]}; {_restore(source)}."
+                f"instead of {str(wanted)[:12]}; {_restore(source)}.",
+                public=f"{entry.name} on this server is not the published one; choose another model.",
             )
     return LocalWeights(path, digest, entry)
 
@@ -123,9 +124,11 @@ def _absent(
 ) -> Path:
     if isinstance(source, HandFile):
         place = local_folder(cache_dir, entry.folder or entry.name)
+        missing = f"The {weights} weights of {entry.name} are not on this"
         raise ModelError(
-            f"The {weights} weights of {entry.name} are not on this machine and no program can fetch them; "
-            f"get {source.names[0]} from {source.where} and put it into {place}."
+            f"{missing} machine and no program can fetch them; "
+            f"get {source.names[0]} from {source.where} and put it into {place}.",
+            public=f"{missing} server; choose another model.",
         )
     if isinstance(source, PackagedFile):
         raise ModelError(f"The weights come with the package {source.package}; {_restore(source)}.")

@@ -14,6 +14,7 @@ from ovseg_demo.output.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.page.server.request_tracker import public_message
 from ovseg_demo.progress import Progress, map_steps
 from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
@@ -92,7 +93,7 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
                 made += len(data)
                 files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         except OvsegError as error:
-            failures.append(f"{name}: {error}")
+            failures.append(f"{name}: {public_message(error)}")
         if made > limits.max_kept_bytes:
             raise ResourceError(
                 f"The results have more than {limits.max_kept_bytes / 1e6:,.0f} MB together; send fewer."

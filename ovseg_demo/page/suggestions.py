@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.002
 
 def preset_text(key: str) -> str:
     """A published class list as a person would type it."""
-    return ", ".join(" | ".join(item.synonyms) for item in Vocabulary.preset(key))
+    return ", ".join(item.text for item in Vocabulary.preset(key))
 
 
 def add_word(words: str, name: str) -> str:

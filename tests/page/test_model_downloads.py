@@ -13,6 +13,7 @@ from ovseg_demo.errors import DownloadError
 from ovseg_demo.models import rows
 from ovseg_demo.page import model_downloads
 from ovseg_demo.page.api import Endpoints
+from ovseg_demo.page.handlers import Request, run
 from ovseg_demo.page.model_downloads import fetch_missing, models_with_sizes
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
@@ -82,6 +83,17 @@ def test_the_endpoints_hold_a_download_to_the_time_of_a_request(hub: HubServer, 
         Endpoints(pool).segment(str(COFFEE), "cup", "vanilla", "clip-vit-b-16")
     assert time.monotonic() - started < 25
     assert pool.tracker.health()[0] == 200
+
+
+def test_visitors_see_no_folder_of_the_server(hub: HubServer, tmp_path: Path) -> None:
+    hub.status = 503
+    pool = ModelPool(Settings(cache_dir=tmp_path))
+    with pytest.raises(gr.Error) as caught:
+        Endpoints(pool).segment(str(COFFEE), "cup", "vanilla", "clip-vit-b-16")
+    asked = Request(str(COFFEE), "cup", False, "clip-vit-b-16", "mobile-sam", "vild", "default")
+    for told in (str(caught.value), str(list(run(asked, pool))[-1].payload["message"])):
+        assert str(tmp_path) not in told
+        assert "is not on this server and the model hub refused it (status 503); choose another" in told
 
 
 def test_what_cannot_be_had_is_one_sentence(hub: HubServer) -> None:

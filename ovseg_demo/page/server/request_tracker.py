@@ -1,7 +1,8 @@
 """Request tracking: an id and a time limit for every request, counters, a log without anything personal.
 
 What visitors type and what their files are called never reaches the log: of an error it holds the class and
-the traceback_locations in the code, not the message, which may quote the words.
+the traceback_locations in the code, not the message, which may quote the words. Only what concerns the
+machine, such as weights that are missing, is written in full, and that is not for visitors.
 """
 
 from __future__ import annotations
@@ -9,23 +10,34 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from ovseg_demo import __version__
-from ovseg_demo.errors import OvsegError, ResourceError
-from ovseg_demo.settings import Settings
+from ovseg_demo.errors import ModelError, OutputError, OvsegError, ResourceError
+from ovseg_demo.settings import Settings, default_cache_dir
 
-__all__ = ["JsonLines", "RequestCancelledError", "RequestContext", "RequestTracker", "log_as_json_lines"]
+__all__ = [
+    "JsonLines",
+    "RequestCancelledError",
+    "RequestContext",
+    "RequestTracker",
+    "log_as_json_lines",
+    "public_message",
+]
 
 _log = logging.getLogger("ovseg_demo")
+_CODE = Path(__file__).resolve().parents[3]
 
 _STUCK_AFTER = 2
 """A request that runs for this many times its limit is not coming back."""
@@ -84,7 +96,7 @@ class RequestContext:
             )
         if isinstance(error, OvsegError):
             self.outcome = "refused" if self.outcome == "done" else self.outcome
-            return f"{error} (request {self.id})"
+            return f"{public_message(error)} (request {self.id})"
         self.outcome = "failed"
         return f"Something went wrong here; please try again. (request {self.id})"
 
@@ -172,6 +184,21 @@ class RequestTracker:
         return "\n".join(lines) + "\n"
 
 
+def public_message(error: OvsegError) -> str:
+    """The sentence of an error for visitors: no folder of this machine is in it."""
+    # Errors of words and photos quote what visitors sent, which may look like a folder.
+    if isinstance(error, (ModelError, OutputError)) and _names_a_folder(error.public):
+        return "This server cannot do that; choose another model, or try again later."
+    return error.public
+
+
+def _names_a_folder(text: str) -> bool:
+    folders = {Path.cwd(), default_cache_dir(), _CODE, Path(sys.prefix), Path(tempfile.gettempdir())}
+    with suppress(RuntimeError):  # nobody's home
+        folders.add(Path.home())
+    return any(str(folder) in text for folder in folders if folder != folder.parent)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     from ovseg_demo.devices import is_out_of_memory  # which imports torch
 
@@ -187,6 +214,8 @@ def _write(context: RequestContext) -> None:
     }
     if context.error is not None:
         facts["error"] = type(context.error).__name__
+    if isinstance(context.error, OvsegError) and context.error.public != str(context.error):
+        facts["detail"] = str(context.error)
     if context.outcome == "failed" and context.error is not None:
         facts["where"] = traceback_locations(context.error)
     level = logging.ERROR if context.outcome == "failed" else logging.INFO

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from ovseg_demo.errors import ImageError, ResourceError
+from ovseg_demo.errors import DownloadError, ImageError, OutputError, ResourceError
 from ovseg_demo.page.server.request_tracker import JsonLines, RequestCancelledError, RequestTracker
 from ovseg_demo.settings import Settings
 
@@ -49,6 +51,24 @@ def test_a_sentence_ends_with_the_id_of_its_request() -> None:
         )
         assert "not enough memory" in context.error_message(MemoryError())
         assert context.error_message(ValueError("private")).startswith("Something went wrong here")
+
+
+def test_folders_of_the_server_are_for_its_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ovseg_demo")
+    tracker = RequestTracker(Settings())
+    told = []
+    for error in (
+        DownloadError(f"It is not here; put it into {Path.home()}/x.", public="It is not here."),
+        OutputError(f"{tempfile.gettempdir()}/made.zip cannot be written."),
+        ImageError(f"'{tempfile.gettempdir()}' is what the photo is called."),
+    ):
+        with tracker.request("page") as context:
+            told.append(context.error_message(error).partition(" (request")[0])
+    assert told[0] == "It is not here."
+    assert told[1].startswith("This server cannot do that;")
+    assert told[2].startswith(f"'{tempfile.gettempdir()}'"), "a visitor's own words"
+    details = [line.get("detail") for line in lines(caplog)]
+    assert details == [f"It is not here; put it into {Path.home()}/x.", None, None]
 
 
 def test_time_is_limited() -> None:
