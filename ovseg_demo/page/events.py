@@ -186,17 +186,17 @@ def connect_words(runner: Runner) -> None:
         # While a slider moves, the last place it was seen in counts.
         runner.then_again(option.input(lambda: None, trigger_mode="always_last", **UNQUEUED))
 
-    def suggest(kept: str | Result | None, *values: Any) -> gr.Dataset:
+    def suggest(kept: str | Result | None) -> gr.Dataset:
         result = pool.result_store.get(kept)
         if result is None:
             raise ImageError("There is no result yet; run a photo first.")
-        names = what_else(result, pool, Request(*values).models)
+        names = what_else(result, pool)
         label = "Click to add" if names else "Nothing more that the list has a name for"
         return gr.Dataset(samples=[[name] for name in names], label=label, visible=True)
 
     left.suggest.click(
         with_error_messages(suggest, pool.tracker, "what-else"),
-        inputs=[runner.kept, *left.asked],
+        inputs=runner.kept,
         outputs=left.suggestions,
         show_progress="minimal",
         show_progress_on=[left.line],

@@ -51,11 +51,12 @@ def distractors(words: str) -> str:
     return words
 
 
-def what_else(result: Segmentation | Comparison, pool: ModelPool, models: Models) -> tuple[str, ...]:
+def what_else(result: Segmentation | Comparison, pool: ModelPool) -> tuple[str, ...]:
     """Names for the parts of the photo that no typed word fits, most area first.
 
-    Each region that nothing claims votes for its best names in a list of nouns, with its area. No region is
-    embedded again while the photo is kept.
+    Each region that nothing claims votes for its best names in a list of nouns, with its area. The models are
+    those of the result, so that its arm, its regions and its areas belong together; no region is embedded
+    again while the photo is kept.
 
     Raises:
         OvsegError: as `Segmenter.__call__`.
@@ -63,7 +64,7 @@ def what_else(result: Segmentation | Comparison, pool: ModelPool, models: Models
     first = result.second if isinstance(result, Comparison) else result
     typed = {fold(word) for c in first.classes for word in c.synonyms}
     names = [name for name in nouns() if fold(name) not in typed]
-    proposals, fits = pool.get(models).rank(first.image, names, first.arm)
+    proposals, fits = pool.get(Models.of(first)).rank(first.image, names, first.arm)
     votes = _free_areas(first.label_map, proposals.masks) @ fits if len(proposals) else np.zeros(len(names))
     common = {fold(name) for name in hidden_names()}
     votes = votes * [_COMMON_IS_LIKELIER if fold(name) in common else 1.0 for name in names]

@@ -8,6 +8,8 @@ import pytest
 from ovseg_demo.imaging import load_image
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import FOLDER, Example, load_examples
+from ovseg_demo.page.server.model_pool import ModelPool, Models
+from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 
 
@@ -22,5 +24,6 @@ def test_the_shipped_result_is_of_these_words_and_weights(example: Example) -> N
         assert tuple(c.name for c in arm.classes) == words.names
         assert f"{arm.models['clip']['sha256']}  {arm.arm}.safetensors" in sums
         assert np.array_equal(arm.image, load_image(example.photo))
+        assert Models.of(arm) == ModelPool(Settings()).default
     assert set(ready.payload["arms"]) == {"vanilla", "adapted"} and ready.payload["masks"]
     assert example.credit in ready.payload["timing"]

@@ -14,7 +14,7 @@ from ovseg_demo.models import default_arm
 from ovseg_demo.output.export import EXPORTS, export
 from ovseg_demo.page.events import same_photo
 from ovseg_demo.page.handlers import PageUpdate, Request, run, without_masks
-from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.suggestions import nouns, what_else
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
@@ -124,9 +124,18 @@ def test_the_same_photo_is_known_by_its_pixels(answer: list[PageUpdate], tmp_pat
 def test_what_else_names_things_that_were_not_typed(pool: ModelPool, answer: list[PageUpdate]) -> None:
     result = list(run(replace(ASKED, words="zebra"), pool))[-1].result
     assert result is not None
-    names = what_else(result, pool, ASKED.models)
+    names = what_else(result, pool)
     assert names and "zebra" not in names
     assert set(names) <= set(nouns())
+
+
+def test_what_else_asks_the_models_of_the_result_whatever_is_chosen_now(pool: ModelPool) -> None:
+    pool, asked = ModelPool(pool.settings), replace(ASKED, compare=False, density="low", words="zebra")
+    result = list(run(asked, pool))[-1].result
+    assert isinstance(result, Segmentation) and Models.of(result) == asked.models
+    photos = len(pool.photos)
+    assert what_else(result, pool)
+    assert len(pool.photos) == photos and not pool.has(replace(asked.models, density="normal"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ovseg_demo.errors import SettingsError
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.page.server.result_store import ResultStore
+from ovseg_demo.result import Segmentation
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,17 @@ class Models:
     """How many masks the proposer looks for."""
     max_side_px: int = Settings.max_side_px
     """Longer side of the picture they work on."""
+
+    @classmethod
+    def of(cls, result: Segmentation) -> Models:
+        """The models that a result was made with, which need not be those that are chosen now."""
+        proposer = result.models["proposer"]
+        return cls(
+            model=result.models["clip"]["name"],
+            proposer=proposer["name"],
+            density=proposer.get("density", cls.density),
+            max_side_px=result.settings["max_side_px"],
+        )
 
 
 class ModelPool:
