@@ -19,6 +19,7 @@ from torch import nn
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.context import ContextConfig
+from ovseg_demo.clip.context_arm import load_context
 from ovseg_demo.clip.mini import MiniImageTower
 from ovseg_demo.clip.text import TEMPLATES
 from ovseg_demo.devices import fast_dtype
@@ -65,7 +66,10 @@ def joint_finetune(settings: JointSettings) -> None:
         prior,
         caption_weight=settings.caption_weight,
         look_dropout=settings.look_dropout,
+        photo_weight=settings.photo_weight,
     )
+    if settings.start is not None and settings.start.is_dir():
+        model.take_head(load_context(settings.start / "context.safetensors"))
     groups = train_joint_model(model, settings)
     sampler = PhotoSampler(
         pairs.photos.photo_of,

@@ -66,6 +66,7 @@ class ContextCLIP(MaskAdaptedCLIP):
     Attributes:
         head: see Args.
         weight: see Args.
+        head_scale: see Args.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class ContextCLIP(MaskAdaptedCLIP):
             calibration=calibration,
         )
         self.head = head
-        self.weight = weight
+        self.weight, self.head_scale = weight, head_scale
         self.text_parts = (adapted.embed_dim, TEXT_WIDTH)
         self._shares = (adapted_part / length, head_part / length)
 

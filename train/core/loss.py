@@ -63,6 +63,36 @@ def name_loss(logits: Tensor, right: Tensor, ignored: Tensor) -> Tensor:
     return every - logits.masked_fill(~right, -torch.inf).logsumexp(1)
 
 
+def photo_loss(logits: Tensor, right: Tensor, ignored: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Regions and names of each photo against each other, in both directions.
+
+    This is what a page asks: which of the words that were typed for a photo is this region, and which of its
+    regions is this word? Each region is compared with the names that regions of its photo have, and each of
+    these names with the regions of the photo.
+
+    Args:
+        logits: (B, M), without a prior: frequent names are no likelier within a photo.
+        right: (B, M) bool, at least one True a row.
+        ignored: (B, M) bool: names that are neither right nor wrong for a region.
+        sizes: how many rows each photo has, one photo after the other; B together.
+
+    Returns:
+        Mean over the B regions of both losses; a photo's names count as much as its regions. A photo of one
+        region has nothing to tell apart and counts 0.
+    """
+    total = logits.new_zeros(())
+    parts = zip(logits.split(list(sizes)), right.split(list(sizes)), ignored.split(list(sizes)), strict=True)
+    for some, names, neither in parts:
+        if len(some) < 2:
+            continue
+        here = names.any(0)
+        own, names, neither = some[:, here], names[:, here], neither[:, here]
+        names_of_regions = name_loss(own, names, neither)
+        regions_of_names = name_loss(own.T, names.T, neither.T)
+        total = total + names_of_regions.sum() + len(some) * regions_of_names.mean()
+    return total / len(logits)
+
+
 def pair_loss(
     image: Tensor,
     text: Tensor,

@@ -11,10 +11,11 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.context import LOOKS, ContextConfig, ContextHead, pool_crop, pool_photo
+from ovseg_demo.clip.context_arm import ContextCLIP
 from ovseg_demo.clip.mini import PatchTrunk
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower
 from train.core.loop import HIGHEST_LOG_SCALE
-from train.core.loss import name_loss, row_mask
+from train.core.loss import name_loss, photo_loss, row_mask
 from train.joint.batches import JointBatch
 from train.joint.captions import CaptionBatch
 
@@ -32,6 +33,7 @@ class JointModel(nn.Module):
         prior: (M,) added to the logits of names in the loss.
         caption_weight: of the contrast of captioned photos; half of it for the head.
         look_dropout: how often the head learns without one of its looks at the photo.
+        photo_weight: of telling the regions and names of one photo apart; half of it for the tower.
     """
 
     prior: Tensor
@@ -44,6 +46,7 @@ class JointModel(nn.Module):
         *,
         caption_weight: float,
         look_dropout: float,
+        photo_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.tower: Any = clip.image_tower
@@ -54,6 +57,7 @@ class JointModel(nn.Module):
         self.context_log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
         self.caption_log_scales = nn.Parameter(torch.full((2,), math.log(_FIRST_SCALE)))
         self.caption_weight, self.look_dropout = caption_weight, look_dropout
+        self.photo_weight = photo_weight
         self.text = cast(MiniTextTower, clip.text_tower)
         self.text.requires_grad_(False)
         self.register_buffer("prior", prior, persistent=False)
@@ -62,9 +66,9 @@ class JointModel(nn.Module):
         """Losses of a batch and the percentage of regions that each arm names right.
 
         Returns:
-            `loss`, of which `adapted` and `context` are those of the regions' names, `captions` and
-            `context_captions` those of the captioned photos, `distil` one minus the cosine to vanilla's;
-            `top1` and `context_top1`.
+            `loss`, of which `adapted` and `context` are those of the regions' names, `within_photo` is that
+            of telling a photo's regions and names apart, `captions` and `context_captions` are those of the
+            captioned photos, `distil` is one minus the cosine to vanilla's; `top1` and `context_top1`.
         """
         crops = batch.stems
         whole = batch.captions
@@ -83,6 +87,11 @@ class JointModel(nn.Module):
         )
         figures = {"adapted": adapted, "context": in_context}
         loss = adapted + in_context
+        if self.photo_weight:
+            sizes = [len(cover) for cover in batch.covers]
+            head, tower = (photo_loss(one, right, ignored, sizes) for one in (context_logits, logits))
+            figures["within_photo"] = head + tower / 2
+            loss = loss + self.photo_weight * figures["within_photo"]
         if whole is not None:
             figures |= self._of_captions(whole, amp)
             told_apart = figures["captions"] + figures["context_captions"] / 2
@@ -97,6 +106,14 @@ class JointModel(nn.Module):
     def context_names(self, vectors: Tensor) -> Tensor:
         """(n, 384) sentence vectors -> (n, 384) unit vectors in the head's space."""
         return functional.normalize(self.context_text(vectors), dim=-1)
+
+    def take_head(self, arm: ContextCLIP) -> None:
+        """Go on from the head, text map and temperature of a context arm."""
+        self.head.load_state_dict(arm.head.state_dict())
+        with torch.no_grad():
+            own_rows = cast(MiniTextTower, arm.text_tower).projection.weight[-TEXT_WIDTH:]
+            self.context_text.weight.copy_(own_rows)
+            self.context_log_scale.fill_(math.log(arm.head_scale))
 
     def clamp_scales(self) -> None:
         """As in CLIP: cosines are multiplied by 1 to 100."""

@@ -30,7 +30,8 @@ class JointSettings:
     model: str = "ovseg-mini"
     """Name of the model table or a folder: the vanilla model, which is also distilled from."""
     start: Path | None = None
-    """Adapted weights to start from instead of the vanilla ones; the head starts anew."""
+    """Folder of an earlier run, whose tower and head are trained further; or a file of adapted weights, with
+    which the head starts anew."""
     captions: tuple[str, ...] = ("flickr8k", "coco_captions", "food_photos")
     """Data folders whose captioned photos are distilled and told apart by their captions; none = no such
     batches."""
@@ -64,6 +65,8 @@ class JointSettings:
     """Weight of staying close to vanilla's features of the captioned photos."""
     caption_weight: float = 0.5
     """Weight of telling them apart by their captions, adapted tower; the head has half of it."""
+    photo_weight: float = 1.0
+    """Weight of telling the regions and names of one photo apart, head; the adapted tower has half of it."""
     hidden: int = 1024
     """Width of the context head's hidden layer."""
     dropout: float = 0.4
@@ -92,7 +95,8 @@ class JointSettings:
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise SettingsError(f"--{flag} must be at least 1, not {getattr(self, name)}.")
-        for name in ("rate", "tower_rate", "trunk_rate", "weight_decay", "prior", "distil", "caption_weight"):
+        rates = ("rate", "tower_rate", "trunk_rate")
+        for name in (*rates, "weight_decay", "prior", "distil", "caption_weight", "photo_weight"):
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise SettingsError(f"--{flag} must not be negative, but is {getattr(self, name)}.")

@@ -24,7 +24,7 @@ from train.core.loop import (
     check_frozen,
     frozen_copy,
 )
-from train.core.loss import name_loss, name_prior, padded_rows, pair_loss, row_mask
+from train.core.loss import name_loss, name_prior, padded_rows, pair_loss, photo_loss, row_mask
 from train.data.loader import load_batches
 from train.data.pair_folder import PairFolder
 from train.data.pairs import CropPairs
@@ -163,6 +163,26 @@ def test_no_gradient_reaches_a_name_on_neither_side() -> None:
     name_loss(logits, row_mask(right, 5), row_mask(ignored, 5)).sum().backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad == 0, row_mask(ignored, 5))
+
+
+def test_a_photo_tells_its_regions_and_its_names_apart() -> None:
+    random = torch.Generator().manual_seed(2)
+    logits = torch.randn(5, 6, generator=random)
+    right = row_mask(padded_rows([[0], [2], [2], [4], [5]]), 6)  # photos of 3, 1 and 1 regions
+    nothing = torch.zeros_like(right)
+    own = logits[:3, [0, 2]]  # the names of the first photo; the others have nothing to tell apart
+    regions = functional.cross_entropy(own, torch.tensor([0, 1, 1]), reduction="none").sum()
+    together = own[:, 1].logsumexp(0) - own[1:, 1].logsumexp(0)
+    names = (own[:, 0].logsumexp(0) - own[0, 0] + together) / 2
+    wanted = (regions + 3 * names) / 5
+    assert photo_loss(logits, right, nothing, [3, 1, 1]).item() == pytest.approx(wanted.item(), rel=1e-5)
+    part = row_mask(padded_rows([[], [0], [], [], []]), 6)  # the second region is a part of the first
+    logits.requires_grad_()
+    photo_loss(logits, right, part, [3, 1, 1]).backward()
+    assert logits.grad is not None
+    assert logits.grad[1, 0] == 0 and logits.grad[2, 0] != 0
+    assert not logits.grad[3:].any() and not logits.grad[:, [1, 3, 4, 5]].any()
+    assert photo_loss(logits, right, nothing, [1] * 5).item() == 0
 
 
 def test_only_pairs_with_one_name_ask_which_regions_are_it() -> None:

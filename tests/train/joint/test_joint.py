@@ -17,12 +17,13 @@ from torch.nn import functional
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.context import LOOKS, ContextConfig, photo_input, pool_looks, region_cover
+from ovseg_demo.clip.context_arm import load_context
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.files import file_sha256
 from tests.train.named_scenes import BALL, box_mask, write_named_scenes
 from tests.train.synthetic_pairs import curve, write_pairs
-from train.core.loss import name_loss, row_mask
+from train.core.loss import name_loss, photo_loss, row_mask
 from train.data.pair_folder import PairFolder
 from train.data.shards import cut_pair, shard_bytes, write_manifest
 from train.data.sources import DataError, photo_at
@@ -31,7 +32,7 @@ from train.joint.batches import JointBatch, JointPairs, PhotoSampler
 from train.joint.model import JointModel
 from train.joint.photos import PhotoMaps
 from train.joint.settings import JointSettings
-from train.joint_finetune import joint_finetune, open_joint_pairs, train_joint_model
+from train.joint_finetune import joint_finetune, open_joint_pairs, train_joint_model, write_arms
 from train.named_pairs import NamedPairSettings, main
 from train.prompt_tune import PromptTuneSettings, prompt_tune
 
@@ -77,7 +78,7 @@ def model(settings: JointSettings, source: JointPairs, small_clip: Path) -> Join
     clip = load_clip(small_clip, weights="vanilla")
     prior = torch.linspace(-1, 0, len(source.folder.nouns))
     config = ContextConfig(hidden=16, dropout=0.4)
-    return JointModel(clip, config, prior, caption_weight=0.5, look_dropout=0.3)
+    return JointModel(clip, config, prior, caption_weight=0.5, look_dropout=0.3, photo_weight=2)
 
 
 def written(folder: Path) -> dict[Path, int]:
@@ -177,12 +178,33 @@ def test_the_loss_is_that_of_both_arms_with_prior_and_captions(model: JointModel
         wanted = name_loss(adapted + model.prior, right, ignored).mean()
         assert figures["adapted"].item() == pytest.approx(wanted.item(), rel=1e-4)
         told = 0.5 * (figures["captions"] + 0.5 * figures["context_captions"])
+        within = sum(w * photo_loss(one, right, ignored, [3]) for w, one in ((1, context), (0.5, adapted)))
+        assert figures["within_photo"].item() == pytest.approx(within.item(), rel=1e-4)  # type: ignore[union-attr]
+        told = told + 2 * figures["within_photo"]
         total = figures["adapted"] + figures["context"] + told + 2 * figures["distil"]
         assert figures["loss"].item() == pytest.approx(total.item(), rel=1e-5)
         # It starts as vanilla, whose features the distillation holds it to.
         assert figures["distil"].item() == pytest.approx(0, abs=2e-3)
         without = model(replace(batch, captions=None), 2.0, amp=False)
-        assert set(without) == {"loss", "adapted", "context", "top1", "context_top1"}
+        assert set(without) == {"loss", "adapted", "context", "within_photo", "top1", "context_top1"}
+
+
+def test_a_second_run_goes_on_from_tower_and_head_of_the_first(
+    model: JointModel, source: JointPairs, small_clip: Path, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        for parameter in (*model.head.parameters(), model.context_text.weight, model.context_log_scale):
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    clip = load_clip(small_clip, weights="vanilla")
+    write_arms(model, clip, tmp_path, weight=0.7)
+    later = JointModel(clip, ContextConfig(hidden=16), model.prior, caption_weight=0.5, look_dropout=0)
+    batch = source.batch(np.array([0, 1, 3]), 0)
+    with torch.no_grad():
+        fresh = later.eval()(batch, 1.0, amp=False)["context"].item()
+        later.take_head(load_context(tmp_path / "context.safetensors"))
+        first, second = (one.eval()(batch, 1.0, amp=False)["context"].item() for one in (model, later))
+    # Files hold half precision.
+    assert second == pytest.approx(first, rel=1e-3) != pytest.approx(fresh, rel=1e-3)
 
 
 def test_bfloat16_changes_the_rounding_of_the_loss_and_nothing_else(
