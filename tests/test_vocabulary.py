@@ -170,7 +170,7 @@ def test_what_is_not_text_is_refused(wrong: object) -> None:
 TRICKY = st.text(
     st.one_of(
         st.characters(codec=None),
-        st.sampled_from(" ,|\"\n\u037e\u200b\u200c\u200d\ufe0f\u0301\u3164\ud800\uff0cßİıſ\u212a\u1e9e👨👩"),
+        st.sampled_from(' ,|"\n\u037e\u200b\u200c\u200d\ufe0f\u0301\u3164\ud800\uff0cßİıſ\u212a\u1e9e👨👩'),
     ),
     max_size=60,
 )

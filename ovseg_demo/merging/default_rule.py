@@ -21,7 +21,8 @@ from ovseg_demo.merging.evidence import (
     log_odds,
     log_sum_exp,
     presence_evidence,
-    probabilities,
+    shared_out,
+    shares_of,
 )
 from ovseg_demo.proposals.base import Proposals
 
@@ -60,8 +61,9 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     """Decide regions, then pixels.
 
     1. A class is *found* if the evidence for it is strong enough.
-    2. Each region takes its most probable found class, or none if hidden names outweigh it too much. The best
-       region of a found class is lost neither to hidden names nor, as a rule, to other words.
+    2. Found classes share the regions out (`shared_out`): each region takes its most probable one, or none if
+       hidden names outweigh it too much. The best region of a found class is lost neither to hidden names
+       nor, as a rule, to other words.
     3. A region that is best named as a part of a found class, and lies at a region of it, goes to that class.
     4. A region that encloses a surer region of the same class takes its next class, or none: the sky around
        an airplane is no airplane.
@@ -69,12 +71,13 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
        support = probability x quality^a x area_fraction^-b. Regions that nothing claims take no pixels.
     """
     settings = settings or MergeSettings()
-    shares = probabilities(scores.typed, scores.hidden, settings)
     evidence = presence_evidence(scores, proposals.area_fraction, settings)
     found = evidence > found_threshold(len(evidence), settings)
+    every = shared_out(log_odds(scores.typed, scores.hidden, settings), found, settings)
+    shares = shares_of(every)
     region_class = np.zeros(len(proposals), dtype=np.int64)
     if found.any() and len(proposals):
-        odds = np.where(found, log_odds(scores.typed, scores.hidden, settings), -np.inf)
+        odds = np.where(found, every, -np.inf)
         choice = odds + settings.presence_weight * evidence
         best = _best_words(choice, found)
         claimed = np.take_along_axis(odds, best[:, None], axis=1)[:, 0] > settings.claim_threshold
@@ -84,9 +87,10 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
         region_class = np.where(claimed, best + 1, 0)
         shares = _parts_to_wholes(scores, proposals, region_class, found, shares, settings)
         _leave_surroundings(proposals, region_class, choice, odds, shares, settings)
-    columns = np.maximum(region_class - 1, 0)[:, None]
-    own_share = np.take_along_axis(shares, columns, axis=1)[:, 0] if shares.shape[1] else shares.sum(axis=1)
-    region_confidence = np.where(region_class > 0, own_share, shares.max(axis=1, initial=0.0))
+        shares = _shares_of_claims(shares, region_class, settings)
+    region_confidence = shares.max(axis=1, initial=0.0)
+    claims = np.flatnonzero(region_class)
+    region_confidence[claims] = shares[claims, region_class[claims] - 1]
     label_map, region_map = paint(proposals, region_class, region_confidence, settings)
     # A class that ends up without a pixel was outdone everywhere: it is not shown as found.
     found = found & np.isin(np.arange(1, len(found) + 1), label_map)
@@ -149,6 +153,20 @@ def _parts_to_wholes(
             raised[k, c] = max(raised[k, c], min(float(share), 1 - float(np.delete(shares[k], c).sum())))
             region_class[k] = c + 1
     return raised
+
+
+def _shares_of_claims(shares: Floats, region_class: NDArray[np.int64], settings: MergeSettings) -> Floats:
+    """Correct the share of the word that claims each region; the others divide what is left as before."""
+    claims = np.flatnonzero(region_class)
+    columns = region_class[claims] - 1
+    before = np.clip(shares[claims, columns].astype(np.float64), 1e-6, 1 - 1e-6)
+    after = _sigmoid(
+        np.asarray(settings.confidence_scale * _logit(before) + settings.confidence_bias, dtype=np.float32)
+    )
+    corrected = shares.copy()
+    corrected[claims] *= ((1 - after) / (1 - before))[:, None]
+    corrected[claims, columns] = after
+    return corrected
 
 
 def _lies_at(proposals: Proposals, k: int, others: NDArray[np.bool_]) -> bool:

@@ -39,6 +39,8 @@ class MergeSettings:
     """Weight of the whole photo's log-odds against the hidden names."""
     found_area_weight: float = 0.0
     """Weight of the logarithm of the share of the photo that the word is expected to cover."""
+    found_mean_weight: float = 0.0
+    """Weight of the mean log-odds over the photo; below 0, a word that fits everything a little loses."""
     found_list_weight: float = 0.0
     """Weight of the logarithm of the number of typed words; below 0, long lists ask more of each."""
     found_threshold: float = 0.0
@@ -47,10 +49,16 @@ class MergeSettings:
     """Added to it for lists of more than LONG_LIST words, times the logarithm of how many times as long."""
     claim_threshold: float = 0.0
     """A word claims a region where its log-odds against the hidden names are above this."""
+    balance: float = 0.0
+    """How far found words share the regions out, 0..1: see `shared_out`."""
     presence_weight: float = 0.0
     """How much the evidence for a word counts when regions choose between found words."""
     surround_margin: float = 1.0
     """A region loses its word to a region that it encloses where that one's log-odds are higher by this."""
+    confidence_scale: float = 1.0
+    """A region that a word claims is right with the log-odds of its probability times this ..."""
+    confidence_bias: float = 0.0
+    """... plus this: that the word was found speaks for it."""
     specificity: float = 0.15
     """How strongly a small region is preferred to a large one that is as sure."""
     quality_power: float = 1.0
@@ -135,13 +143,43 @@ def log_odds(typed: Floats, hidden: Floats, settings: MergeSettings | None = Non
     return np.asarray(settings.logit_scale * typed - rivals[..., None], dtype=np.float32)
 
 
+def shared_out(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) -> Floats:
+    """Log-odds of words and regions after the found words have shared the regions out, (R, C).
+
+    A word that fits every region of a photo a little would take them all from words that fit one of them.
+    Each found word c therefore pays for what all regions together give it, and words are compared by
+
+        odds_rc - balance * (log sum_r' exp(odds_r'c) - its mean over the found words)
+
+    With a balance of 1 this is one step of Sinkhorn's normalisation, the two-sided softmax of matching. One
+    found word alone pays nothing; words that are not found take no part.
+
+    Args:
+        odds: (R, C) log-odds against the hidden names.
+        found: (C,) bool.
+        settings: how much they pay.
+    """
+    if not settings.balance or not found.any() or not len(odds):
+        return odds
+    together = log_sum_exp(odds.T)
+    price = np.where(found, together - together[found].mean(), 0)
+    return np.asarray(odds - settings.balance * price, dtype=np.float32)
+
+
+def shares_of(odds: Floats) -> Floats:
+    """Log-odds against the hidden names -> P(word is right), (..., C): the module's first formula."""
+    total = np.logaddexp(log_sum_exp(odds), 0)
+    return np.asarray(np.exp(odds - total[..., None]), dtype=np.float32)
+
+
 def presence_facts(
     scores: Scores, area_fraction: NDArray[np.float64], settings: MergeSettings
 ) -> NDArray[np.float64]:
-    """What speaks for each typed class, (C, 4).
+    """What speaks for each typed class, (C, 5).
 
     Columns: the best region's log-odds, the whole photo's, the logarithm of the expected share of the photo
-    (sum over regions of probability x area; nested regions count each), the logarithm of the list's length.
+    (sum over regions of probability x area; nested regions count each), the mean log-odds of all regions
+    weighted by their area, the logarithm of the list's length.
     """
     count = scores.typed.shape[1]
     regions = log_odds(scores.typed, scores.hidden, settings)
@@ -149,7 +187,9 @@ def presence_facts(
     photo = log_odds(scores.photo_typed, scores.photo_hidden, settings)
     shares = probabilities(scores.typed, scores.hidden, settings)
     expected = np.log((shares * area_fraction[:, None]).sum(axis=0) + 1e-3)
-    return np.stack([best, photo, expected, np.full(count, np.log(max(count, 1)))], axis=1).astype(np.float64)
+    mean = np.average(regions, axis=0, weights=area_fraction) if len(regions) else best
+    length = np.full(count, np.log(max(count, 1)))
+    return np.stack([best, photo, expected, mean, length], axis=1).astype(np.float64)
 
 
 def presence_evidence(scores: Scores, area_fraction: NDArray[np.float64], settings: MergeSettings) -> Floats:
@@ -159,6 +199,7 @@ def presence_evidence(scores: Scores, area_fraction: NDArray[np.float64], settin
             settings.found_region_weight,
             settings.found_photo_weight,
             settings.found_area_weight,
+            settings.found_mean_weight,
             settings.found_list_weight,
         ]
     )

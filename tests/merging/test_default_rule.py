@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovseg_demo.merging.default_rule import SPECK_CONFIDENCE, enclosed_by, merge_default
-from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold, probabilities
+from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold, probabilities, shared_out
 from ovseg_demo.proposals import Proposals
 
 SIZE = (40, 60)
@@ -141,3 +141,40 @@ def test_strictness_moves_the_bars_and_no_confidence() -> None:
 def test_probabilities_without_hidden_names_add_up_to_one() -> None:
     shares = probabilities(np.array([[1.0, 2.0]], np.float32), np.zeros((1, 0), np.float32))
     assert shares.sum() == pytest.approx(1)
+
+
+THREE_REGIONS = masks_of(
+    (slice(0, 40), slice(0, 20)), (slice(0, 40), slice(20, 40)), (slice(0, 40), slice(40, 60))
+)
+
+
+def test_a_word_that_fits_every_region_a_little_leaves_them_to_the_word_that_fits_some() -> None:
+    typed = [[4.0, -4.0], [4.0, 3.5], [4.0, 3.4]]
+    assert merged_of(THREE_REGIONS, typed, MergeSettings()).region_class.tolist() == [1, 2, 1]
+    shared = merged_of(THREE_REGIONS, typed, MergeSettings(balance=0.8))
+    assert shared.region_class.tolist() == [1, 2, 2]
+
+
+def test_a_word_alone_and_words_that_are_not_found_pay_nothing() -> None:
+    odds = np.array([[3.0, 1.0, -5.0], [2.0, 4.0, -6.0]], np.float32)
+    settings = MergeSettings(balance=1.0)
+    one = np.array([True, False, False])
+    assert np.array_equal(shared_out(odds, one, settings), odds)
+    two = np.array([True, True, False])
+    shared = shared_out(odds, two, settings)
+    together = np.logaddexp(odds[0], odds[1])
+    price = together[:2] - together[:2].mean()
+    assert shared[:, :2] == pytest.approx(odds[:, :2] - price, rel=1e-5)
+    assert np.array_equal(shared[:, 2], odds[:, 2])
+    assert np.array_equal(shared_out(odds, ~(one | two), settings), odds)
+
+
+def test_the_confidence_of_a_claim_is_corrected_and_the_other_words_share_the_rest() -> None:
+    masks = masks_of((slice(0, 40), slice(0, 60)))
+    plain = merged_of(masks, [[2.0, 1.0]], MergeSettings())
+    merged = merged_of(masks, [[2.0, 1.0]], MergeSettings(confidence_bias=1.0))
+    odds = [one.region_confidence[0] / (1 - one.region_confidence[0]) for one in (plain, merged)]
+    assert odds[1] / odds[0] == pytest.approx(np.e, rel=1e-4)
+    assert merged.region_confidence[0] == merged.probabilities[0, 0]
+    rest = [(1 - one.probabilities[0].sum()) / one.probabilities[0, 1] for one in (plain, merged)]
+    assert rest[0] == pytest.approx(rest[1], rel=1e-3)

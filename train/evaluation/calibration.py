@@ -7,6 +7,7 @@
    long lists get the lowest addition that makes enough of what is found in them right.
 4. Claims. One number after the other, the value with the best sum of sensible overlays and right pixels, less
    the pixels that are coloured where nothing typed is right.
+5. Confidence. A logistic regression on its probability says how often a word that claims a region is right.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from ovseg_demo.merging.evidence import log_sum_exp, presence_facts
 from train.evaluation.calibration_data import LONG_LIST, MIXES, Example
 from train.evaluation.free_words import SENSIBLE
 
-ABSENT_NOT_FOUND = 0.93
+ABSENT_NOT_FOUND = 0.925
 """Share of absent words that must stay out of typed lists."""
 FOUND_PRECISION = 0.75
 """Share of the words found in long lists that must be there."""
-STRAYS_WEIGHT = 0.25
+STRAYS_WEIGHT = 0.1
 """What a pixel that is coloured where nothing typed is right counts beside one that is right."""
 
 TYPED = f"{MIXES[0][0]} + {MIXES[0][1]}"
 
 CLAIM_VALUES: dict[str, tuple[float, ...]] = {
-    "claim_threshold": (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5),
-    "presence_weight": (0.0, 0.25, 0.5),
+    "balance": (0.0, 0.35, 0.5, 0.65, 0.8),
+    "claim_threshold": (-3.0, -2.0, -1.0, 0.0),
+    "presence_weight": (0.0, 0.1, 0.25),
     "surround_margin": (0.0, 0.5, 1.0, 2.0),
     "specificity": (0.05, 0.15, 0.3),
 }
@@ -83,8 +85,9 @@ def fit_words(examples: Sequence[Example], start: MergeSettings) -> MergeSetting
         found_region_weight=weights[0],
         found_photo_weight=weights[1],
         found_area_weight=weights[2],
-        found_list_weight=weights[3],
-        found_bias=weights[4],
+        found_mean_weight=weights[3],
+        found_list_weight=weights[4],
+        found_bias=weights[5],
     )
 
 
@@ -175,10 +178,25 @@ def pixel_figures(examples: Sequence[Example], settings: MergeSettings) -> dict[
     }
 
 
+def fit_confidence(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
+    """Scale and bias of the confidence of claimed regions (step 5)."""
+    plain = replace(start, confidence_scale=1.0, confidence_bias=0.0)
+    parts: dict[str, list[NDArray[np.generic]]] = {"regions": [], "right": []}
+    for one in examples:
+        _add_regions(one, merge_default(one.scores, one.proposals, plain), parts)
+    confidence = np.concatenate([np.zeros(0), *parts["regions"]]).astype(np.float64)
+    if not len(confidence):
+        return plain
+    confidence = np.clip(confidence, 1e-6, 1 - 1e-6)
+    facts = np.stack([np.log(confidence) - np.log1p(-confidence), np.ones(len(confidence))], axis=1)
+    scale, bias = logistic_regression(facts, np.concatenate(parts["right"]).astype(float))
+    return replace(plain, confidence_scale=round(float(scale), 4), confidence_bias=round(float(bias), 4))
+
+
 def fit(examples: Sequence[Example], start: MergeSettings | None = None) -> MergeSettings:
-    """All four steps."""
+    """All five steps."""
     settings = start or MergeSettings()
-    for step in (fit_regions, fit_words, fit_bars, fit_claims):
+    for step in (fit_regions, fit_words, fit_bars, fit_claims, fit_confidence):
         settings = step(examples, settings)
     return settings
 
@@ -215,15 +233,14 @@ def held_out_reliability(
 ) -> tuple[Reliability, Reliability]:
     """Of words and of claimed regions, on photos that took no part in fitting: each half fits the other.
 
-    Claims and bars are kept as chosen; what is fitted anew are the two probabilities.
+    Claims and bars are kept as chosen; what is fitted anew are the probabilities.
     """
     photos = sorted({one.photo for one in examples})
     half = {photo: number % 2 for number, photo in enumerate(photos)}
     parts: dict[str, list[NDArray[np.generic]]] = {"words": [], "there": [], "regions": [], "right": []}
     for part in (0, 1):
-        own = fit_words(
-            chosen := [one for one in examples if half[one.photo] != part], fit_regions(chosen, settings)
-        )
+        chosen = [one for one in examples if half[one.photo] != part]
+        own = fit_confidence(chosen, fit_words(chosen, fit_regions(chosen, settings)))
         for one in examples:
             if half[one.photo] == part:
                 merged = merge_default(one.scores, one.proposals, own)
