@@ -32,6 +32,7 @@ from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.merging import merge, probabilities
 from ovseg_demo.models import COMPARED, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
+from ovseg_demo.naming.reading import names_compared, text_progress
 from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, run_to_end, with_cpu_fallback
 from ovseg_demo.proposals import Proposals, Proposer, find_proposer, proposal_progress, working_image
 from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation
@@ -236,8 +237,7 @@ class Segmenter:
     def _attempt(
         self, image: ImageSource, names: Words, arms: tuple[Arm, ...], options: _Options
     ) -> Generator[Progress, None, tuple[Segmentation, ...]]:
-        started = time.perf_counter()
-        limits = self.settings
+        started, limits = time.perf_counter(), self.settings
         vocabulary = Vocabulary.of(names, max_names=limits.max_names, max_name_length=limits.max_name_length)
         yield Progress("read", 0.0, "Reading the photo")
         photo = yield from self._analyse(image, arms)
@@ -250,16 +250,15 @@ class Segmenter:
                 photo.features[arm] = self.embed(photo, arm)
                 timings |= photo.features[arm].timings
                 self._photos.put(photo.key, photo)
-            yield Progress("text", progress + 0.2 / len(arms), f"Reading {len(vocabulary.prompts)} names")
-            results.append(self._decide(photo, arm, vocabulary, options, timings))
+            shares = progress + 0.2 / len(arms), progress + 0.29 / len(arms)
+            results.append((yield from self._decide(photo, arm, vocabulary, options, timings, shares)))
         total = time.perf_counter() - started
         yield Progress("merge", 1.0, f"Done in {total:.1f} s")
         return tuple(replace(r, timings={**r.timings, "total": total}) for r in results)
 
     def _analyse(self, image: ImageSource, arms: tuple[Arm, ...]) -> Generator[Progress, None, PhotoAnalysis]:
         """Read and propose, or take what is kept of the same photo."""
-        stopwatch = Stopwatch()
-        limits = self.settings
+        stopwatch, limits = Stopwatch(), self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
         # What one segmenter finds is not what another one with the same cache would find.
         key = self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
@@ -284,18 +283,17 @@ class Segmenter:
         working = working_image(self.proposer, pixels, self.settings.max_side_px)
         proposals = yield from proposal_progress(self.proposer.stream(working), 0.05, 0.7)
         stopwatch.mark("propose")
-        return PhotoAnalysis(
-            pixels, working, proposals.best(self.settings.max_regions), timings=dict(stopwatch.seconds)
-        )
+        best, timings = proposals.best(self.settings.max_regions), dict(stopwatch.seconds)
+        return PhotoAnalysis(pixels, working, best, timings=timings)
 
     def embed(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         """What one arm makes of the regions."""
         return self.classifier(arm).embed(photo.working, photo.proposals, photo.cache)
 
-    def rank(
+    def stream_rank(
         self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
-    ) -> tuple[Proposals, NDArray[np.float32]]:
-        """How well each of many names fits each region of a photo, without a merge.
+    ) -> Generator[Progress, None, tuple[Proposals, NDArray[np.float32]]]:
+        """How well each of many names fits each region of a photo, without a merge, step by step.
 
         Returns:
             The proposals, R of them, and (R, N) probabilities that add up to one for each region.
@@ -307,14 +305,16 @@ class Segmenter:
         def attempt() -> Generator[Progress, None, tuple[Proposals, NDArray[np.float32]]]:
             photo = yield from self._analyse(image, (arm,))
             if arm not in photo.features:
+                yield embedding_progress(photo.proposals.masks, 0.7)
                 photo.features[arm] = self.embed(photo, arm)
                 self._photos.put(photo.key, photo)
             classifier = self.classifier(arm)
+            yield from text_progress(classifier, names, templates, 0.8, 1.0)
             scores = photo.features[arm].regions @ classifier.text(names, templates).T
             nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
             return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
 
-        return run_to_end(with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
+        return (yield from with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
 
     def sibling(
         self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
@@ -366,14 +366,17 @@ class Segmenter:
         vocabulary: Vocabulary,
         options: _Options,
         timings: Mapping[str, float],
-    ) -> Segmentation:
+        shares: tuple[float, float],
+    ) -> Generator[Progress, None, Segmentation]:
+        """Name the regions; `shares` of the request are done before and after the words are read."""
         stopwatch, classifier = Stopwatch(), self.classifier(arm)
         rule, templates = options.merge or self.settings.merge, options.templates or self.settings.templates
         numbers = classifier.merge_settings.stricter(options.strictness)
         ensemble = self.settings.ensemble if options.ensemble is None else options.ensemble
-        scores = classifier.score(
-            photo.features[arm], vocabulary, templates, photo.proposals.queries, with_hidden=rule == "default"
-        )
+        features, queries, hidden = photo.features[arm], photo.proposals.queries, rule == "default"
+        names = names_compared(vocabulary, with_hidden=hidden)
+        yield from text_progress(classifier, names, templates, *shares)
+        scores = classifier.score(features, vocabulary, templates, queries, with_hidden=hidden)
         stopwatch.mark("text")
         size = photo.image.shape[0], photo.image.shape[1]
         merged = merge(rule, scores, photo.proposals, vocabulary.names, numbers, ensemble=ensemble, size=size)

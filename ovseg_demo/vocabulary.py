@@ -2,7 +2,7 @@
 
 `dog, grass, sofa | couch` gives three classes; the last has two synonyms that score as one. Names stay as
 typed except for blanks and invisible characters. `fold` compares them: `Dog` and `dog` are one name.
-A name with a comma stands in double quotes, as in CSV: `"fence, wooden", sky` gives two classes.
+A name with a comma or semicolon stands in double quotes, as in CSV: `"fence, wooden", sky` gives two classes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from ovseg_demo.settings import Settings
 __all__ = ["PRESETS", "Preset", "Vocabulary", "VocabularyClass", "fold"]
 
 # Line breaks of every script and system, and the commas of the scripts that have their own: full-width,
-# ideographic and their small and half-width forms, Arabic, N'Ko, Ethiopic, Mongolian, reversed.
+# ideographic and their small and half-width forms, Arabic, N'Ko, Ethiopic, Mongolian, reversed; semicolons,
+# the last of which is the Greek question mark, which Unicode takes for one.
 _SEPARATORS = re.compile(
-    "[\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029,\uff0c\u3001\ufe50\ufe51\uff64\u060c\u07f8\u1363\u1802\u2e41]"
+    "[;\uff1b\u061b\u037e\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    ",\uff0c\u3001\ufe50\ufe51\uff64\u060c\u07f8\u1363\u1802\u2e41]"
 )
 _SYNONYM_BAR = re.compile("[|\uff5c]")
 _LINE_BREAKS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"

@@ -263,7 +263,7 @@ def test_ranking_goes_on_on_the_cpu_when_a_gpu_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Segmenter, "embed", failing)
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     photo[16:48, 16:48] = 250
-    proposals, fits = made.rank(photo, ["a", "b"], "adapted")
+    proposals, fits = run_to_end(made.stream_rank(photo, ["a", "b"], "adapted"))
     assert failed == ["adapted"] and made.device == "cpu" and "GPU failed" in made.notice
     assert fits.shape == (len(proposals), 2)
     np.testing.assert_allclose(fits.sum(axis=1), 1, rtol=1e-5)

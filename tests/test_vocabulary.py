@@ -35,7 +35,7 @@ def names(text: str) -> tuple[str, ...]:
         ("caf\u00e9, cafe\u0301", ("caf\u00e9",)),
         ("\uff44\uff4f\uff47, dog", ("\uff44\uff4f\uff47",)),
         ("traffic light, Traffic  Light", ("traffic light",)),
-        ("dog; cat", ("dog; cat",)),
+        ("dog; cat；bird", ("dog", "cat", "bird")),
         ("<b>dog</b>, {dog}, ${x}", ("<b>dog</b>", "{dog}", "${x}")),
     ],
 )

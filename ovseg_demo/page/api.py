@@ -10,6 +10,7 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,13 +26,14 @@ from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestContext
+from ovseg_demo.page.server.short_calls import EndpointParameters, parameters_of
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 
 if TYPE_CHECKING:
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "names_of", "photo_input"]
+__all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "endpoint_parameters", "names_of", "photo_input"]
 
 MODEL_QUEUE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
@@ -120,6 +122,18 @@ def add_endpoints(pool: ModelPool) -> None:
         **common,
     )
     button.click(models.listed, outputs=[table], api_name="models", queue=False)
+
+
+def endpoint_parameters(settings: Settings) -> EndpointParameters:
+    """What each endpoint takes, with this server's defaults."""
+    functions: dict[str, Callable[..., Any]] = {
+        "segment": Endpoints.segment,
+        "compare": Endpoints.compare,
+        "proposals": Endpoints.proposals,
+    }
+    defaults = {"model": settings.model, "templates": settings.templates, "merge": settings.merge}
+    # Bound to nothing: the first parameter is the object itself.
+    return {name: tuple(rest) for name, (_, *rest) in parameters_of(functions, defaults).items()}
 
 
 class Endpoints:

@@ -8,9 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg_demo.models import MODELS
-from ovseg_demo.page.api import names_of, photo_input
+from ovseg_demo.models import rows
+from ovseg_demo.page.api import photo_input
 from ovseg_demo.page.examples import Example
+from ovseg_demo.page.handlers import model_use
+from ovseg_demo.page.suggestions import nouns
+from ovseg_demo.page.viewer.component import chips
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS
 
@@ -71,6 +74,9 @@ class Controls:
     preset: gr.Dropdown
     options: Options
     link: gr.Button
+    result_link: gr.Button
+    restore: gr.Button
+    """Pressed by the viewer, which then fills photo, words and settings."""
 
     @property
     def asked(self) -> list[Any]:
@@ -94,9 +100,10 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         height=208,
         elem_id="photo",
     )
+    chips(first.words if first else "", nouns())
     words = gr.Textbox(
         first.words if first else "",
-        label="Words",
+        label="Words as text",
         placeholder="dog, grass, sofa | couch",
         info="Commas between words, a bar between synonyms. Enter runs.",
         lines=1,
@@ -104,7 +111,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         elem_id="words",
     )
     with gr.Row(elem_id="help-with-words"):
-        add_distractors = gr.Button("Add distractors", size="sm", elem_id="distractors")
+        add_distractors = gr.Button("Add absent words", size="sm", elem_id="distractors")
         suggest = gr.Button("What else is here?", size="sm", elem_id="what-else")
     suggestions = gr.Dataset(
         components=[gr.Textbox(render=False)],
@@ -116,6 +123,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
     start = gr.Button("Run", variant="primary", elem_id="run")
     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
     line = gr.HTML("", elem_id="queue")
+    gr.HTML("<p></p>", elem_id="pending")
     thumbnails = _thumbnails(examples)
     with gr.Accordion("Word lists and settings", open=False, elem_id="settings"):
         preset = gr.Dropdown(
@@ -127,6 +135,13 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         )
         options = _options(settings)
         link = gr.Button("Copy a link to these words and settings", size="sm", elem_id="link")
+        result_link = gr.Button("Copy a link to this result", size="sm", elem_id="result-link")
+        gr.Markdown(
+            "The first one does not hold the photo. The second one shows photo and result to whoever has "
+            f"it, for at most {settings.state_lifetime_s / 60:.0f} minutes.",
+            elem_id="link-note",
+        )
+    restore = gr.Button("", visible="hidden", elem_id="restore")
     return Controls(
         photo,
         words,
@@ -140,6 +155,8 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         preset,
         options,
         link,
+        result_link,
+        restore,
     )
 
 
@@ -156,12 +173,43 @@ def _thumbnails(examples: tuple[Example, ...]) -> gr.Dataset | None:
     )
 
 
+def listed_models(kind: str, settings: Settings) -> list[tuple[str, str]]:
+    """The models of a kind as a visitor chooses them: name, size, speed, and whether they are here."""
+    listed = []
+    for row in rows(cache_dir=settings.cache_dir):
+        if row.kind != kind:
+            continue
+        facts = [row.name]
+        if row.size_bytes:
+            facts += [_size(row.size_bytes), _speed(row.size_bytes)]
+        if len(row.present) < (len(row.arms) or 1):
+            facts.append("not on this machine")
+        listed.append((", ".join(facts), row.name))
+    return listed
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
+
+
+def _speed(size_bytes: int) -> str:
+    """What a photo takes without a GPU, by the size of the weights."""
+    if size_bytes < 200e6:
+        return "seconds"
+    return "tens of seconds" if size_bytes < 700e6 else "minutes without a GPU"
+
+
 def _options(settings: Settings) -> Options:
     compare = gr.Checkbox(
-        True, label="Compare with vanilla CLIP", info="Looks at each region twice, on the same masks."
+        True,
+        label="Compare with vanilla CLIP",
+        info="Looks at each region twice, on the same masks. Takes effect with Run.",
     )
     model = gr.Dropdown(
-        names_of("clip"), value=settings.model, label="CLIP", info="Larger ones know more and take longer."
+        listed_models("clip", settings),
+        value=settings.model,
+        label="CLIP",
+        info="Larger ones know more and take longer. Takes effect with Run.",
     )
     strictness = gr.Slider(
         -MOST_STRICT,
@@ -169,26 +217,29 @@ def _options(settings: Settings) -> Options:
         value=0.0,
         step=0.5,
         label="Strictness",
-        info="To the right, a word needs more evidence to be found and to claim a region. Instant.",
+        info="To the right, a word needs more evidence.",
+        elem_id="strictness",
+        render=False,  # it stands by the picture
     )
     with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         proposer = gr.Dropdown(
-            names_of("proposer"),
+            listed_models("proposer", settings),
             value=settings.proposer,
             label="Masks",
-            info="What finds the regions. Larger ones cut finer and take longer.",
+            info="What finds the regions. Larger ones cut finer and take longer. Takes effect with Run.",
         )
         density = gr.Dropdown(
             [("few, fast", "low"), ("normal", "normal"), ("many, slow", "high")],
             value="normal",
             label="How many masks",
-            info="More find smaller things.",
+            info="More find smaller things. Takes effect with Run.",
         )
         max_side_px = gr.Dropdown(
             [(f"{side} px", side) for side in sorted({*_SIDES, settings.max_side_px})],
             value=settings.max_side_px,
             label="Working size",
-            info="Longer side of the picture. More keeps finer edges and takes more memory.",
+            info="Longer side of the picture. More keeps finer edges and takes more memory. "
+            "Takes effect with Run.",
         )
         templates = gr.Dropdown(
             [("14 (ViLD)", "vild"), ("80 (ImageNet)", "imagenet"), ("1", "single")],
@@ -222,10 +273,7 @@ def _options(settings: Settings) -> Options:
 
 def model_badge(model: str, proposer: str) -> str:
     """The models and what one may do with them, as HTML; marked if one forbids commercial use."""
-    entries = [MODELS[name] for name in (model, proposer) if name in MODELS]
-    restricted = any(entry.non_commercial for entry in entries)
-    use = "non-commercial use only" if restricted else ", ".join(dict.fromkeys(e.licence for e in entries))
-    names = " + ".join(entry.name for entry in entries)
-    title = html.escape(" ".join(f"{e.name}: {e.title}. Licence: {e.licence}." for e in entries), quote=True)
-    kind = ' class="restricted"' if restricted else ""
-    return f'<p{kind} title="{title}"><b>{html.escape(names)}</b> {html.escape(use)}</p>'
+    told = model_use(model, proposer)
+    kind = ' class="restricted"' if told["restricted"] else ""
+    title, names, use = (html.escape(told[key], quote=True) for key in ("details", "names", "use"))
+    return f'<p{kind} title="{title}"><b>{names}</b> <span>{use}</span></p>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,22 +11,32 @@ import gradio as gr
 from ovseg_demo.errors import ImageError
 from ovseg_demo.output.export import EXPORTS, export, zip_comparison, zipped
 from ovseg_demo.page.api import cached_file
-from ovseg_demo.page.batch import run_batch
+from ovseg_demo.page.batch import base_name, run_batch
 from ovseg_demo.page.controls import Controls
 from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED
-from ovseg_demo.page.handlers import Request, Result
+from ovseg_demo.page.example_results import find_result
+from ovseg_demo.page.handlers import Request
 from ovseg_demo.page.server.gradio_requests import tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.page.viewer.component import standalone_page
 from ovseg_demo.result import Comparison
 
 __all__ = ["batch_panel", "export_row"]
 
 
-def export_row(kept: gr.State, pool: ModelPool) -> None:
+_PAGE_TITLE = "A page with this result, to open anywhere (HTML)"
+
+_WITH_NAME = """(key, kind) => {
+  const shown = globalThis.ovseg?.shown();
+  return [shown?.key ?? null, shown ? kind : "zip", shown?.photo_name ?? null];
+}"""
+
+
+def export_row(key: gr.Textbox, pool: ModelPool) -> None:
     """One list of formats, one button; the file is made when it is asked for."""
     with gr.Row(elem_id="export"):
         choice = gr.Dropdown(
-            [(exporter.title, key) for key, exporter in EXPORTS.items()],
+            [*((exporter.title, kind) for kind, exporter in EXPORTS.items()), (_PAGE_TITLE, "html")],
             value="zip",
             label="Take it away as",
             elem_id="format",
@@ -33,32 +44,42 @@ def export_row(kept: gr.State, pool: ModelPool) -> None:
         make = gr.Button("Download", elem_id="make")
         ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
 
-    def prepare(kept: str | Result | None, key: str) -> str:
-        with tracked_request(pool.tracker, "export", toast=True) as context:
-            return made_file(kept, key, context.check)
+    name = gr.Textbox(visible=False)
 
-    def made_file(kept: str | Result | None, key: str, check: Callable[[], None]) -> str:
-        result = pool.result_store.get(kept)
-        if result is None:
+    def prepare(shown: str | None, kind: str, photo_name: str | None) -> str:
+        if kind == "html":
+            return cached_file(standalone_page().encode(), "page.html")
+        with tracked_request(pool.tracker, "export", toast=True) as context:
+            return made_file(shown, kind, photo_name, context.check)
+
+    def made_file(shown: str | None, kind: str, photo_name: str | None, check: Callable[[], None]) -> str:
+        if not shown:
             raise ImageError("There is no result to take away yet; run a photo first.")
+        result = find_result(shown, pool.result_store)
+        if result is None:
+            raise ImageError("This result is no longer on the server; press Run to make it again.")
+        photo = base_name(photo_name or "photo.jpg")
+        stem = Path(photo).stem
         if isinstance(result, Comparison):
-            if key == "zip":
-                return cached_file(zip_comparison(result, check=check), "ovseg-result.zip")
+            if kind == "zip":
+                return cached_file(zip_comparison(result, photo, check=check), f"{stem}.zip")
             result = result.second
-        files = export(result, (key,), check=check)
+        files = export(result, (kind,), photo, check=check)
         if len(files) == 1:
-            ((name, content),) = files.items()
-            return cached_file(content, "ovseg-result.zip" if key == "zip" else name)
-        return cached_file(zipped(files), f"{key}.zip")
+            ((file_name, content),) = files.items()
+            return cached_file(content, f"{stem}.zip" if kind == "zip" else f"{stem}_{file_name}")
+        return cached_file(zipped(files), f"{stem}_{kind}.zip")
 
     made = make.click(
         prepare,
-        inputs=[kept, choice],
+        inputs=[key, choice, name],
+        js=_WITH_NAME,
         outputs=ready,
         concurrency_limit=2,
         api_visibility="private",
     )
-    made.success(None, js="() => document.querySelector('#ready')?.click()", api_visibility="private")
+    saving = "(file, kind) => globalThis.ovseg.save(file, kind)"
+    made.success(None, inputs=[ready, choice], js=saving, api_visibility="private")
 
 
 def batch_panel(left: Controls, pool: ModelPool) -> None:

@@ -3,81 +3,82 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import gradio as gr
 import numpy as np
 
-from ovseg_demo.errors import ImageError, OvsegError
+from ovseg_demo.errors import OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
 from ovseg_demo.page.api import MODEL_QUEUE
-from ovseg_demo.page.controls import NAMES_ITS_MASKS, SHARED, Controls, model_badge
-from ovseg_demo.page.example_results import example_result
+from ovseg_demo.page.controls import NAMES_ITS_MASKS, Controls
+from ovseg_demo.page.example_results import example_result, find_result
 from ovseg_demo.page.examples import Example
-from ovseg_demo.page.handlers import Request, Result, note, run, without_masks
-from ovseg_demo.page.server.gradio_requests import client_still_waits, visitor, with_error_messages
+from ovseg_demo.page.handlers import (
+    Request,
+    Result,
+    note,
+    photo_key,
+    run,
+    without_masks,
+)
+from ovseg_demo.page.server.gradio_requests import client_still_waits, tracked_request, visitor
 from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.page.server.request_tracker import RequestContext
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
+from ovseg_demo.progress import Progress
 from ovseg_demo.result import Comparison
 
-__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "connect_run", "connect_settings", "connect_words"]
+T = TypeVar("T")
+
+__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "WITH_KEY", "connect_run", "connect_settings", "connect_words"]
 
 ON_MODEL_QUEUE: dict[str, Any] = {
     "concurrency_limit": 1,
     "concurrency_id": MODEL_QUEUE,
     "api_visibility": "private",
 }
+_BUSY = '[{ visible: false, __type__: "update" }, { visible: true, __type__: "update" }]'
+_IDLE = '[{ visible: true, __type__: "update" }, { visible: false, __type__: "update" }]'
+
 UNQUEUED: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-# The photo shows at once; the result that was there belongs to another one.
-_SHOW_PHOTO = "(photo) => photo ? { kind: 'photo', url: photo.url } : { kind: 'empty' }"
-
+# The photo shows at once; the result that was there belongs to another one, as does what is being worked on.
+_SHOW_PHOTO = f"(photo) => [globalThis.ovseg.photoPayload(photo), ...{_IDLE}]"
 
 # Told at once, whatever stands in the queue; Stop is there from the first moment.
-_WAIT = """() => {
-  globalThis.ovsegQuietUntil = globalThis.ovsegQuietUntil === Infinity ? Date.now() + 5000 : 0;
-  return [
-    { kind: "working", message: "Waiting for a free place …", fraction: 0, begins: true },
-    { visible: false, __type__: "update" },
-    { visible: true, __type__: "update" },
-  ];
-}"""
+_WAIT = f"(...asked) => [globalThis.ovseg.begin(asked), ...{_BUSY}]"
 
 # Told at once, too: the server may be in the middle of a step. When that has ended, Gradio says that the
 # request has failed, which is no news, even if that comes when Run has just been pressed again.
-_STOP = """() => {
-  globalThis.ovsegQuietUntil = Infinity;
-  return [
-    { kind: "note", level: "stopped", message: "Stopped; what was there stays." },
-    { visible: true, __type__: "update" },
-    { visible: false, __type__: "update" },
-  ];
-}"""
+_STOP = f"() => [globalThis.ovseg.stop(), ...{_IDLE}]"
 
-_REFUSED = """() => {
-  const stopped = globalThis.ovsegQuietUntil === Infinity;
-  if (!stopped && Date.now() < globalThis.ovsegQuietUntil) return [];
-  const refused = {
-    kind: "note", level: "error",
-    message: "The demo could not take this request: its waiting line is full, or the connection was " +
-      "lost. Please try again in a minute.",
-  };
-  return [
-    stopped ? undefined : refused,
-    { visible: true, __type__: "update" },
-    { visible: false, __type__: "update" },
-  ];
-}"""
+_FAILED = f"() => {{ const told = globalThis.ovseg.failed(); return told ? [told, ...{_IDLE}] : []; }}"
+
+WITH_KEY = "(key, ...rest) => [globalThis.ovseg?.shown()?.key ?? null, ...rest]"
+"""Puts the key of the result that is shown in the place of the first input."""
 
 
 class Runner:
-    """Answer requests on the model's queue; Stop replaces Run while one is answered."""
+    """Answer requests on the model's queue; Stop replaces Run while one is answered.
 
-    def __init__(self, left: Controls, shown: gr.HTML, kept: gr.State, pool: ModelPool) -> None:
-        self.left, self.kept, self.pool = left, kept, pool
+    Args:
+        left: fields and buttons.
+        shown: the viewer.
+        key: stands for the key of the result that the viewer shows; `WITH_KEY` fills it in.
+        kept: the session's last key, whose result ends with the session.
+        pool: the models.
+    """
+
+    def __init__(
+        self, left: Controls, shown: gr.HTML, key: gr.Textbox, kept: gr.State, pool: ModelPool
+    ) -> None:
+        self.left, self.key, self.kept, self.pool = left, key, kept, pool
         self.queue_options: dict[str, Any] = {
             "outputs": [shown, kept, left.start, left.stop],
             "show_progress": "minimal",
@@ -90,17 +91,15 @@ class Runner:
     def answer(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Shows each step of the answer to a request."""
         for step in run(Request(*values), self.pool, client_still_waits()):
-            running = step.payload["kind"] == "working"
-            result = (
-                gr.skip()
-                if step.result is None
-                else self.pool.result_store.put(without_masks(step.result), visitor())
-            )
-            yield step.payload, result, gr.Button(visible=not running), gr.Button(visible=running)
+            running, payload, key = step.payload["kind"] == "working", step.payload, gr.skip()
+            if step.result is not None:
+                key = self.pool.result_store.put(without_masks(step.result), visitor())
+                payload = payload | {"key": key}
+            yield payload, key, gr.Button(visible=not running), gr.Button(visible=running)
 
-    def again(self, kept: str | Result | None, *values: Any) -> Iterator[tuple[Any, ...]]:
+    def again(self, key: str | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same where the photo has a result already: other words cost next to nothing then."""
-        result = self.pool.result_store.get(kept)
+        result = find_result(key, self.pool.result_store)
         if result is None or not same_photo(values[0], result):
             yield tuple(gr.skip() for _ in range(4))
             return
@@ -109,7 +108,7 @@ class Runner:
     def then_again(self, event: Any) -> None:
         """Scores the words again after an event that changed them."""
         self.events.append(
-            event.success(self.again, inputs=[self.kept, *self.left.asked], **self.queue_options)
+            event.success(self.again, inputs=[self.key, *self.left.asked], js=WITH_KEY, **self.queue_options)
         )
 
 
@@ -124,33 +123,37 @@ def same_photo(path: str | None, result: Result) -> bool:
 
 def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) -> None:
     """Run, Enter, Stop, a new photo, an example."""
-    left, shown, kept = runner.left, runner.shown, runner.kept
+    left, shown = runner.left, runner.shown
+    places = [shown, left.start, left.stop]
     asking = [left.start.click, left.words.submit]
-    gr.on(asking, None, outputs=[shown, left.start, left.stop], js=_WAIT, api_visibility="private")
+    gr.on(asking, None, inputs=left.asked, outputs=places, js=_WAIT, api_visibility="private")
     # "multiple": Run may be pressed before Gradio has noticed a Stop; at other times Stop has Run's place.
     running = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.queue_options)
     runner.events.append(running)
     # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
-    running.failure(None, outputs=[shown, left.start, left.stop], js=_REFUSED, api_visibility="private")
-    left.photo.input(None, inputs=left.photo, outputs=shown, js=_SHOW_PHOTO, api_visibility="private")
-    left.photo.input(lambda: None, outputs=kept, **UNQUEUED)
+    running.failure(None, outputs=places, js=_FAILED, api_visibility="private")
 
     def example(number: int) -> tuple[Any, ...]:
         chosen = examples[number]
         ready = example_result(chosen)
         payload = ready.payload if ready else note("Press Run.", "ready")
-        return str(chosen.photo), chosen.words, payload, ready.result if ready else None
+        return str(chosen.photo), chosen.words, payload, gr.Button(visible=True), gr.Button(visible=False)
 
     if left.examples is not None:
         left.examples.click(
-            example, inputs=left.examples, outputs=[left.photo, left.words, shown, kept], **UNQUEUED
+            example,
+            inputs=left.examples,
+            outputs=[left.photo, left.words, *places],
+            **UNQUEUED,
         )
+        left.examples.click(None, cancels=runner.events, api_visibility="private")
         page.load(None, js=_named_thumbnails(examples), api_visibility="private")
-        if ready := example_result(examples[0]):
-            page.load(lambda: ready.result, outputs=kept, **UNQUEUED)
 
-    places = [shown, left.start, left.stop]
-    left.stop.click(None, outputs=places, js=_STOP, cancels=runner.events, api_visibility="private")
+    options: dict[str, Any] = {"outputs": places, "cancels": runner.events, "api_visibility": "private"}
+    left.photo.input(None, inputs=left.photo, js=_SHOW_PHOTO, **options)
+    left.stop.click(None, js=_STOP, **options)
+    # Suggestions are of the photo that was there.
+    left.photo.change(lambda: gr.Dataset(samples=[], visible=False), outputs=left.suggestions, **UNQUEUED)
 
 
 def _named_thumbnails(examples: tuple[Example, ...]) -> str:
@@ -163,9 +166,35 @@ def _named_thumbnails(examples: tuple[Example, ...]) -> str:
     }})"""
 
 
+def _told_aside(
+    steps: Generator[Progress, None, T], context: RequestContext, of: dict[str, Any]
+) -> Generator[tuple[Any, Any], None, T]:
+    """Tells of work that leaves what is shown in its place."""
+    shown = 0.0
+    while True:
+        context.check()
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return cast(T, end.value)
+        now = time.perf_counter()
+        if now - shown >= 0.25:
+            shown = now
+            yield (
+                gr.skip(),
+                {"kind": "aside", "message": f"{progress.message} …", "fraction": progress.fraction} | of,
+            )
+
+
+_TELL_CHIPS = "(words) => { document.dispatchEvent(new CustomEvent('ovseg-words', { detail: words })); }"
+_LOOKING = "() => globalThis.ovseg.looking()"
+_FAILED_ASIDE = "() => globalThis.ovseg.failedAside()"
+
+
 def connect_words(runner: Runner) -> None:
     """Presets, distractors and suggestions; each is scored at once where the photo is known."""
     left, pool = runner.left, runner.pool
+    left.words.change(None, inputs=left.words, js=_TELL_CHIPS, api_visibility="private")
     runner.then_again(
         left.preset.input(
             lambda key: preset_text(key) if key else gr.skip(),
@@ -186,22 +215,33 @@ def connect_words(runner: Runner) -> None:
         # While a slider moves, the last place it was seen in counts.
         runner.then_again(option.input(lambda: None, trigger_mode="always_last", **UNQUEUED))
 
-    def suggest(kept: str | Result | None) -> gr.Dataset:
-        result = pool.result_store.get(kept)
-        if result is None:
-            raise ImageError("There is no result yet; run a photo first.")
-        names = what_else(result, pool)
+    def suggest(key: str | None, *values: Any) -> Iterator[tuple[Any, Any]]:
+        result, request = find_result(key, pool.result_store), Request(*values)
+        of = {"of": photo_key(request.photo)}
+        if result is not None and not same_photo(request.photo, result):
+            result = None
+        try:
+            with tracked_request(pool.tracker, "what-else") as context:
+                steps = what_else(request, result, pool)
+                with closing(steps):
+                    names = yield from _told_aside(steps, context, of)
+        except gr.Error as error:
+            yield gr.skip(), note(error.message, "error") | of
+            return
         label = "Click to add" if names else "Nothing more that the list has a name for"
-        return gr.Dataset(samples=[[name] for name in names], label=label, visible=True)
+        samples = gr.Dataset(samples=[[name] for name in names], label=label, visible=True)
+        yield samples, {"kind": "aside", "message": ""} | of
 
-    left.suggest.click(
-        with_error_messages(suggest, pool.tracker, "what-else"),
-        inputs=runner.kept,
-        outputs=left.suggestions,
-        show_progress="minimal",
-        show_progress_on=[left.line],
+    left.suggest.click(None, outputs=runner.shown, js=_LOOKING, api_visibility="private")
+    suggesting = left.suggest.click(
+        suggest,
+        inputs=[runner.key, *left.asked],
+        outputs=[left.suggestions, runner.shown],
+        js=WITH_KEY,
+        show_progress="hidden",
         **ON_MODEL_QUEUE,
     )
+    suggesting.failure(None, outputs=runner.shown, js=_FAILED_ASIDE, api_visibility="private")
     runner.then_again(
         left.suggestions.click(
             lambda words, sample: add_word(words, sample[0]),
@@ -212,39 +252,17 @@ def connect_words(runner: Runner) -> None:
     )
 
 
-_COPY_LINK = f"""(...values) => {{
-  const names = {json.dumps(SHARED)};
-  const query = new URLSearchParams(names.map((name, i) => [name, String(values[i])]));
-  const link = `${{location.origin}}${{location.pathname}}?${{query}}`;
-  history.replaceState(null, "", link);
-  const button = document.querySelector("#link"), before = button.textContent;
-  const show = (text) => {{
-    button.textContent = text;
-    setTimeout(() => {{ button.textContent = before; }}, 3000);
-  }};
-  const copied = navigator.clipboard ? navigator.clipboard.writeText(link) : Promise.reject();
-  copied.then(() => show("Copied"), () => show("The link is in the address bar"));
-}}"""
+_CHANGED = "(...values) => globalThis.ovseg.changed(values)"
 
 
-def connect_settings(left: Controls, badge: gr.HTML, page: gr.Blocks) -> None:
-    """The badge follows the model; a link brings words and settings back."""
-    models = [left.options.model, left.options.proposer]
-    gr.on([field.change for field in models], model_badge, inputs=models, outputs=badge, **UNQUEUED)
-    left.options.proposer.change(
-        share_of_clip, inputs=left.options.proposer, outputs=left.options.ensemble, **UNQUEUED
-    )
-    left.options.model.input(
-        own_proposer, inputs=left.options.model, outputs=left.options.proposer, **UNQUEUED
-    )
-    left.link.click(None, inputs=left.shareable, js=_COPY_LINK, api_visibility="private")
-
-    def restore(request: gr.Request) -> list[Any]:
-        query = dict(request.query_params)
-        fields = zip(SHARED, left.shareable, strict=True)
-        return [restored(query[name], field) if name in query else gr.skip() for name, field in fields]
-
-    page.load(restore, outputs=left.shareable, **UNQUEUED)
+def connect_settings(left: Controls) -> None:
+    """Settings that belong together move together; those that wait for Run say so."""
+    options = left.options
+    options.proposer.change(share_of_clip, inputs=options.proposer, outputs=options.ensemble, **UNQUEUED)
+    options.model.input(own_proposer, inputs=options.model, outputs=options.proposer, **UNQUEUED)
+    waiting = (options.compare, options.model, options.proposer, options.density, options.max_side_px)
+    for field in waiting:
+        field.change(None, inputs=left.shareable, js=_CHANGED, api_visibility="private")
 
 
 def share_of_clip(proposer: str) -> Any:
@@ -256,19 +274,3 @@ def own_proposer(model: str) -> Any:
     """The proposer a model was published with; any other leaves the choice alone."""
     entry = MODELS.get(model)
     return (entry and entry.proposer) or gr.skip()
-
-
-def restored(text: str, field: Any) -> Any:
-    """What a link says of a field; a choice that does not exist leaves the field alone."""
-    if isinstance(field, gr.Textbox):
-        return text
-    if isinstance(field, gr.Checkbox):
-        return text != "false"
-    if isinstance(field, gr.Slider):
-        try:
-            value = float(text)
-        except ValueError:
-            return gr.skip()
-        return value if field.minimum <= value <= field.maximum else gr.skip()
-    known = {str(value): value for _, value in field.choices}
-    return known.get(text, gr.skip())

@@ -23,17 +23,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gradio.processing_utils import hash_file
 
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import COMPARED
 from ovseg_demo.output.export import write_files
 from ovseg_demo.page.examples import Example, load_examples
-from ovseg_demo.page.handlers import summary
+from ovseg_demo.page.handlers import told_payload
+from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, photo_payload, result_payload
 from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation, compare
 from ovseg_demo.settings import Settings
 
-__all__ = ["ExampleResult", "example_result", "result_file"]
+__all__ = ["ExampleResult", "example_result", "find_result", "result_file"]
+
+_KEY = "example:"
+"""How the keys of examples begin; none of the result store does."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,24 @@ def example_result(example: Example) -> ExampleResult | None:
     payload = kept | {
         "photo": photo_payload(photo),
         "kind": "result",
-        "message": summary(result),
+        **told_payload(result),
+        "key": f"{_KEY}{example.photo.stem}",
+        "of": hash_file(example.photo),
+        "opens": True,
+        "photo_name": example.photo.name,
         "timing": f"An example, computed beforehand: {example.title}. Photo: {example.credit}.",
         "again": False,
     }
     return ExampleResult(payload, result)
+
+
+def find_result(key: str | None, store: ResultStore) -> Segmentation | Comparison | None:
+    """The result that the viewer shows by its key: of an example, or of the store; None if it is gone."""
+    if key and key.startswith(_KEY):
+        shown = [one for one in load_examples() if one.photo.stem == key.removeprefix(_KEY)]
+        ready = example_result(shown[0]) if shown else None
+        return ready.result if ready else None
+    return store.get(key)
 
 
 def _read_back(kept: dict[str, Any], arm: str, photo: npt.NDArray[np.uint8]) -> Segmentation:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import compared_arms, default_arm
+from ovseg_demo.models import MODELS, compared_arms, default_arm
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
+from ovseg_demo.page.sentences import difference, headline, timing
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import photo_payload, result_payload
@@ -34,12 +35,17 @@ __all__ = [
     "PageUpdate",
     "Request",
     "Result",
+    "arms_in",
+    "asked_payload",
+    "model_use",
     "note",
+    "opened_payload",
+    "photo_key",
     "run",
     "stream",
-    "summary",
-    "timing_payload",
+    "told_payload",
     "without_masks",
+    "working",
 ]
 
 Result = Segmentation | Comparison
@@ -91,6 +97,11 @@ def note(message: str, level: str) -> Payload:
     return {"kind": "note", "level": level, "message": message}
 
 
+def photo_key(path: str | None) -> str | None:
+    """What tells an uploaded photo from others: the folder it lies in, which Gradio names by its content."""
+    return Path(path).parent.name if path else None
+
+
 def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: True) -> Iterator[PageUpdate]:
     """Answers a request step by step; never raises. Closing the iterator stops the work.
 
@@ -99,13 +110,16 @@ def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: 
         pool: the models.
         wanted: whether somebody still waits for the answer; if not, the steps end.
     """
+    # A visitor may have chosen another photo meanwhile: every step says whose it is.
+    of = {"of": photo_key(request.photo)}
     with pool.tracker.request("page", wanted) as context:
         try:
-            yield from _steps(request, pool, context)
+            for step in _steps(request, pool, context):
+                yield replace(step, payload=step.payload | of)
         except RequestCancelledError:
             context.outcome = "stopped"
         except Exception as error:
-            yield PageUpdate(note(context.error_message(error), "error"))
+            yield PageUpdate(note(context.error_message(error), "error") | of)
 
 
 def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterator[PageUpdate]:
@@ -120,20 +134,25 @@ def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterat
     image = load_image(
         Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
     )
-    yield PageUpdate(_working("Starting", 0.0) | {"photo": photo_payload(image)})
+    yield PageUpdate(working("Starting", 0.0) | {"photo": photo_payload(image)})
 
     def told(step: tuple[str, float]) -> PageUpdate:
         context.check()
-        return PageUpdate(_working(*step))
+        return PageUpdate(working(*step))
 
     segmenter = yield from map_steps(load_models(pool, request.models, request.arms), told)
     steps = stream(segmenter, image, vocabulary, request)
     with closing(steps):
         result = yield from _with_progress(steps, context)
+    message, again = timing(arms_in(result), time.perf_counter() - started)
     payload = result_payload(result) | {
         "kind": "result",
-        "message": " ".join(part for part in (summary(result), segmenter.notice) if part),
-        **timing_payload(result, time.perf_counter() - started),
+        **told_payload(result),
+        "notice": segmenter.notice,
+        "timing": message,
+        "again": again,
+        "photo_name": Path(request.photo).name,
+        "asked": asked_payload(request),
     }
     yield PageUpdate(payload, result)
 
@@ -156,11 +175,12 @@ def _with_progress(
             shown = now
             drawn = preview.payload()
             told = progress.message + (f": {len(preview)} so far" if preview.growing else "")
-            working = _working(told + _time_left(progress.fraction, now - started), progress.fraction)
-            yield PageUpdate(working | ({"preview": drawn} if drawn else {}))
+            payload = working(told + _time_left(progress.fraction, now - started), progress.fraction)
+            yield PageUpdate(payload | ({"preview": drawn} if drawn else {}))
 
 
-def _working(message: str, fraction: float) -> Payload:
+def working(message: str, fraction: float) -> Payload:
+    """A step of an answer: what is done, and how much of it."""
     return {"kind": "working", "message": message + " …", "fraction": fraction}
 
 
@@ -195,26 +215,52 @@ def without_masks(result: Result) -> Result:
     return replace(result, masks=None)
 
 
-def summary(result: Result) -> str:
-    """The verdict, or what was found: the line under the picture."""
-    first = result.second if isinstance(result, Comparison) else result
-    if isinstance(result, Comparison) and (first.found or result.first.found):
-        return result.verdict
-    if not first.found:
-        return "None of these words fit."
-    return f"Found {', '.join(c.name for c in first.found[:5])}."
+def arms_in(result: Result) -> tuple[Segmentation, ...]:
+    """The arms of a result, the one that is shown first."""
+    return result.arms[::-1] if isinstance(result, Comparison) else (result,)
 
 
-def timing_payload(result: Result, seconds: float) -> Payload:
-    """How long it took and, if so, that only the words were scored again."""
-    arms = result.arms if isinstance(result, Comparison) else (result,)
-    if all(arm.timings.get(key, 0.0) == 0.0 for arm in arms for key in ("propose", "embed")):
-        return {"timing": f"Only the words were scored again: {seconds:.1f} s.", "again": True}
-    # The regions are found once for all arms.
-    stages = [("regions", arms[0].timings.get("propose", 0.0))]
-    stages += [(name, sum(arm.timings.get(key, 0.0) for arm in arms)) for name, key in _STAGES]
-    parts = ", ".join(f"{name} {spent:.1f} s" for name, spent in stages if spent >= 0.05)
-    return {"timing": f"Done in {seconds:.1f} s" + (f": {parts}." if parts else "."), "again": False}
+def told_payload(result: Result) -> Payload:
+    """What the page says of a result in words, and which models made it."""
+    first = arms_in(result)[0]
+    return {
+        "message": headline(first),
+        "difference": difference(result) if isinstance(result, Comparison) else "",
+        "made_by": model_use(*(first.models.get(part, {}).get("name", "") for part in ("clip", "proposer"))),
+    }
 
 
-_STAGES = (("CLIP", "embed"), ("words", "text"))
+def opened_payload(result: Result) -> Payload:
+    """A kept result, shown to somebody who opens a link to it."""
+    return result_payload(result) | {
+        "kind": "result",
+        "opens": True,
+        "of": None,
+        **told_payload(result),
+        "timing": "A result that was shared by a link. To try other words, drop the photo here.",
+        "again": False,
+        "photo_name": "photo.jpg",
+    }
+
+
+def asked_payload(request: Request) -> Payload:
+    """Words and settings of a request by their names, for the fields of the page."""
+    return {name: value for name, value in vars(request).items() if name != "photo"}
+
+
+def model_use(model: str, proposer: str) -> Payload:
+    """The models and what one may do with them.
+
+    Returns:
+        `names` and `use` for people, `details` with titles and licences, and `restricted`, which is true if
+        one of them forbids commercial use.
+    """
+    entries = [MODELS[name] for name in (model, proposer) if name in MODELS]
+    restricted = any(entry.non_commercial for entry in entries)
+    use = "non-commercial use only" if restricted else ", ".join(dict.fromkeys(e.licence for e in entries))
+    return {
+        "names": " + ".join(entry.name for entry in entries),
+        "use": use,
+        "details": " ".join(f"{e.name}: {e.title}. Licence: {e.licence}." for e in entries),
+        "restricted": restricted,
+    }

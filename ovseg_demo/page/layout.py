@@ -14,12 +14,13 @@ from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.models import compared_arms, default_arm
-from ovseg_demo.page.api import add_endpoints
-from ovseg_demo.page.controls import controls, model_badge
+from ovseg_demo.page.api import add_endpoints, endpoint_parameters
+from ovseg_demo.page.controls import SHARED, controls, model_badge
 from ovseg_demo.page.downloads import batch_panel, export_row
 from ovseg_demo.page.events import Runner, connect_run, connect_settings, connect_words
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
+from ovseg_demo.page.links import connect_links
 from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.server.request_tracker import RequestTracker, log_as_json_lines
@@ -45,21 +46,25 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
     ) as page:
         with gr.Row(elem_id="top"):
             gr.Markdown(_HEADLINE, elem_id="headline")
-            badge = gr.HTML(model_badge(settings.model, settings.proposer), elem_id="badge")
+            gr.HTML(model_badge(settings.model, settings.proposer), elem_id="badge")
         kept = gr.State(
             None, time_to_live=int(settings.state_lifetime_s), delete_callback=pool.result_store.drop
         )
+        key = gr.Textbox(visible=False)
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="inputs", scale=0):
                 left = controls(settings, examples)
             with gr.Column(elem_id="outputs", scale=1):
-                shown = viewer(first.payload if first else None)
-                export_row(kept, pool)
+                with gr.Row(elem_id="above"):
+                    left.options.strictness.render()  # type: ignore[no-untyped-call]
+                shown = viewer(first.payload if first else None, SHARED)
+                export_row(key, pool)
                 batch_panel(left, pool)
-        runner = Runner(left, shown, kept, pool)
+        runner = Runner(left, shown, key, kept, pool)
         connect_words(runner)
         connect_run(page, runner, examples)
-        connect_settings(left, badge, page)
+        connect_settings(left)
+        connect_links(left, shown, page, pool)
         add_endpoints(pool)
     # Closed: a call that bypasses the queue bypasses its limits.
     page.queue(max_size=settings.max_queue, api_open=False)
@@ -93,6 +98,7 @@ def served(
         "tracker": tracker or RequestTracker(settings),
         "folder": Path(get_upload_folder()),
         "stored_bytes": stored_bytes,
+        "endpoints": endpoint_parameters(settings),
         "mcp": bool(where.get("mcp_server")) or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
     }
     _, address, _ = page.launch(

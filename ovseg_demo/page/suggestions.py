@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ovseg_demo.errors import ImageError, VocabularyError
+from ovseg_demo.imaging import load_image
 from ovseg_demo.naming.hidden_names import hidden_names
+from ovseg_demo.page.handlers import Request, Result
+from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.model_pool import ModelPool, Models
-from ovseg_demo.result import Comparison, Segmentation
+from ovseg_demo.progress import Progress, map_steps
+from ovseg_demo.result import Comparison
 from ovseg_demo.vocabulary import Vocabulary, fold
 
 __all__ = ["add_word", "distractors", "nouns", "preset_text", "what_else"]
@@ -51,21 +58,45 @@ def distractors(words: str) -> str:
     return words
 
 
-def what_else(result: Segmentation | Comparison, pool: ModelPool) -> tuple[str, ...]:
-    """Names for the parts of the photo that no typed word fits, most area first.
+def what_else(
+    request: Request, result: Result | None, pool: ModelPool
+) -> Generator[Progress, None, tuple[str, ...]]:
+    """Names for the parts of the photo that no typed word fits, most area first, step by step.
 
     Each region that nothing claims votes for its best names in a list of nouns, with its area. The models are
     those of the result, so that its arm, its regions and its areas belong together; no region is embedded
-    again while the photo is kept.
+    again while the photo is kept. Without a result, they are those of the request.
+
+    Args:
+        request: photo, words and settings.
+        result: of the photo; without one, nothing is claimed yet.
+        pool: gives the models.
 
     Raises:
-        OvsegError: as `Segmenter.__call__`.
+        OvsegError: there is no photo, or as `Segmenter.__call__`.
     """
-    first = result.second if isinstance(result, Comparison) else result
-    typed = {fold(word) for c in first.classes for word in c.synonyms}
+    if not request.photo:
+        raise ImageError("There is no photo yet; drop one, or take one of the examples.")
+    typed = {fold(part) for part in _typed(request.words)}
+    yield Progress("read", 0.0, "Looking for names of what the photo shows")
+    if result is None:
+        limits, models, arm = pool.settings, request.models, request.arms[-1]
+        image = load_image(
+            Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
+        )
+        claimed = np.zeros(image.shape[:2], np.uint16)
+    else:
+        first = result.second if isinstance(result, Comparison) else result
+        models, arm, image, claimed = Models.of(first), first.arm, first.image, first.label_map
+        typed |= {fold(word) for c in first.classes for word in c.synonyms}
     names = [name for name in nouns() if fold(name) not in typed]
-    proposals, fits = pool.get(Models.of(first)).rank(first.image, names, first.arm)
-    votes = _free_areas(first.label_map, proposals.masks) @ fits if len(proposals) else np.zeros(len(names))
+
+    def told(step: tuple[str, float]) -> Progress:
+        return Progress("read", step[1], step[0])
+
+    segmenter = yield from map_steps(load_models(pool, models, (arm,)), told)
+    proposals, fits = yield from segmenter.stream_rank(image, names, arm)
+    votes = _free_areas(claimed, proposals.masks) @ fits if len(proposals) else np.zeros(len(names))
     common = {fold(name) for name in hidden_names()}
     votes = votes * [_COMMON_IS_LIKELIER if fold(name) in common else 1.0 for name in names]
     best = np.argsort(-votes, kind="stable")
@@ -97,6 +128,8 @@ def _alike(name: str, other: str) -> bool:
 
 
 def _typed(words: str) -> list[str]:
-    return [
-        part for entry in words.replace("\n", ",").split(",") for part in entry.split("|") if part.strip()
-    ]
+    """The names and synonyms in a text; none if it cannot be read as words."""
+    try:
+        return list(Vocabulary.parse(words).prompts)
+    except VocabularyError:
+        return []

@@ -103,8 +103,20 @@ PAGE_CSS = """
 #examples .gallery-item, #examples .gallery-item * { display: block; width: 100%; margin: 0; }
 #examples .gallery-item * { height: 100%; max-width: none; max-height: none; border: 0; object-fit: cover; }
 #run, #stop { min-height: 44px; }
-#queue { min-height: 0; padding: 0; }
-#queue:has(.progress-text) { min-height: 28px; }
+#chips, #chips .html-container { padding: 0; overflow: visible; }
+#inputs:not(.as-text) :is(#words, .form:has(> #words)) { display: none; }
+/* Its news are told above the picture. */
+#queue { position: absolute; width: 1px; height: 1px; padding: 0; overflow: hidden; opacity: 0; }
+#pending { padding: 0; min-height: 0; }
+#pending:not(:has(p:not(:empty))) { display: none; }
+#pending p { margin: 0; font-size: 14px; color: var(--body-text-color-subdued); }
+#above { gap: 12px; }
+#above .form, #strictness { border: 0; background: transparent; min-width: 0; }
+#strictness { display: flex; flex-wrap: wrap; align-items: center; gap: 0 12px; padding: 0; }
+#link-note { font-size: 14px; }
+#what-else[aria-busy="true"] {
+  background: linear-gradient(90deg, var(--color-accent-soft, #d5ebed) var(--ov-share, 0%), transparent 0);
+}
 #export { align-items: flex-end; gap: 12px; margin-top: 8px; }
 #export .form { max-width: 340px; }
 #make { flex: 0 0 160px; min-width: 0; min-height: 44px; }

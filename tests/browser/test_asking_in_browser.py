@@ -46,8 +46,7 @@ def test_suggestions_distractors_and_strictness_are_scored_at_once(visit: Visit,
     )
 
     found = page.locator(".ov-legend tbody tr").count()
-    page.locator("#settings button").first.click()
-    page.locator("#settings input[type=range]").first.focus()
+    page.locator("#strictness input[type=range]").focus()
     page.keyboard.press("Home")
     page.wait_for_function(
         "(found) => document.querySelectorAll('.ov-legend tbody tr').length > found",
@@ -246,7 +245,7 @@ def test_a_link_brings_words_and_settings_back(visit: Visit) -> None:
     )
     visit.page.locator("#settings button").first.click()
     assert not visit.page.get_by_label("Compare with vanilla CLIP").is_checked()
-    assert visit.page.locator("#settings input[type=number]").first.input_value() == "1.5"
+    assert visit.page.locator("#strictness input[type=number]").input_value() == "1.5"
 
 
 def test_a_link_with_nonsense_changes_nothing(visit: Visit, url: str) -> None:
@@ -255,7 +254,7 @@ def test_a_link_with_nonsense_changes_nothing(visit: Visit, url: str) -> None:
         "() => document.querySelector('#words textarea')?.value === 'cow'", timeout=PATIENCE_MS
     )
     visit.page.locator("#settings button").first.click()
-    assert visit.page.locator("#settings input[type=number]").first.input_value() == "0"
+    assert visit.page.locator("#strictness input[type=number]").input_value() == "0"
     assert visit.complaints == []
 
 

@@ -43,7 +43,9 @@ class Visit:
         self.page.wait_for_selector(".ov-stage[data-state=chosen]", timeout=PATIENCE_MS)
 
     def type(self, words: str) -> None:
-        """Types words in the place of those that are there."""
+        """Types words as text, in the place of those that are there."""
+        if not self.page.locator("#words textarea").is_visible():
+            self.page.locator(".ch-text").click()
         self.page.locator("#words textarea").fill(words)
 
     def run(self, photo: str = "cow.jpg", words: str = "cow, grass, zebra") -> None:

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -151,6 +152,17 @@ def test_a_choice_that_does_not_exist_is_refused(client: Client) -> None:
 def test_files_of_the_server_are_out_of_reach(url: str) -> None:
     answer = _call(url, "segment", [{"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}, "cup"])
     assert "event: error" in answer and "classes" not in answer
+
+
+def test_a_call_may_leave_out_what_has_a_default_and_is_told_what_has_none(url: str) -> None:
+    with COFFEE.open("rb") as file:
+        upload = httpx.post(f"{url}gradio_api/upload", files={"files": file}).json()[0]
+    photo = {"path": upload, "meta": {"_type": "gradio.FileData"}}
+    answer = _call(url, "segment", [photo, "cup"])
+    assert "event: complete" in answer and "cup" in answer
+    short = httpx.post(f"{url}gradio_api/call/segment", json={"data": [photo]})
+    assert short.status_code == 422 and "lacks words;" in short.json()["detail"]
+    assert "strictness" in short.json()["detail"]
 
 
 def test_plain_http_is_enough(url: str) -> None:

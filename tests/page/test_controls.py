@@ -6,7 +6,8 @@ import gradio as gr
 import pytest
 
 from ovseg_demo.page.controls import model_badge
-from ovseg_demo.page.events import own_proposer, restored, share_of_clip
+from ovseg_demo.page.events import own_proposer, share_of_clip
+from ovseg_demo.page.links import restored
 
 
 def test_the_badge_stays_while_any_model_forbids_commercial_use() -> None:

@@ -16,6 +16,7 @@ from ovseg_demo.page.events import same_photo
 from ovseg_demo.page.handlers import PageUpdate, Request, run, without_masks
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.suggestions import nouns, what_else
+from ovseg_demo.progress import run_to_end
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
 
@@ -82,12 +83,13 @@ def test_other_words_on_the_same_photo_are_scored_without_looking_again(
     pool: ModelPool, answer: list[PageUpdate]
 ) -> None:
     last = list(run(replace(ASKED, words="cow, meadow"), pool))[-1]
-    assert "Only the words were scored again" in last.payload["timing"] and last.payload["again"]
+    assert "Only the words were scored again" in last.payload["timing"]
 
 
 def test_strictness_needs_no_second_look_either(pool: ModelPool, answer: list[PageUpdate]) -> None:
     last = list(run(replace(ASKED, strictness=60.0), pool))[-1]
-    assert last.payload["again"] and last.payload["message"] == "None of these words fit."
+    assert "Only the words were scored again" in last.payload["timing"]
+    assert last.payload["message"] == "None of these words fit."
     assert last.payload["arms"]["adapted"]["unassigned_fraction"] == 1.0
 
 
@@ -122,11 +124,18 @@ def test_the_same_photo_is_known_by_its_pixels(answer: list[PageUpdate], tmp_pat
 
 
 def test_what_else_names_things_that_were_not_typed(pool: ModelPool, answer: list[PageUpdate]) -> None:
-    result = list(run(replace(ASKED, words="zebra"), pool))[-1].result
-    assert result is not None
-    names = what_else(result, pool)
-    assert names and "zebra" not in names
-    assert set(names) <= set(nouns())
+    request = replace(ASKED, words="zebra")
+    result = list(run(request, pool))[-1].result
+    for known in (result, None):
+        names = run_to_end(what_else(request, known, pool))
+        assert names and "zebra" not in names
+        assert set(names) <= set(nouns())
+
+
+def test_every_step_says_whose_photo_it_is_about(answer: list[PageUpdate]) -> None:
+    assert {step.payload["of"] for step in answer} == {COW.parent.name}
+    assert answer[-1].payload["asked"]["words"] == ASKED.words
+    assert answer[-1].payload["made_by"]["names"] == f"{Settings.model} + {Settings.proposer}"
 
 
 def test_what_else_asks_the_models_of_the_result_whatever_is_chosen_now(pool: ModelPool) -> None:
@@ -134,8 +143,9 @@ def test_what_else_asks_the_models_of_the_result_whatever_is_chosen_now(pool: Mo
     result = list(run(asked, pool))[-1].result
     assert isinstance(result, Segmentation) and Models.of(result) == asked.models
     photos = len(pool.photos)
-    assert what_else(result, pool)
-    assert len(pool.photos) == photos and not pool.has(replace(asked.models, density="normal"))
+    chosen = replace(asked, density="normal")
+    assert run_to_end(what_else(chosen, result, pool))
+    assert len(pool.photos) == photos and not pool.has(chosen.models)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg_demo.page.server.request_tracker import RequestTracker
+from ovseg_demo.page.server.short_calls import EndpointParameters, completed
 from ovseg_demo.settings import Settings
 
 __all__ = ["RequestFilter"]
@@ -62,6 +63,7 @@ class RequestFilter:
         tracker: counts what is refused, and answers `/healthz` and `/counters`.
         folder: the only folder that files are served from.
         stored_bytes: reads how full that folder is.
+        endpoints: what calls may leave out.
         mcp: whether the tools for language models are served, too.
     """
 
@@ -74,8 +76,10 @@ class RequestFilter:
         folder: Path,
         stored_bytes: Callable[[], int] = lambda: 0,
         mcp: bool = False,
+        endpoints: EndpointParameters | None = None,
     ) -> None:
         self.app = app
+        self.endpoints = endpoints or {}
         self.settings = settings
         self.tracker = tracker
         self.folder = folder.resolve()
@@ -124,10 +128,13 @@ class RequestFilter:
             await self._passing_on(scope, body, send)
             return
         whole = b"" if body.fault else await body.whole()
+        whole, lacking = completed(scope["path"], whole, self.endpoints)
         if body.fault:
             await self._refuse(send, *body.fault)
         elif _names_an_address(whole):
             await self._refuse(send, 400, "Files are not fetched from an address; upload them.")
+        elif lacking:
+            await self._refuse(send, 422, lacking)
         else:
             await self._through(scope, body.again(whole), _busy(send, self._refuse))
 

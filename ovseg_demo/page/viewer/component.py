@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from typing import Any
 
 import gradio as gr
 
-__all__ = ["viewer"]
+__all__ = ["chips", "standalone_page", "viewer"]
 
-_SCRIPTS = ("decode.js", "paint.js", "viewer.js", "input.js", "receive.js")
+_VIEWER = ("decode.js", "paint.js", "viewer.js", "zoom.js", "input.js", "show.js")
+"""What shows a result, wherever it comes from."""
+
+_PAGE = ("arriving.js", "photos.js", "strip.js", "requests.js", "connection.js", "save.js", "receive.js")
+"""What speaks with the page and the server."""
 
 
-def viewer(first: dict[str, Any] | None) -> gr.HTML:
+def viewer(first: dict[str, Any] | None, shared: tuple[str, ...]) -> gr.HTML:
     """The component; its value is one of the objects that `ovseg_demo.page.handlers` sends.
 
     Args:
         first: what is shown before anything has run; an empty stage if None.
+        shared: names of the fields of a request, after the photo.
     """
     return gr.HTML(
         value=first or {"kind": "empty"},
         html_template=_read("viewer.html"),
         css_template=_read("viewer.css"),
         # One function body: the files share their names, and nothing of them is seen outside.
-        js_on_load="\n".join(_read(name) for name in _SCRIPTS),
+        js_on_load=script(shared),
         apply_default_css=False,
         elem_id="viewer",
     )
+
+
+def chips(words: str, nouns: tuple[str, ...]) -> gr.HTML:
+    """The words as chips; they read and write the text field `#words`.
+
+    Args:
+        words: those that are there at first.
+        nouns: names for completion.
+    """
+    return gr.HTML(
+        value=words,
+        html_template=_read("chips.html"),
+        css_template=_read("chips.css"),
+        js_on_load=_read("chips.js"),
+        apply_default_css=False,
+        elem_id="chips",
+        nouns=list(nouns),
+    )
+
+
+def script(shared: tuple[str, ...]) -> str:
+    """The viewer's program, which runs with `element`, `props`, `watch` and `upload` in reach."""
+    parts = (_read(name) for name in _VIEWER + _PAGE)
+    return "\n".join([f"const SHARED_FIELDS = {json.dumps(shared)};", *parts])
+
+
+def standalone_page() -> str:
+    """A page that shows one result without any server, once the result stands in the place of `RESULT`."""
+    program = "\n".join(_read(name) for name in (*_VIEWER, "standalone.js"))
+    parts = {
+        "STYLE": _read("standalone.css") + _read("viewer.css"),
+        "VIEWER": _read("viewer.html"),
+        "PROGRAM": program,
+    }
+    page = _read("standalone.html")
+    for name, text in parts.items():
+        page = page.replace(f"<!--{name}-->", text)
+    return page
 
 
 def _read(name: str) -> str:

@@ -22,7 +22,7 @@ function loadPhoto(photo) {
 
 async function decodeResult(value) {
   const { width, height } = value.map;
-  const result = { ...value, width, height, image: await loadPhoto(value.photo), arms: {} };
+  const result = { ...value, sent: value, width, height, image: await loadPhoto(value.photo), arms: {} };
   for (const [name, arm] of Object.entries(value.arms)) {
     const byId = new Map(arm.facts.map((fact, place) => [fact.id, { ...fact, place }]));
     const [labels, regions] = await Promise.all([numbers(arm.labels), numbers(arm.regions)]);

@@ -1,9 +1,8 @@
 // Pointer, touch and keyboard: what a visitor does to the picture.
 
 function pixelUnder(event) {
-  const box = canvas.getBoundingClientRect();
-  const x = Math.floor(((event.clientX - box.left) / box.width) * result.width);
-  const y = Math.floor(((event.clientY - box.top) / box.height) * result.height);
+  const [shareX, shareY] = pictureShare(...shareOfStage(event));
+  const x = Math.floor(shareX * result.width), y = Math.floor(shareY * result.height);
   if (x < 0 || y < 0 || x >= result.width || y >= result.height) return -1;
   return y * result.width + x;
 }
@@ -14,8 +13,13 @@ function armUnder(event) {
   return (event.clientX - box.left) / box.width < view.split ? result.arms.vanilla : result.arms.adapted;
 }
 
+let pressed = null;
+
 function hover(event) {
   if (!result || event.pointerType === "touch") return;
+  // Browsers tell of a move, too, where only the page has changed under the pointer.
+  if (pressed && event.clientX === pressed.clientX && event.clientY === pressed.clientY) return;
+  pressed = null;
   const i = pixelUnder(event);
   if (i < 0) return leave();
   const arm = armUnder(event), fact = regionAt(result, arm, i);
@@ -26,6 +30,10 @@ function hover(event) {
   }
   const arms = bothArms() ? [result.arms.adapted, result.arms.vanilla] : [arm];
   tip.replaceChildren(...arms.map((a) => tipLine(a, i)));
+  placeTip(event);
+}
+
+function placeTip(event) {
   tip.hidden = false;
   const box = stage.getBoundingClientRect();
   const x = event.clientX - box.left, y = event.clientY - box.top;
@@ -36,7 +44,7 @@ function hover(event) {
 function tipLine(arm, i) {
   const index = arm.labels[i], fact = arm.byId.get(arm.regions[i]);
   const line = make("div", {});
-  if (bothArms()) line.append(make("span", { class: "ov-tip-arm" }, arm.name));
+  if (bothArms()) line.append(make("span", { class: "ov-tip-arm" }, titleOf(arm)));
   if (index) line.append(swatch(arm.classes[index - 1]));
   line.append(make("b", {}, className(arm, index)));
   if (index && fact) line.append(` ${sureness(fact.confidence)}, ${Math.round(fact.confidence * 100)} %`);
@@ -51,16 +59,31 @@ function leave() {
   }
 }
 
+const NO_REGION = "No region was found here. Set “How many masks” to “many”, or work at a larger size, and press Run.";
+
 function click(event) {
-  if (!result) return;
+  if (!result || panned) return;
   const i = pixelUnder(event);
-  const fact = i >= 0 && regionAt(result, armUnder(event), i);
-  if (fact) pin(fact.id);
+  if (i < 0) return;
+  const fact = regionAt(result, armUnder(event), i);
+  if (fact) return pin(fact.id);
+  if (view.pinned) pin(view.pinned);
+  tip.replaceChildren(NO_REGION);
+  find(".ov-walked").textContent = NO_REGION;
+  pressed = event;
+  placeTip(event);
 }
 
 function onKey(event) {
   if (!result || event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.shiftKey && zoom.scale > 1 && event.key.startsWith("Arrow")) {
+    event.preventDefault();
+    const step = { ArrowRight: [0.2, 0], ArrowLeft: [-0.2, 0], ArrowDown: [0, 0.2], ArrowUp: [0, -0.2] }[event.key];
+    return panBy(...step);
+  }
   const actions = {
+    "+": () => setZoom(zoom.scale * 1.5), "=": () => setZoom(zoom.scale * 1.5), "-": () => setZoom(zoom.scale / 1.5),
+    0: () => setZoom(1), f: toggleFullscreen,
     ArrowRight: () => walk(1), ArrowDown: () => walk(1), ArrowLeft: () => walk(-1), ArrowUp: () => walk(-1),
     Enter: () => view.current && pin(view.current),
     " ": () => toggleCurrentClass(),
@@ -124,17 +147,6 @@ find(".ov-names").addEventListener("change", (event) => { view.names = event.tar
 more.addEventListener("click", () => { view.allChanges = !view.allChanges; fillChanges(); });
 find(".ov-none button").addEventListener("click", () => document.querySelector("#what-else")?.click());
 
-// A photo dropped on the picture goes where one dropped on the photo field goes.
-const dropHere = find(".ov-drop");
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  stage.addEventListener(kind, (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    dropHere.hidden = kind === "drop" || (kind === "dragleave" && !stage.contains(event.relatedTarget));
-    const field = document.querySelector("#photo input[type=file]");
-    if (kind !== "drop" || !field || !event.dataTransfer.files.length) return;
-    field.files = event.dataTransfer.files;
-    field.dispatchEvent(new Event("change", { bubbles: true }));
-  });
-}
-new ResizeObserver(draw).observe(stage);
+new ResizeObserver(() => draw()).observe(stage);
+document.addEventListener("ovseg-ask", tellChips);
+document.addEventListener("ovseg-toggle", ({ detail }) => { if (result) setHidden(detail, !view.hidden.has(detail)); });

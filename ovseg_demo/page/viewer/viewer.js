@@ -14,7 +14,7 @@ const view = {
 };
 let result = null, photo = null, layers = {}, request = 0;
 // While an answer is worked on: the outlines found so far, and the result that comes back if there is none.
-let preview = null, before = null, stopped = false;
+let preview = null, before = null;
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -26,6 +26,8 @@ function make(tag, attributes = {}, ...children) {
 
 // --- what is shown -------------------------------------------------------------------------------------
 
+// What people read for an arm.
+const titleOf = (arm) => arm.title || { vanilla: "plain" }[arm.name] || arm.name;
 const bothArms = () => Boolean(result && result.arms.adapted && result.arms.vanilla);
 const mainArm = () => result.arms[view.mode] || Object.values(result.arms)[0];
 const otherArm = () => (mainArm() === result.arms.adapted ? result.arms.vanilla : result.arms.adapted);
@@ -43,7 +45,14 @@ function draw() {
   const context = canvas.getContext("2d");
   context.globalAlpha = 1;
   context.imageSmoothingQuality = "high";
+  applyZoom(context, width, height);
   context.drawImage(image, 0, 0, width, height);
+  paint(context, width, height, scale / zoom.scale);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+}
+
+// Everything on the photo; lines and letters keep their size on the screen.
+function paint(context, width, height, scale) {
   if (!result) return preview ? drawPreview(context, preview, width, height, scale) : undefined;
   if (view.mode === "split") {
     const at = Math.round(view.split * width);
@@ -56,9 +65,12 @@ function draw() {
 
 function within(context, left, top, width, height, work) {
   context.save();
+  const shown = context.getTransform();
+  context.setTransform(1, 0, 0, 1, 0, 0);
   context.beginPath();
   context.rect(left, top, width, height);
   context.clip();
+  context.setTransform(shown);
   work();
   context.restore();
 }
@@ -107,8 +119,16 @@ function drawHighlight(context, width, height) {
 
 // --- legend, words that were not found, regions -----------------------------------------------------------
 
+// The chips of the words wear the colours of the picture.
+function tellChips() {
+  const classes = result ? mainArm().classes : [];
+  const detail = classes.map((c) => ({ ...c, hidden: view.hidden.has(c.index) }));
+  document.dispatchEvent(new CustomEvent("ovseg-shown", { detail }));
+}
+
 function fillLegend() {
   const arm = mainArm();
+  tellChips();
   const found = arm.classes.filter((c) => c.found).sort((a, b) => b.area_fraction - a.area_fraction);
   legend.hidden = found.length === 0;
   none.hidden = found.length > 0;
@@ -182,6 +202,8 @@ function pin(id) {
   view.current = view.pinned;
   fillCard();
   draw();
+  // On a phone the card lies over the lower half of the screen.
+  if (view.pinned && window.innerWidth < 1000) stage.scrollIntoView({ block: "start" });
 }
 
 function fillCard() {
@@ -208,7 +230,7 @@ function fillCard() {
 function topFive(arm, fact) {
   const items = (fact ? fact.top : []).map(({ name, score }) =>
     make("li", {}, make("span", { class: "ov-name" }, name), meter(score), make("span", { class: "ov-number" }, `${Math.round(score * 100)} %`)));
-  return make("div", { class: "ov-top" }, make("h3", {}, arm.name), make("ol", {}, ...items));
+  return make("div", { class: "ov-top" }, make("h3", {}, titleOf(arm)), make("ol", {}, ...items));
 }
 
 // --- changing the view ------------------------------------------------------------------------------------
@@ -223,7 +245,7 @@ function setMode(mode) {
   }
   const split = mode === "split";
   splitter.hidden = !split;
-  for (const label of element.querySelectorAll(".ov-side-name")) label.hidden = !split;
+  find(".ov-sides").hidden = !split;
   fillLegend();
   fillCard();
   draw();
@@ -261,7 +283,7 @@ function walk(step) {
   const at = ids.indexOf(view.current);
   view.current = ids[(at + step + ids.length) % ids.length] ?? ids[0];
   const fact = mainArm().byId.get(view.current);
-  status.textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${sureness(fact.confidence)}, ${percent(fact.area_fraction)}`;
+  find(".ov-walked").textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${sureness(fact.confidence)}, ${percent(fact.area_fraction)}`;
   draw();
 }
 

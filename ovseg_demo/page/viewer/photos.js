@@ -1,0 +1,47 @@
+// The visitor's last photos with their words and results, in this browser only (IndexedDB).
+
+const MOST_PHOTOS = 12;
+
+function database() {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open("ovseg", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("photos", { keyPath: "id" });
+    opening.onsuccess = () => resolve(opening.result);
+    opening.onerror = () => reject(opening.error);
+  });
+}
+
+async function inPhotos(mode, work) {
+  const db = await database();
+  try {
+    return await new Promise((resolve, reject) => {
+      const transaction = db.transaction("photos", mode);
+      const asked = work(transaction.objectStore("photos"));
+      transaction.oncomplete = () => resolve(asked?.result);
+      transaction.onerror = transaction.onabort = () => reject(transaction.error);
+    });
+  } finally {
+    db.close();
+  }
+}
+
+const photosNewestFirst = async () =>
+  (await inPhotos("readonly", (photos) => photos.getAll())).sort((one, other) => other.time - one.time);
+const findPhoto = (id) => inPhotos("readonly", (photos) => photos.get(id));
+const removePhotos = () => inPhotos("readwrite", (photos) => photos.clear());
+
+async function keepPhoto(entry) {
+  await inPhotos("readwrite", (photos) => photos.put(entry));
+  const old = (await photosNewestFirst()).slice(MOST_PHOTOS);
+  await inPhotos("readwrite", (photos) => { for (const { id } of old) photos.delete(id); });
+}
+
+// The same bytes are the same photo, whatever the file is called.
+async function photoId(blob) {
+  let a = 0x811c9dc5, b = 0x1234567;
+  for (const byte of new Uint8Array(await blob.arrayBuffer())) {
+    a = Math.imul(a ^ byte, 0x01000193);
+    b = Math.imul(b ^ byte, 0x85ebca6b) + 1;
+  }
+  return `${blob.size}-${(a >>> 0).toString(16)}-${(b >>> 0).toString(16)}`;
+}

@@ -1,0 +1,96 @@
+"""What the page shows belongs to its photo, and what it says of it is so."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from visiting import EXAMPLES, PATIENCE_MS, Visit
+
+from ovseg_demo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_demo.page.server.model_pool import ModelPool
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_photo_chosen_during_a_run_is_not_given_the_other_ones_result(
+    visit: Visit, new_to_all: ModelPool
+) -> None:
+    visit.choose(EXAMPLES / "pagoda.jpg")
+    visit.type("pagoda, sky, cup")
+    visit.page.locator("#run").click()
+    visit.waits_for("Finding regions")
+    visit.choose(EXAMPLES / "coffee.jpg")
+    bare = visit.pixels()
+    visit.page.locator("#run").wait_for()
+    visit.page.wait_for_timeout(5000)
+    assert visit.page.locator(".ov-stage").get_attribute("data-state") == "chosen"
+    assert visit.pixels() == bare and "press Run" in visit.status
+    visit.page.locator("#run").click()
+    visit.wait_for_result()
+    assert visit.page.evaluate("() => ovseg.shown().photo_name") == "coffee.jpg"
+    assert visit.complaints == []
+
+
+def test_an_example_clicked_during_a_run_stays(visit: Visit, new_to_all: ModelPool) -> None:
+    visit.choose(EXAMPLES / "pagoda.jpg")
+    visit.type("pagoda, sky")
+    visit.page.locator("#run").click()
+    visit.waits_for("Finding regions")
+    visit.page.locator("#examples button").nth(2).click()
+    visit.waits_for("Cup of coffee", ".ov-timing")
+    visit.page.wait_for_timeout(5000)
+    assert "Cup of coffee" in visit.page.locator(".ov-timing").inner_text()
+    assert visit.page.locator("#run").is_visible()
+
+
+def test_the_headline_says_what_was_found_and_then_what_the_other_arm_says(visit: Visit) -> None:
+    visit.wait_for_result()
+    assert re.fullmatch(r"[A-Z].* found; no .*\.", visit.status)
+    assert "CLIP" not in visit.status and "plain CLIP" in visit.page.locator(".ov-second").inner_text()
+    above = visit.page.locator(".ov-status").bounding_box()
+    picture = visit.page.locator(".ov-stage").bounding_box()
+    assert above is not None and picture is not None and above["y"] < picture["y"]
+
+
+def test_only_what_nobody_waited_for_is_called_instant(visit: Visit) -> None:
+    """Many new words take seconds: their progress is told, and what was done again afterwards."""
+    visit.run()
+    names = [name[::-1] for name in Vocabulary.preset("ade20k-150").names]  # in nobody's cache
+    visit.type(", ".join(names))
+    visit.page.locator("#run").click()
+    visit.waits_for("Reading new words: ")
+    visit.page.locator("#run").wait_for(timeout=PATIENCE_MS)
+    visit.waits_for_other_words()
+    told = visit.page.locator(".ov-timing").inner_text()
+    assert not visit.page.locator(".ov-again").is_visible()
+    assert re.search(r"scored again: [\d.]+ s \(words [\d.]+ s\)", told), told
+
+
+def test_old_suggestions_go_with_their_photo(visit: Visit) -> None:
+    visit.page.locator("#what-else").click()
+    visit.waits_for("…", "#what-else")  # says what it is at
+    visit.page.locator("#suggestions button").first.wait_for(timeout=PATIENCE_MS)
+    visit.choose(EXAMPLES / "coffee.jpg")
+    visit.page.locator("#suggestions button").first.wait_for(state="detached")
+
+
+def test_what_else_needs_no_run_before(visit: Visit) -> None:
+    visit.choose(EXAMPLES / "coffee.jpg")
+    visit.page.locator("#what-else").click()
+    visit.page.locator("#suggestions button").first.wait_for(timeout=PATIENCE_MS)
+    visit.waits_for("What else is here?", "#what-else")
+    assert visit.page.locator(".ov-status[data-level=error]").count() == 0
+
+
+def test_the_badge_names_what_made_the_picture(visit: Visit) -> None:
+    visit.wait_for_result()
+    visit.page.locator("#settings button").first.click()
+    visit.page.get_by_label("CLIP", exact=True).click()
+    visit.page.get_by_role("option", name=re.compile("clip-vit-b-16")).click()
+    visit.page.wait_for_timeout(1000)
+    assert "ovseg-mini" in visit.page.locator("#badge").inner_text()
+    visit.waits_for("CLIP", "#pending")
