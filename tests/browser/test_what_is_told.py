@@ -62,7 +62,7 @@ def test_only_what_nobody_waited_for_is_called_instant(visit: Visit) -> None:
     names = [name[::-1] for name in Vocabulary.preset("ade20k-150").names]  # in nobody's cache
     visit.type(", ".join(names))
     visit.page.locator("#run").click()
-    visit.waits_for("Reading new words: ")
+    visit.waits_for("Reading words: ")
     visit.page.locator("#run").wait_for(timeout=PATIENCE_MS)
     visit.waits_for_other_words()
     told = visit.page.locator(".ov-timing").inner_text()
