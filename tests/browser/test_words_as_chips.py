@@ -68,6 +68,13 @@ def test_separators_and_pasted_lists_part_words(visit: Visit) -> None:
     assert visit.page.locator(".ch-chip").count() == 5
 
 
+def test_a_name_in_quotes_keeps_its_comma(visit: Visit) -> None:
+    only(visit)
+    visit.page.locator(".ch-input").type('"fence, wooden", sky,')
+    assert words(visit) == '"fence, wooden", sky'
+    assert visit.page.locator(".ch-chip").count() == 2
+
+
 def test_a_slip_is_told_and_mended(visit: Visit) -> None:
     only(visit, "telvision", "cows", "dog")
     assert "did you mean" not in visit.page.locator(".ch-hint").inner_text()  # of the last word only

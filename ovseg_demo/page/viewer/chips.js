@@ -3,7 +3,11 @@
 
 const find = (selector) => element.querySelector(selector);
 const list = find(".ch-list"), input = find(".ch-input"), options = find(".ch-options"), hint = find(".ch-hint");
-const SEPARATORS = /[,;\n\r\t，、；،؛]+/;
+const ENDS = ",;\n\r\t，、；،؛";
+const SEPARATOR = new RegExp(`[${ENDS}]`);
+// As the server reads it: a name in double quotes keeps what would part it, and two quotes in it stand for one.
+const WORD = new RegExp(`\\s*"((?:[^"\n\r|｜]|"")+)"\\s*(?=[${ENDS}|｜]|$)|([^${ENDS}|｜]*)`, "y");
+const OPEN_QUOTE = new RegExp(`(^|[${ENDS}|｜])\\s*"[^"]*$`);
 const MOST_CHIPS = 60, MOST_OPTIONS = 6;
 const nouns = props.nouns || [];
 
@@ -11,7 +15,13 @@ let words = [], known = new Map(), active = -1;
 
 const fold = (name) => name.normalize("NFKC").toLowerCase().trim().replace(/\s+/g, " ");
 const isNoun = new Set(nouns.map(fold));
-const first = (word) => word.split("|")[0].trim();
+
+// The first synonym of a class, without its quotes.
+function first(word) {
+  WORD.lastIndex = 0;
+  const [, quoted, plain] = WORD.exec(word);
+  return (quoted ? quoted.replaceAll('""', '"') : plain).trim();
+}
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -20,11 +30,25 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+// The classes in a text, each as it was typed.
+function entries(text) {
+  const found = [];
+  for (let at = 0, start = 0; ; at++) {
+    WORD.lastIndex = at;
+    at += WORD.exec(text)[0].length;
+    if (text[at] === "|" || text[at] === "｜") continue;
+    found.push(text.slice(start, at).trim());
+    if (at >= text.length) return found;
+    start = at + 1;
+  }
+}
+
+// Each class once.
 function parted(text) {
   const found = new Map();
-  for (const part of text.split(SEPARATORS)) {
-    const word = part.trim();
-    if (word && !found.has(fold(first(word)))) found.set(fold(first(word)), word);
+  for (const word of entries(text)) {
+    const key = fold(first(word)) || fold(word);
+    if (key && !found.has(key)) found.set(key, word);
   }
   return [...found.values()];
 }
@@ -172,8 +196,8 @@ function distance(a, b, most) {
 // --- what a visitor does, and what the page says --------------------------------------------------------------
 
 input.addEventListener("input", () => {
-  if (SEPARATORS.test(input.value)) {
-    const parts = input.value.split(SEPARATORS), open = parts.pop();
+  if (SEPARATOR.test(input.value) && !OPEN_QUOTE.test(input.value)) {
+    const parts = entries(input.value), open = parts.pop();
     input.value = open.trimStart();
     add(parts.join(","));
   }
@@ -181,7 +205,7 @@ input.addEventListener("input", () => {
 });
 input.addEventListener("paste", (event) => {
   const text = event.clipboardData.getData("text/plain");
-  if (!SEPARATORS.test(text)) return;
+  if (!SEPARATOR.test(text)) return;
   event.preventDefault();
   add(`${input.value}${text}`);
   clear();
