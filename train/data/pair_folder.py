@@ -8,18 +8,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.imaging import load_image
-from train.core.loss import padded_rows
-from train.data.shards import read_manifest
+from train.data.pair_index import Lists, RegionTable, read_index
 from train.data.sources import DataError
 
 
@@ -38,19 +37,49 @@ class PhotoPlace:
     box: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class _RegionLocation:
-    """Where a region lies: shard, then offset and size of the crop and of its mask; and what it is."""
+class _PhotoPlaces(Sequence[PhotoPlace]):
+    """Where regions lie in their photos, made when asked for."""
 
-    shard: Path
-    image: tuple[int, int]
-    mask: tuple[int, int]
-    noun: str
-    score: float
-    candidate_nouns: tuple[str, ...]
-    synonyms: tuple[str, ...]
-    part_of: tuple[str, ...]
-    photo: PhotoPlace
+    def __init__(self, table: RegionTable, texts: Sequence[str]) -> None:
+        self._table, self._texts = table, texts
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, row: int) -> PhotoPlace: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[PhotoPlace]: ...
+
+    def __getitem__(self, row: int | slice) -> PhotoPlace | list[PhotoPlace]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        table, row = self._table, range(len(self))[row]
+        (height, width), (left, top, right, bottom) = table.size[row].tolist(), table.box[row].tolist()
+        (path,) = table.photo[row]
+        return PhotoPlace(self._texts[path], (height, width), (left, top, right, bottom))
+
+
+class _NounLists(Sequence[tuple[str, ...]]):
+    """Nouns of each region, made when asked for."""
+
+    def __init__(self, lists: Lists, texts: Sequence[str]) -> None:
+        self._lists, self._texts = lists, texts
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    @overload
+    def __getitem__(self, row: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[tuple[str, ...]]: ...
+
+    def __getitem__(self, row: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        return tuple(self._texts[text] for text in self._lists[range(len(self))[row]])
 
 
 class PairFolder:
@@ -75,31 +104,34 @@ class PairFolder:
     """
 
     def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
-        self._named: list[_RegionLocation] = []
-        self._unlabeled: list[_RegionLocation] = []
+        self._shards: list[Path] = []
+        texts: dict[str, int] = {}
+        tables: dict[str, list[RegionTable]] = {"named": [], "unlabeled": []}
         hashes: list[str] = []
         unlabeled_hashes: list[str] = []
         for folder in folders:
-            manifest = read_manifest(folder)
-            for shard in manifest["shards"]:
-                for one in _listed(folder / shard["name"], shard["pairs"]):
-                    if one.score >= least_score:
-                        self._named.append(one)
-                hashes.append(shard["sha256"])
-            for shard in manifest.get("unnamed", ()):
-                self._unlabeled += _listed(folder / shard["name"], shard["regions"])
-                unlabeled_hashes.append(shard["sha256"])
-        if not self._named:
+            index = read_index(folder)
+            rows = np.array([texts.setdefault(text, len(texts)) for text in index.texts], dtype=np.int32)
+            chosen = index.named.select(np.flatnonzero(index.named.score >= least_score))
+            tables["named"].append(chosen.renumbered(rows, len(self._shards)))
+            tables["unlabeled"].append(index.unlabeled.renumbered(rows, len(self._shards)))
+            self._shards += index.shards
+            hashes += index.digests
+            unlabeled_hashes += index.unlabeled_digests
+        self._named, self._unlabeled = (RegionTable.joined(some) for some in tables.values())
+        if not len(self._named):
             named = " and ".join(map(str, folders)) or "No folder"
             raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
-        names = [(one.noun, *one.synonyms) for one in self._named]
-        self.nouns = sorted({name for some in names for name in some})
+        words = tuple(texts)
+        used = [words[text] for text in np.unique(self._named.names.values)]
+        self.nouns = sorted(used)
         row = {noun: i for i, noun in enumerate(self.nouns)}
-        self.right = padded_rows([[row[name] for name in dict.fromkeys(some)] for some in names])
-        self.ignored = padded_rows([[row[n] for n in one.part_of if n in row] for one in self._named])
+        in_bank = np.array([row.get(word, -1) for word in words], dtype=np.int32)
+        self.right = self._named.names.renamed(in_bank).padded()
+        self.ignored = self._named.part_of.renamed(in_bank).padded()
         self.noun_of: NDArray[np.int64] = self.right[:, 0].numpy()
-        self.photos = [one.photo for one in self._named]
-        self.candidate_nouns = [one.candidate_nouns for one in self._unlabeled]
+        self.photos: Sequence[PhotoPlace] = _PhotoPlaces(self._named, words)
+        self.candidate_nouns: Sequence[tuple[str, ...]] = _NounLists(self._unlabeled.candidate_nouns, words)
         self.unlabeled_digest = hashlib.sha256(json.dumps(unlabeled_hashes).encode()).hexdigest()
         self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
 
@@ -108,69 +140,26 @@ class PairFolder:
 
     def crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The box of a pair, (h, w, 3) uint8 with its background, and the region in it, (h, w) bool."""
-        return _crop(self._named[row])
+        return self._crop(self._named, row)
 
     def mask(self, row: int) -> NDArray[np.bool_]:
         """The region of a pair in its box, (h, w) bool."""
-        place = self._named[row]
-        with place.shard.open("rb") as file:
-            return _read_mask(file, place)
+        at, size = self._named.places[row, 2:].tolist()
+        with self._shards[self._named.shard[row]].open("rb") as file:
+            return _mask(_read(file, at, size))
 
     def unlabeled_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The same of a region without a noun, a row of `candidate_nouns`."""
-        return _crop(self._unlabeled[row])
+        return self._crop(self._unlabeled, row)
+
+    def _crop(self, table: RegionTable, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        at, size, mask_at, mask_size = table.places[row].tolist()
+        with self._shards[table.shard[row]].open("rb") as file:
+            return load_image(_read(file, at, size)), _mask(_read(file, mask_at, mask_size))
 
 
-def _crop(place: _RegionLocation) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    with place.shard.open("rb") as file:
-        return load_image(_read(file, *place.image)), _read_mask(file, place)
-
-
-def _read_mask(file: io.BufferedReader, place: _RegionLocation) -> NDArray[np.bool_]:
-    return np.asarray(Image.open(io.BytesIO(_read(file, *place.mask)))) > 0
-
-
-def _listed(path: Path, count: int) -> list[_RegionLocation]:
-    """The regions of a shard, if they are as many as the manifest says."""
-    places = list(_index(path))
-    if len(places) != count:
-        raise DataError(
-            f"{path} holds {len(places):,} regions and its manifest says {count:,}: a mining was stopped "
-            "before its end; run it again."
-        )
-    return places
-
-
-def _index(path: Path) -> Iterator[_RegionLocation]:
-    """Where each region of a shard lies."""
-    try:
-        with tarfile.open(path) as tar:
-            places: dict[str, tuple[int, int]] = {}
-            for entry in tar:
-                ending = entry.name.partition(".")[2]
-                places[ending] = (entry.offset_data, entry.size)
-                if ending != "json":
-                    continue
-                member = tar.extractfile(entry)
-                facts = json.loads(member.read() if member else b"{}")
-                image = next(where for kind, where in places.items() if kind not in ("mask.png", "json"))
-                # Earlier shards call it may_be.
-                candidate_nouns = tuple(facts.get("may_be", facts.get("candidate_nouns", ())))
-                size, box = tuple(facts["photo_size"]), tuple(facts["box"])
-                yield _RegionLocation(
-                    path,
-                    image,
-                    places["mask.png"],
-                    facts["noun"],
-                    facts["score"],
-                    candidate_nouns,
-                    tuple(facts.get("synonyms", ())),
-                    tuple(facts.get("part_of", ())),
-                    PhotoPlace(facts.get("photo_path", ""), size, box),
-                )
-                places = {}
-    except (tarfile.TarError, OSError, ValueError, KeyError, StopIteration) as error:
-        raise DataError(f"{path} cannot be read as a shard ({error}); mine it again.") from error
+def _mask(content: bytes) -> NDArray[np.bool_]:
+    return np.asarray(Image.open(io.BytesIO(content))) > 0
 
 
 def _read(file: io.BufferedReader, offset: int, size: int) -> bytes:

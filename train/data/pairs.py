@@ -19,6 +19,7 @@ from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.regions import CropRecipe, crop_regions
+from train.core import distributed
 from train.core.loss import name_prior
 from train.core.recipe import AdaptSettings
 from train.data.augment import cut_sides
@@ -87,7 +88,8 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> TrainingPairs:
         DataError: a folder has no manifest, a shard is damaged, no pair is left, or a photo is of the fold
             that is never trained on.
     """
-    folder = PairFolder(*settings.pairs, least_score=settings.least_score)
+    with distributed.main_process_first():
+        folder = PairFolder(*settings.pairs, least_score=settings.least_score)
     refuse_held_out((place.path for place in folder.photos), settings.data)
     # Distillation covers more names than the pairs have, so that those are not forgotten.
     more = [name for name in hidden_names() if name not in folder.nouns] if settings.distil else []

@@ -5,10 +5,12 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ovseg_demo.errors import OutputError
 from ovseg_demo.files import file_sha256
 from train.data.contact_sheet import CELL_PX, write_contact_sheet
 from train.data.pair_folder import PairFolder
@@ -160,7 +162,67 @@ def test_candidate_nouns_are_read_under_their_earlier_name_too(tmp_path: Path, n
     assert [pair.facts.candidate_nouns for pair in read_shard(path)] == [("dog", "grass")]
     shard = {"name": path.name, "regions": 1, "sha256": file_sha256(path)}
     write_manifest(tmp_path, {**read_manifest(tmp_path), "unnamed": [shard]})
-    assert PairFolder(tmp_path).candidate_nouns == [("dog", "grass")]
+    assert list(PairFolder(tmp_path).candidate_nouns) == [("dog", "grass")]
+
+
+def listed(folder: Path) -> list[tuple[Any, ...]]:
+    """All that a folder says of its pairs, and the pixels of one."""
+    read = PairFolder(folder)
+    rows = zip(read.right.tolist(), read.ignored.tolist(), read.photos, strict=True)
+    return [*rows, (read.nouns, read.digest, list(read.candidate_nouns), read.crop(0)[0].tobytes())]
+
+
+def test_shards_are_read_once_and_then_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path, [[drawn_pair(n) for n in range(3)], [drawn_pair(3)]])
+    first = listed(folder)
+    assert (folder / "index.safetensors").is_file()
+
+    def opened(*args: object) -> None:
+        raise AssertionError("a shard was opened")
+
+    monkeypatch.setattr("train.data.pair_index.tarfile.open", opened)
+    assert listed(folder) == first
+
+
+@pytest.mark.parametrize("change", ["another shard", "a shard written again", "a damaged index"])
+def test_an_index_of_other_shards_is_made_anew(tmp_path: Path, change: str) -> None:
+    folder = write_folder(tmp_path, [[drawn_pair(n) for n in range(3)], [drawn_pair(3)]])
+    first = listed(folder)
+    index = folder / "index.safetensors"
+    before = index.read_bytes()
+    if change == "another shard":
+        write_folder(tmp_path, [[drawn_pair(3)]])
+        assert PairFolder(folder).nouns == ["fire hydrant"]
+    elif change == "a shard written again":
+        # Of the same size, and what the manifest says of it is not looked at.
+        shard = folder / "pairs_000001.tar"
+        shard.write_bytes(shard.read_bytes().replace(b"fire hydrant", b"fire station"))
+        assert PairFolder(folder).nouns == ["dog", "fire hydrant", "fire station"]
+    else:
+        index.write_bytes(before[: len(before) // 2])
+        assert listed(folder) == first
+    assert (index.read_bytes() == before) == (change == "a damaged index")
+
+
+def test_a_folder_that_cannot_be_written_is_read_without_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_folder(tmp_path, [[drawn_pair(n) for n in range(3)]])
+
+    def refused(path: Path, *args: object) -> None:
+        raise OutputError(f"{path} cannot be written.")
+
+    monkeypatch.setattr("train.data.pair_index.write_tensors", refused)
+    assert len(PairFolder(folder)) == 3 and not (folder / "index.safetensors").exists()
+    assert "listed anew at every start" in caplog.text
+
+
+def test_a_missing_shard_is_refused_though_the_index_is_there(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, [[drawn_pair(n) for n in range(3)]])
+    PairFolder(folder)
+    (folder / "pairs_000000.tar").unlink()
+    with pytest.raises(DataError, match="cannot be read as a shard"):
+        PairFolder(folder)
 
 
 def test_no_tar_at_all_is_refused(tmp_path: Path) -> None:
