@@ -91,13 +91,26 @@ def all_gather(values: Tensor) -> Tensor:
     """(B, ...) of this process to (world * B, ...) of all; gradients reach every process's own part."""
     if not dist.is_initialized():
         return values
-    if values.requires_grad:
-        from torch.distributed.nn.functional import all_gather as gather_with_gradients
+    gathered: Tensor = _Gather.apply(values)
+    return gathered
 
-        return torch.cat(gather_with_gradients(values))
-    everyone = [torch.empty_like(values) for _ in range(world_size())]
-    dist.all_gather(everyone, values)
-    return torch.cat(everyone)
+
+class _Gather(torch.autograd.Function):
+    """The values of all processes; the gradient of a process's own is the sum of what all made of them."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """(B, ...) -> (world * B, ...)."""
+        everyone = [torch.empty_like(values) for _ in range(world_size())]
+        dist.all_gather(everyone, values.contiguous())
+        return torch.cat(everyone)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        """(world * B, ...) -> (B, ...)."""
+        total: Tensor = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[dist.get_rank()]
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:

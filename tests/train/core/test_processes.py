@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def torchrun(module: str, *options: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    strict = {"PYTHONWARNINGS": "error:torch.distributed:FutureWarning"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **strict}
     subprocess.run([*command, "-m", module, *options], cwd=ROOT, check=True, env=environment, timeout=900)
 
 
