@@ -175,11 +175,12 @@ def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
                 temporary.unlink()
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    """One zip archive; the same files give the same bytes."""
+def zipped(files: Mapping[str, bytes], check: Callable[[], None] = lambda: None) -> bytes:
+    """One zip archive; the same files give the same bytes. `check` as in `export`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
+            check()
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             # PNGs are compressed already.
             info.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
@@ -192,7 +193,7 @@ def zip_comparison(
     comparison: Comparison, photo_name: str = "photo.jpg", *, check: Callable[[], None] = lambda: None
 ) -> bytes:
     """Everything about two arms in one archive; `check` as in `export`."""
-    return zipped(comparison_files(comparison, _IN_ZIP, photo_name, check=check))
+    return zipped(comparison_files(comparison, _IN_ZIP, photo_name, check=check), check)
 
 
 def comparison_files(
@@ -301,7 +302,7 @@ _IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson",
 
 def _zip_files(source: ExportSource, photo_name: str) -> Files:
     """Everything above in one archive."""
-    return {f"{stem_of(photo_name)}.zip": zipped(_export(source, _IN_ZIP, photo_name))}
+    return {f"{stem_of(photo_name)}.zip": zipped(_export(source, _IN_ZIP, photo_name), source.check)}
 
 
 EXPORTS: dict[str, Exporter] = {

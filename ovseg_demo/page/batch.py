@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,13 +53,16 @@ class BatchStep:
         return told
 
 
-def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iterator[BatchStep]:
+def run_batch(
+    uploads: Sequence[str], request: Request, pool: ModelPool, check: Callable[[], None] = lambda: None
+) -> Iterator[BatchStep]:
     """Segments all photos; yields while it works and after each, and the archive at the end.
 
     Args:
         uploads: paths of photos, and of zip archives with photos in them.
         request: words and settings for all of them; its own photo is not used.
         pool: gives the models and the limits.
+        check: called while files are made of a result; raises to end the batch.
 
     Raises:
         OvsegError: nothing was uploaded, too much was, or the words cannot be used. A photo that cannot be
@@ -89,11 +92,13 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
 
         try:
             result: Result = yield from map_steps(steps, told)
-            for path, data in _files(result, name).items():
-                made += len(data)
-                files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         except OvsegError as error:
             failures.append(f"{name}: {public_message(error)}")
+        else:
+            # What `check` raises ends the batch: the photo is not at fault.
+            for path, data in _files(result, name, check).items():
+                made += len(data)
+                files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         if made > limits.max_kept_bytes:
             raise ResourceError(
                 f"The results have more than {limits.max_kept_bytes / 1e6:,.0f} MB together; send fewer."
@@ -101,13 +106,13 @@ def run_batch(uploads: Sequence[str], request: Request, pool: ModelPool) -> Iter
         yield BatchStep(number + 1, len(photos), tuple(failures))
     if failures:
         files["failures.txt"] = "".join(f"{line}\n" for line in failures).encode("utf-8", "replace")
-    yield BatchStep(len(photos), len(photos), tuple(failures), archive=zipped(files))
+    yield BatchStep(len(photos), len(photos), tuple(failures), archive=zipped(files, check))
 
 
-def _files(result: Result, name: str) -> Files:
+def _files(result: Result, name: str, check: Callable[[], None]) -> Files:
     if isinstance(result, Comparison):
-        return comparison_files(result, _FORMATS, name)
-    return export(result, _FORMATS, name)
+        return comparison_files(result, _FORMATS, name, check=check)
+    return export(result, _FORMATS, name, check=check)
 
 
 def _photos(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]:

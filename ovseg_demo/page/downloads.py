@@ -98,11 +98,10 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
 
     def all_of_them(paths: list[str] | None, *values: Any) -> Iterator[Any]:
         with tracked_request(pool.tracker, "batch", toast=True) as context:
-            for step in run_batch(paths or [], Request(None, *values), pool):
-                if step.doing:
-                    # A batch has the time of one request for each of its photos.
-                    context.timeout_s = pool.settings.timeout_s * step.total
-                    context.check()
+            for step in run_batch(paths or [], Request(None, *values), pool, context.check):
+                # A batch has the time of one request for each of its photos.
+                context.timeout_s = pool.settings.timeout_s * step.total
+                context.check()
                 ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
                 shown = gr.File(value=ready, visible=ready is not None)
                 yield "\n".join([step.message, *step.failures]), shown

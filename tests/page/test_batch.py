@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovseg_demo.errors import ImageError, VocabularyError
+from ovseg_demo.errors import ImageError, ResourceError, VocabularyError
 from ovseg_demo.page.batch import BatchStep, run_batch
 from ovseg_demo.page.handlers import Request
 from ovseg_demo.page.server.model_pool import ModelPool
@@ -19,8 +19,8 @@ from ovseg_demo.settings import Settings
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def batch(pool: ModelPool, uploads: list[Path], words: str = "cup, cow") -> list[BatchStep]:
-    asked = Request(
+def request(words: str) -> Request:
+    return Request(
         photo=None,
         words=words,
         compare=True,
@@ -30,7 +30,10 @@ def batch(pool: ModelPool, uploads: list[Path], words: str = "cup, cow") -> list
         merge="default",
         max_side_px=320,
     )
-    return list(run_batch([str(path) for path in uploads], asked, pool))
+
+
+def batch(pool: ModelPool, uploads: list[Path], words: str = "cup, cow") -> list[BatchStep]:
+    return list(run_batch([str(path) for path in uploads], request(words), pool))
 
 
 def small(name: str, folder: Path) -> Path:
@@ -60,6 +63,19 @@ def test_photos_and_zips_give_one_zip_and_a_bad_one_is_listed(pool: ModelPool, t
         told = json.loads(results.read("002-cow/result.json"))
         assert told["photo"] == "cow.jpg" and told["settings"]["templates"] == "single"
         assert json.loads(results.read("002-cow/vanilla/result.json"))["arm"] == "vanilla"
+
+
+def test_a_batch_over_its_time_ends_while_files_are_made(pool: ModelPool, tmp_path: Path) -> None:
+    asked, calls = request("cup"), 0
+
+    def over() -> None:
+        nonlocal calls
+        calls += 1
+        raise ResourceError("This took more than 1 seconds and was stopped.")
+
+    with pytest.raises(ResourceError, match="more than 1 seconds"):
+        list(run_batch([str(small("cow.jpg", tmp_path))] * 2, asked, pool, over))
+    assert calls == 1
 
 
 def test_too_many_photos_are_told(pool: ModelPool, tmp_path: Path) -> None:
