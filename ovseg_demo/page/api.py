@@ -15,14 +15,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
-from gradio.data_classes import ImageData
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
+from ovseg_demo.page.server.gradio_compat import ImageData, cache_file
 from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestContext
@@ -62,7 +60,7 @@ def _as_uploaded(payload: ImageData | None) -> str | None:
 
 def cached_file(content: bytes, name: str) -> str:
     """Path of a file in Gradio's cache: anyone who has the path can fetch it until the cache is emptied."""
-    return str(save_bytes_to_cache(content, name, get_upload_folder()))
+    return cache_file(content, name)
 
 
 def add_endpoints(pool: ModelPool) -> None:

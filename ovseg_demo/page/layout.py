@@ -6,11 +6,9 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.models import compared_arms, default_arm
@@ -21,6 +19,7 @@ from ovseg_demo.page.events import Runner, connect_run, connect_settings, connec
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.links import connect_links
+from ovseg_demo.page.server.gradio_compat import bound_queue, queue_length, upload_folder
 from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.server.request_tracker import RequestTracker, log_as_json_lines
@@ -68,10 +67,8 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
         add_endpoints(pool)
     # Closed: a call that bypasses the queue bypasses its limits.
     page.queue(max_size=settings.max_queue, api_open=False)
-    # Answers that nobody comes for; there are never more visitors in the line than it is long.
-    page._queue.pending_messages_per_session.max_size = settings.max_queue + settings.max_visitors
-    # Gradio's own figures, which are shown nowhere, are worked out anew after every event.
-    page._queue.ANAYLTICS_CACHE_FREQUENCY, page._queue.ANALYTICS_MAX_EVENTS = 10**9, 1
+    # There are never more visitors in the line than it is long.
+    bound_queue(page, settings.max_queue + settings.max_visitors)
     built: gr.Blocks = page
     return built
 
@@ -96,7 +93,7 @@ def served(
     filter_options = {
         "settings": settings,
         "tracker": tracker or RequestTracker(settings),
-        "folder": Path(get_upload_folder()),
+        "folder": upload_folder(),
         "stored_bytes": stored_bytes,
         "endpoints": endpoint_parameters(settings),
         "mcp": bool(where.get("mcp_server")) or os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
@@ -110,6 +107,7 @@ def served(
         footer_links=["api"],
         state_session_capacity=settings.max_visitors,
         enable_monitoring=False,
+        # What visitors did would be kept in their browsers, photos included.
         run_history=False,
         app_kwargs={
             "middleware": [(RequestFilter, (), filter_options)],
@@ -137,7 +135,7 @@ def launch(settings: Settings) -> None:
 
         sweeper.start()
         pool.tracker.gauge("stored_bytes", stored_bytes)
-        pool.tracker.gauge("queue_length", lambda: len(page._queue))
+        pool.tracker.gauge("queue_length", lambda: queue_length(page))
         served(page, settings, tracker=pool.tracker, stored_bytes=stored_bytes, prevent_thread_lock=True)
         if not ON_ZERO_GPU:
             # Only now: what the models import would hold the page up.

@@ -64,7 +64,7 @@ def test_the_front_matter_says_what_a_space_needs_and_nothing_unknown(card: dict
 
 def test_it_asks_for_versions_that_the_requirements_allow(card: dict[str, Any]) -> None:
     parts = tuple(map(int, card["sdk_version"].split(".")))
-    assert (6, 22) <= parts < (7,)
+    assert (6, 31) <= parts < (7,)
     assert card["python_version"].rpartition(".")[0] in ZERO_GPU_PYTHON
     assert NEWEST_TORCH in ZERO_GPU_TORCH
 

@@ -9,8 +9,8 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
-from gradio.context import LocalContext
 
+from ovseg_demo.page.server.gradio_compat import event_waits, session_id
 from ovseg_demo.page.server.request_tracker import RequestContext, RequestTracker
 
 __all__ = ["client_still_waits", "run_tracked", "tracked_request", "visitor", "with_error_messages"]
@@ -25,21 +25,12 @@ def client_still_waits() -> Callable[[], bool]:
     Gradio ends a generator when its visitor leaves, but nothing else, and that only between two of its steps.
     Outside a server the client always waits.
     """
-    event_id, blocks = LocalContext.event_id.get(None), LocalContext.blocks.get(None)
-    if not event_id or blocks is None:
-        return lambda: True
-    events = blocks._queue.event_ids_to_events
-    event = events.get(event_id)
-    if event is None:
-        return lambda: True
-    # A lost connection ends its life, Stop takes it off the list.
-    return lambda: bool(event.alive) and events.get(event_id) is event
+    return event_waits() or (lambda: True)
 
 
 def visitor() -> str:
     """For a handler: a name for the browser tab that asks; "" outside a server."""
-    request = LocalContext.request.get(None)
-    return (request and request.session_hash) or ""
+    return session_id()
 
 
 @contextmanager
