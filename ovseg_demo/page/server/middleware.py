@@ -15,9 +15,13 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.page.server.short_calls import EndpointParameters, completed
@@ -26,11 +30,6 @@ from ovseg_demo.settings import Settings
 __all__ = ["RequestFilter"]
 
 _log = logging.getLogger("ovseg_demo")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _API = "/gradio_api"
 _UPLOAD = f"{_API}/upload"
@@ -86,7 +85,7 @@ class RequestFilter:
         self.stored_bytes = stored_bytes
         self.mcp = mcp
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
@@ -95,7 +94,7 @@ class RequestFilter:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _request(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if path in ("/healthz", "/counters") and method in ("GET", "HEAD"):
             await self._operator(path, scope, send)
@@ -112,7 +111,7 @@ class RequestFilter:
 
     # --- bodies ------------------------------------------------------------------------------------------
 
-    async def _with_body(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         upload = scope["path"].rstrip("/") == _UPLOAD
         limits = self.settings
         if upload and self.stored_bytes() > limits.max_stored_bytes:
@@ -121,7 +120,7 @@ class RequestFilter:
         body = _Body(
             receive, limits.max_batch_bytes if upload else limits.max_request_bytes, limits.timeout_s
         )
-        claimed = _header(scope, b"content-length")
+        claimed = Headers(scope=scope).get("content-length", "")
         if claimed.isdigit() and int(claimed) > body.most:
             body.fault = _TOO_LARGE
         if upload and not body.fault:
@@ -138,7 +137,7 @@ class RequestFilter:
         else:
             await self._through(scope, body.again(whole), _busy(send, self._refuse))
 
-    async def _passing_on(self, scope: MutableMapping[str, Any], body: _Body, send: Send) -> None:
+    async def _passing_on(self, scope: Scope, body: _Body, send: Send) -> None:
         """Hands the body on as it comes; if it turns out too large or slow, the sender is told at once."""
         answered, sealed = False, _sealed(send)
 
@@ -157,7 +156,7 @@ class RequestFilter:
         if body.fault is not None and not answered:
             await self._refuse(send, *body.fault)
 
-    async def _through(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request in; what goes wrong inside is a sentence outside, without values in the log."""
         started, sealed = False, _sealed(send)
 
@@ -177,23 +176,24 @@ class RequestFilter:
 
     async def _refuse(self, send: Send, status: int, sentence: str) -> None:
         self.tracker.count("door", str(status))
-        await _answer(send, status, "application/json", json.dumps({"detail": sentence}).encode())
+        await _answer(send, JSONResponse({"detail": sentence}, status))
 
-    async def _operator(self, path: str, scope: MutableMapping[str, Any], send: Send) -> None:
+    async def _operator(self, path: str, scope: Scope, send: Send) -> None:
         if path == "/healthz":
             status, facts = self.tracker.health()
-            await _answer(send, status, "application/json", json.dumps(facts).encode())
+            await _answer(send, JSONResponse(facts, status))
         elif self._is_operator(scope):
-            await _answer(send, 200, "text/plain; charset=utf-8", self.tracker.counters().encode())
+            await _answer(send, PlainTextResponse(self.tracker.counters()))
         else:
             await self._refuse(send, 403, "This page is for the operator.")
 
-    def _is_operator(self, scope: MutableMapping[str, Any]) -> bool:
+    def _is_operator(self, scope: Scope) -> bool:
+        headers = Headers(scope=scope)
         if token := self.settings.operator_token:
-            shown = _header(scope, b"authorization")
+            shown = headers.get("authorization", "")
             return hmac.compare_digest(shown.encode(), f"Bearer {token}".encode())
         # A request through a proxy is not the operator's, even if the proxy is on this machine.
-        if _header(scope, b"x-forwarded-for") or _header(scope, b"forwarded"):
+        if headers.get("x-forwarded-for") or headers.get("forwarded"):
             return False
         try:
             return ipaddress.ip_address((scope.get("client") or ("", 0))[0]).is_loopback
@@ -314,28 +314,22 @@ def _sealed(send: Send) -> Send:
             told = message.get("body", b"").replace(b'"error": null', _NOT_UNDERSTOOD)
             message = {**message, "body": told.replace(b'"error":null', _NOT_UNDERSTOOD)}
         if message["type"] == "http.response.start":
-            headers = list(message.get("headers", []))
-            headers += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-            kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
-            events = b"text/event-stream" in kind
-            if b"text/html" in kind:
-                headers.append((b"content-security-policy", _POLICY.encode()))
-            message = {**message, "headers": headers}
+            headers = MutableHeaders(raw=list(message.get("headers", [])))
+            headers.append("x-content-type-options", "nosniff")
+            headers.append("referrer-policy", "no-referrer")
+            kind = headers.get("content-type", "")
+            events = "text/event-stream" in kind
+            if "text/html" in kind:
+                headers.append("content-security-policy", _POLICY)
+            message = {**message, "headers": headers.raw}
         await send(message)
 
     return sealed
 
 
-async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
-    headers = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _header(scope: MutableMapping[str, Any], name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+async def _answer(send: Send, response: Response) -> None:
+    response.headers["cache-control"] = "no-store"
+    response.headers["x-content-type-options"] = "nosniff"
+    start = {"status": response.status_code, "headers": response.raw_headers}
+    await send({"type": "http.response.start", **start})
+    await send({"type": "http.response.body", "body": response.body})
