@@ -1,9 +1,8 @@
 """Weights on this machine: found, or fetched from the model hub, and never used before their hash is known.
 
-What is downloaded lies in `<cache>/hub`, in the layout of huggingface_hub, which takes up a download again
-after a cut connection and moves a file into place only when it is complete. Beside it, `<cache>/records`
-remembers two things: the hash that a file without a published one had when it first came, so that another
-file under the same name is refused later; and which files were hashed already, so that it happens once.
+What is downloaded lies in `<cache>/hub`, in the layout of huggingface_hub, which lets one process at a time
+fetch a file and moves it into place only when it is complete. `<cache>/records` remembers which files were
+hashed already, so that it happens once.
 """
 
 from __future__ import annotations
@@ -12,17 +11,15 @@ import errno
 import hashlib
 import json
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
-from ovseg_demo.errors import CheckpointError, DownloadError
+from ovseg_demo.errors import CheckpointError, DownloadError, OutputError
+from ovseg_demo.files import file_sha256, write_text
 
 __all__ = [
     "DownloadProgress",
@@ -51,13 +48,13 @@ class HubFile:
     repo: str
     file: str
     size_bytes: int
-    """For display; about right where the exact size is not published."""
+    """For display; about right where the exact size is not known."""
 
-    revision: str = "main"
-    """A commit where one is known, so that the file cannot change."""
+    revision: str
+    """The commit, so that the file cannot change."""
 
-    sha256: str | None = None
-    """Of the published file; None where it is not known beforehand."""
+    sha256: str
+    """Of the published file."""
 
     repo_type: Literal["model", "space"] = "model"
 
@@ -138,45 +135,42 @@ def fetch(
         DownloadError: the file is not here and cannot be fetched, or what came is not the right file.
         CheckpointError: the file a person put there is not the right one.
     """
-    expected = source.sha256 or _recorded_hash(source, cache_dir)
     by_hand = local_folder(cache_dir, folder or model) / Path(source.file).name
     if is_file(by_hand):
         digest = hash_of_file(by_hand, cache_dir)
-        if expected not in (None, digest):
+        if digest != source.sha256:
             raise CheckpointError(
                 f"{by_hand} is not the published file of {model}: its sha256 begins with {digest[:12]} "
-                f"instead of {str(expected)[:12]}; remove it or put the right file there.",
+                f"instead of {source.sha256[:12]}; remove it or put the right file there.",
                 public=f"{model} on this server is not the published one; {_CHOOSE_ANOTHER}.",
             )
         return by_hand, digest
-    shared = _shared(source)
-    if shared and (digest := hash_of_file(shared, cache_dir)) == (expected or _stated_hash(shared)):
-        _record(source, digest, cache_dir)
-        return shared, digest
-    with _one_at_a_time(source, cache_dir):
-        path = _downloaded(source, cache_dir)
+    damaged = False
+    for path in (_shared(source), _downloaded(source, cache_dir)):
         if path is not None:
-            digest = hash_of_file(path, cache_dir)
-            if (expected or _stated_hash(path)) in (None, digest):
-                _record(source, digest, cache_dir)
-                return path, digest
-            _remove(path)  # damaged since it came: fetched anew
-        path = _download(source, model, cache_dir, how_to_get, progress)
-        digest = hash_of_file(path, cache_dir)
-        wanted = expected or _stated_hash(path)
-        if wanted not in (None, digest):
-            _remove(path)
-            what = (
-                f"What came for {model} is not the published {source.file} and was removed, its sha256 "
-                f"begins with {digest[:12]} instead of {str(wanted)[:12]}"
-            )
-            raise DownloadError(f"{what}; {how_to_get}.", public=f"{what}; {_CHOOSE_ANOTHER}.")
-        _record(source, digest, cache_dir)
-        return path, digest
+            if hash_of_file(path, cache_dir) == source.sha256:
+                return path, source.sha256
+            damaged = True
+    path = _download(source, model, cache_dir, how_to_get, progress, anew=damaged)
+    digest = hash_of_file(path, cache_dir)
+    if digest != source.sha256:
+        _remove(path)
+        what = (
+            f"What came for {model} is not the published {source.file} and was removed, its sha256 "
+            f"begins with {digest[:12]} instead of {source.sha256[:12]}"
+        )
+        raise DownloadError(f"{what}; {how_to_get}.", public=f"{what}; {_CHOOSE_ANOTHER}.")
+    return path, digest
 
 
 def _download(
-    source: HubFile, model: str, cache_dir: Path, how_to_get: str, progress: DownloadProgress | None
+    source: HubFile,
+    model: str,
+    cache_dir: Path,
+    how_to_get: str,
+    progress: DownloadProgress | None,
+    *,
+    anew: bool,
 ) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -205,6 +199,7 @@ def _download(
             endpoint=endpoint,
             cache_dir=folder,
             token=False,
+            force_download=anew,
             tqdm_class=_reporting_to(progress, source.size_bytes),
         )
     except _StoppedError as stop:
@@ -289,24 +284,6 @@ def _remove(path: Path) -> None:
     blob.unlink(missing_ok=True)
 
 
-@contextmanager
-def _one_at_a_time(source: HubFile, cache_dir: Path) -> Iterator[None]:
-    """Hold off other threads and processes that fetch the same file into the same cache."""
-    lock = cache_dir / "records" / f"{_slug(source)}.lock"
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        # Not one object per path for all threads, which would let them all in.
-        held = FileLock(lock, is_singleton=False)
-        held.acquire()
-    except OSError:  # a cache that cannot be written: there is nothing to protect
-        yield
-        return
-    try:
-        yield
-    finally:
-        held.release()
-
-
 # --- hashes ----------------------------------------------------------------------------------------------
 
 
@@ -337,44 +314,17 @@ def hash_of_file(path: Path, cache_dir: Path) -> str:
             info.st_mtime_ns,
         ):
             return str(known["sha256"])
-        with real.open("rb") as file:
-            digest = _digest(file.read)
+        digest = file_sha256(real)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CheckpointError(
             f"The weights {path} cannot be read ({reason}); check the file.",
             public=f"The weights {path.name} cannot be read on this server; {_CHOOSE_ANOTHER}.",
         ) from None
-    _write_json(memo, asdict(_Seen(str(real), info.st_size, info.st_mtime_ns, digest)))
+    seen = _Seen(str(real), info.st_size, info.st_mtime_ns, digest)
+    with suppress(OutputError):  # a cache that cannot be written is done without
+        write_text(memo, json.dumps(asdict(seen), indent=1))
     return digest
-
-
-def _digest(read: Callable[[int], bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _stated_hash(path: Path) -> str | None:
-    """What the hub itself says the sha256 is: it names large files by it, and the cache keeps that name."""
-    name = path.readlink().name if path.is_symlink() else ""
-    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
-
-
-def _recorded_hash(source: HubFile, cache_dir: Path) -> str | None:
-    known = _read_json(cache_dir / "records" / f"{_slug(source)}.json")
-    return str(known["sha256"]) if known and re.fullmatch(r"[0-9a-f]{64}", str(known.get("sha256"))) else None
-
-
-def _record(source: HubFile, digest: str, cache_dir: Path) -> None:
-    if source.sha256 is None:
-        _write_json(cache_dir / "records" / f"{_slug(source)}.json", {**asdict(source), "sha256": digest})
-
-
-def _slug(source: HubFile) -> str:
-    parts = (source.repo_type, source.repo, source.revision, source.file)
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", "--".join(parts))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -384,15 +334,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a record at once or not at all; a cache that cannot be written is done without."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(value, indent=1), "utf-8")
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()

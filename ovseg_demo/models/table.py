@@ -136,10 +136,21 @@ def _sam(size: str, name: str, size_bytes: int, sha256: str) -> ModelEntry:
     return ModelEntry(f"sam-vit-{letter}", "proposer", f"SAM, ViT-{size}", "Apache-2.0", {"weights": source})
 
 
-# OpenAI's weights, in the repositories that open_clip itself takes them from. Their hash is not published
-# with them; the hub states one, and the first download is remembered.
-_CLIP_B16 = HubFile("timm/vit_base_patch16_clip_224.openai", "open_clip_model.safetensors", 598_500_000)
-_CLIP_L14 = HubFile("timm/vit_large_patch14_clip_224.openai", "open_clip_model.safetensors", 1_710_500_000)
+# OpenAI's weights, in the repositories that open_clip itself takes them from.
+_CLIP_B16 = HubFile(
+    repo="timm/vit_base_patch16_clip_224.openai",
+    file="open_clip_model.safetensors",
+    size_bytes=598_516_980,
+    revision="977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+    sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+)
+_CLIP_L14 = HubFile(
+    repo="timm/vit_large_patch14_clip_224.openai",
+    file="open_clip_model.safetensors",
+    size_bytes=1_710_517_724,
+    revision="18d0535469bb561bf468d76c1d73aa35156c922b",
+    sha256="9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
+)
 
 # The authors' own demo keeps the released file; segmenter and CLIP are in it.
 _OVSEG = HubFile(
@@ -241,7 +252,6 @@ MODELS: dict[str, ModelEntry] = {
             folder="ovseg-vit-l-14",
             also_from=_OVSEG_LINKS,
         ),
-        # The hash is not pinned: no copy of the file was at hand; the first download is remembered.
         ModelEntry(
             "maskformer-swin-base-coco",
             "proposer",
@@ -249,7 +259,11 @@ MODELS: dict[str, ModelEntry] = {
             "other, see its model card",
             {
                 "weights": HubFile(
-                    "facebook/maskformer-swin-base-coco", "model.safetensors", size_bytes=411_000_000
+                    repo="facebook/maskformer-swin-base-coco",
+                    file="model.safetensors",
+                    size_bytes=411_000_000,
+                    revision="bc86b5c95ffd99793dacbce4fb6d1cced132a284",
+                    sha256="d80418c3bcb17c6a847accbca3a0d66b7574c5c767419aad3cd5fa9fad0441a4",
                 )
             },
         ),

@@ -155,9 +155,8 @@ def test_every_entry_is_complete(entry: ModelEntry) -> None:
     for source in entry.sources.values():
         if isinstance(source, HubFile):
             assert source.size_bytes > 10**8
-            # A published SAM or OVSeg file is pinned twice; the others are remembered when they first come.
-            assert (source.sha256 is None) == (source.revision == "main")
-            assert source.sha256 is None or re.fullmatch("[0-9a-f]{64}", source.sha256)
+            assert re.fullmatch("[0-9a-f]{40}", source.revision)
+            assert re.fullmatch("[0-9a-f]{64}", source.sha256)
 
 
 def test_the_names_of_the_openai_weights_are_open_clips_own() -> None:
@@ -182,7 +181,7 @@ def test_the_printed_table_says_what_is_here(tmp_path: Path) -> None:
 
 
 def test_rows_show_each_arm_as_it_comes(tmp_path: Path, hub: HubServer) -> None:
-    other = replace(PINNED, file="other.bin", sha256=None)
+    other = replace(PINNED, file="other.bin")
     models = {"tiny": ModelEntry("tiny", "clip", "Tiny", "MIT", {"vanilla": PINNED, "adapted": other})}
     assert rows(cache_dir=tmp_path, models=models)[0].present == ()
     resolve("tiny", "vanilla", cache_dir=tmp_path, models=models)

@@ -10,7 +10,8 @@ import gradio as gr
 import pytest
 
 from ovseg_demo.errors import DownloadError
-from ovseg_demo.models import rows
+from ovseg_demo.models import MODELS, rows
+from ovseg_demo.models.hub import HubFile
 from ovseg_demo.page import model_downloads
 from ovseg_demo.page.api import Endpoints
 from ovseg_demo.page.handlers import Request, run
@@ -75,7 +76,9 @@ def test_a_slow_hub_does_not_hold_whoever_leaves(hub: HubServer) -> None:
 
 
 def test_the_endpoints_hold_a_download_to_the_time_of_a_request(hub: HubServer, tmp_path: Path) -> None:
-    hub.put("timm/vit_base_patch16_clip_224.openai/resolve/main/open_clip_model.safetensors", BODY)
+    source = MODELS["clip-vit-b-16"].sources["vanilla"]
+    assert isinstance(source, HubFile)
+    hub.put(f"{source.repo}/resolve/{source.revision}/{source.file}", BODY)
     hub.slowness_s = 30
     pool = ModelPool(Settings(timeout_s=1, cache_dir=tmp_path))
     started = time.monotonic()
