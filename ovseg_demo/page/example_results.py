@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gradio.processing_utils import hash_file
 
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import COMPARED
 from ovseg_demo.output.export import write_files
 from ovseg_demo.page.examples import Example, load_examples
 from ovseg_demo.page.handlers import told_payload
+from ovseg_demo.page.server.gradio_compat import upload_key
 from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE, photo_payload, result_payload
 from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation, compare
@@ -72,7 +72,7 @@ def example_result(example: Example) -> ExampleResult | None:
         "kind": "result",
         **told_payload(result),
         "key": f"{_KEY}{example.photo.stem}",
-        "of": hash_file(example.photo),
+        "of": upload_key(example.photo),
         "opens": True,
         "photo_name": example.photo.name,
         "timing": f"An example, computed beforehand: {example.title}. Photo: {example.credit}.",

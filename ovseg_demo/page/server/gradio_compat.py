@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import LocalContext
 from gradio.data_classes import ImageData
-from gradio.processing_utils import save_bytes_to_cache
+from gradio.processing_utils import hash_file, save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "queue_length",
     "session_id",
     "upload_folder",
+    "upload_key",
 ]
 
 SEEN_IN = "6.31.0"
@@ -73,3 +74,8 @@ def upload_folder() -> Path:
 def cache_file(content: bytes, name: str) -> str:
     """Put a file where Gradio serves it; returns its path."""
     return str(save_bytes_to_cache(content, name, get_upload_folder()))
+
+
+def upload_key(path: Path) -> str:
+    """The name of the folder that a file lies in once it is uploaded."""
+    return str(hash_file(path))

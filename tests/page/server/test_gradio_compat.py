@@ -49,6 +49,7 @@ def test_files_lie_where_gradio_serves_them(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     made = Path(gradio_compat.cache_file(b"content", "a name.zip"))
     assert gradio_compat.upload_folder() == tmp_path
+    assert gradio_compat.upload_key(made) == made.parent.name
     assert made.read_bytes() == b"content" and made.is_relative_to(tmp_path) and made.suffix == ".zip"
 
 
