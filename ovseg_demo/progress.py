@@ -43,24 +43,36 @@ def embedding_progress(masks: NDArray[np.bool_], fraction: float) -> Progress:
     return Progress("embed", fraction, f"Looking at {len(masks)} regions", masks[:, ::step, ::step])
 
 
-def map_steps(steps: Generator[S, None, T], change: Callable[[S], U]) -> Generator[U, None, T]:
-    """The same generator with each step changed; its result is the same."""
+def map_steps(
+    steps: Generator[S, None, T], change: Callable[[S], U | None], check: Callable[[], None] = lambda: None
+) -> Generator[U, None, T]:
+    """The same generator with other steps; its result is the same.
+
+    Args:
+        steps: is closed at the end, however that comes.
+        change: makes the new step; None leaves it out.
+        check: called before each step; raises to end the work.
+    """
     with closing(steps):
         while True:
+            check()
             try:
                 step = next(steps)
             except StopIteration as end:
                 return cast(T, end.value)
-            yield change(step)
+            if (changed := change(step)) is not None:
+                yield changed
 
 
-def run_to_end(steps: Generator[S, None, T]) -> T:
-    """Run a generator to its end and return its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast(T, end.value)
+def run_to_end(steps: Generator[S, None, T], check: Callable[[], None] = lambda: None) -> T:
+    """Run a generator to its end and return its result; `check` as in `map_steps`."""
+    with closing(steps):
+        while True:
+            check()
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast(T, end.value)
 
 
 def with_cpu_fallback(

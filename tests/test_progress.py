@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from ovseg_demo.errors import ImageError, ResourceError
-from ovseg_demo.progress import run_to_end, with_cpu_fallback
+from ovseg_demo.progress import map_steps, run_to_end, with_cpu_fallback
 
 BROKEN = RuntimeError("CUDA error: an illegal memory access was encountered")
 FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -78,4 +78,36 @@ def test_closing_it_closes_the_attempt() -> None:
     work = with_cpu_fallback(attempt, lambda: True)
     next(work)
     work.close()
+    assert closed == [True]
+
+
+def counted(closed: list[bool]) -> Generator[int, None, str]:
+    try:
+        yield from (1, 2, 3)
+    finally:
+        closed.append(True)
+    return "done"
+
+
+def test_steps_are_changed_or_left_out_and_the_result_stays() -> None:
+    closed: list[bool] = []
+    steps = map_steps(counted(closed), lambda step: None if step == 2 else step * 10)
+    assert [next(steps), next(steps)] == [10, 30]
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == "done" and closed == [True]
+
+
+def test_a_check_that_raises_ends_the_work_and_closes_it() -> None:
+    closed: list[bool] = []
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise ResourceError("This took too long.")
+
+    with pytest.raises(ResourceError, match="too long"):
+        run_to_end(counted(closed), check)
     assert closed == [True]

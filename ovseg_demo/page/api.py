@@ -21,10 +21,11 @@ from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.gradio_compat import ImageData, cache_file
-from ovseg_demo.page.server.gradio_requests import run_tracked, tracked_request
+from ovseg_demo.page.server.gradio_requests import tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestContext
 from ovseg_demo.page.server.short_calls import EndpointParameters, parameters_of
+from ovseg_demo.progress import run_to_end
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 
@@ -149,7 +150,7 @@ class Endpoints:
             entry = MODELS.get(model)
             proposer = (entry and entry.proposer) or settings.proposer
         models = Models(model, proposer, density, settings.max_side_px)
-        return run_tracked(load_models(self.pool, models, arms), context)
+        return run_to_end(load_models(self.pool, models, arms), context.check)
 
     def segment(
         self,
@@ -189,7 +190,7 @@ class Endpoints:
                 strictness=strictness,
                 ensemble=ensemble,
             )
-            result = run_tracked(steps, context)
+            result = run_to_end(steps, context.check)
             files = export(result, ("overlay", "label-map"), check=context.check)
             return (
                 result.to_json(),
@@ -236,7 +237,7 @@ class Endpoints:
                 strictness=strictness,
                 ensemble=ensemble,
             )
-            result = run_tracked(steps, context)
+            result = run_to_end(steps, context.check)
             facts = {arm.arm: arm.to_json() for arm in result.arms}
             return result.to_json() | facts, cached_file(
                 zip_comparison(result, check=context.check), "comparison.zip"
@@ -252,7 +253,7 @@ class Endpoints:
         """
         with tracked_request(self.pool.tracker, "proposals") as context:
             segmenter = self._segmenter(context, (), self.pool.settings.model, proposer, density)
-            found = run_tracked(segmenter.stream_proposals(photo), context)
+            found = run_to_end(segmenter.stream_proposals(photo), context.check)
             return {
                 "size": list(found.masks.shape[1:]),
                 "proposals": [

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -31,7 +30,7 @@ from ovseg_demo.page.server.gradio_requests import client_still_waits, tracked_r
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.server.request_tracker import RequestContext
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
-from ovseg_demo.progress import Progress
+from ovseg_demo.progress import Progress, map_steps
 from ovseg_demo.result import Comparison
 
 T = TypeVar("T")
@@ -171,19 +170,17 @@ def _told_aside(
 ) -> Generator[tuple[Any, Any], None, T]:
     """Tells of work that leaves what is shown in its place."""
     shown = 0.0
-    while True:
-        context.check()
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return cast(T, end.value)
+
+    def update(progress: Progress) -> tuple[Any, Any] | None:
+        nonlocal shown
         now = time.perf_counter()
-        if now - shown >= 0.25:
-            shown = now
-            yield (
-                gr.skip(),
-                {"kind": "aside", "message": f"{progress.message} …", "fraction": progress.fraction} | of,
-            )
+        if now - shown < 0.25:
+            return None
+        shown = now
+        told = {"kind": "aside", "message": f"{progress.message} …", "fraction": progress.fraction}
+        return gr.skip(), told | of
+
+    return (yield from map_steps(steps, update, context.check))
 
 
 _TELL_CHIPS = "(words) => { document.dispatchEvent(new CustomEvent('ovseg-words', { detail: words })); }"
@@ -222,9 +219,7 @@ def connect_words(runner: Runner) -> None:
             result = None
         try:
             with tracked_request(pool.tracker, "what-else") as context:
-                steps = what_else(request, result, pool)
-                with closing(steps):
-                    names = yield from _told_aside(steps, context, of)
+                names = yield from _told_aside(what_else(request, result, pool), context, of)
         except gr.Error as error:
             yield gr.skip(), note(error.message, "error") | of
             return

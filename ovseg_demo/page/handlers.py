@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -136,14 +135,10 @@ def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterat
     )
     yield PageUpdate(working("Starting", 0.0) | {"photo": photo_payload(image)})
 
-    def told(step: tuple[str, float]) -> PageUpdate:
-        context.check()
-        return PageUpdate(working(*step))
-
-    segmenter = yield from map_steps(load_models(pool, request.models, request.arms), told)
+    loading = load_models(pool, request.models, request.arms)
+    segmenter = yield from map_steps(loading, lambda step: PageUpdate(working(*step)), context.check)
     steps = stream(segmenter, image, vocabulary, request)
-    with closing(steps):
-        result = yield from _with_progress(steps, context)
+    result = yield from _with_progress(steps, context)
     message, again = timing(arms_in(result), time.perf_counter() - started)
     payload = result_payload(result) | {
         "kind": "result",
@@ -162,21 +157,21 @@ def _with_progress(
 ) -> Generator[PageUpdate, None, Result]:
     started = shown = time.perf_counter()
     preview = ProposalPreview()
-    while True:
-        context.check()
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            return cast(Result, end.value)
+
+    def update(progress: Progress) -> PageUpdate | None:
+        nonlocal shown
         preview.take(progress)
         now = time.perf_counter()
         # What follows a step with all regions takes long: it is not left out.
-        if now - shown >= _SECONDS_BETWEEN_UPDATES or (progress.stage == "embed" and preview.pending):
-            shown = now
-            drawn = preview.payload()
-            told = progress.message + (f": {len(preview)} so far" if preview.growing else "")
-            payload = working(told + _time_left(progress.fraction, now - started), progress.fraction)
-            yield PageUpdate(payload | ({"preview": drawn} if drawn else {}))
+        if now - shown < _SECONDS_BETWEEN_UPDATES and not (progress.stage == "embed" and preview.pending):
+            return None
+        shown = now
+        drawn = preview.payload()
+        told = progress.message + (f": {len(preview)} so far" if preview.growing else "")
+        payload = working(told + _time_left(progress.fraction, now - started), progress.fraction)
+        return PageUpdate(payload | ({"preview": drawn} if drawn else {}))
+
+    return (yield from map_steps(steps, update, context.check))
 
 
 def working(message: str, fraction: float) -> Payload:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 import gradio as gr
 
 from ovseg_demo.page.server.gradio_compat import event_waits, session_id
 from ovseg_demo.page.server.request_tracker import RequestContext, RequestTracker
 
-__all__ = ["client_still_waits", "run_tracked", "tracked_request", "visitor", "with_error_messages"]
+__all__ = ["client_still_waits", "tracked_request", "visitor", "with_error_messages"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,18 +60,3 @@ def with_error_messages(work: Callable[P, T], tracker: RequestTracker, kind: str
             return work(*args, **kwargs)
 
     return handler
-
-
-def run_tracked(steps: Generator[Any, None, T], context: RequestContext) -> T:
-    """Runs a generator to its end and returns its result, unless time is up or nobody waits any more.
-
-    Raises:
-        ResourceError, RequestCancelledError: as `RequestContext.check`.
-    """
-    with closing(steps):
-        while True:
-            context.check()
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(T, end.value)
