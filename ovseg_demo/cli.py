@@ -200,7 +200,7 @@ def _folders(photos: Sequence[Path], out: Path) -> Iterator[Path]:
     taken: set[str] = set()
     for photo in photos:
         name, number = photo.stem, 1
-        # Without case, because some file systems know none.
+        # Compared without case: some file systems do not tell it apart.
         while name.casefold() in taken:
             number += 1
             name = f"{photo.stem}-{number}"

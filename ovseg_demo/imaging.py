@@ -187,7 +187,7 @@ def _open(data: bytes, label: str) -> ImageFile.ImageFile:
     for signature, kind in _OTHER_KINDS:
         if signature in head:
             raise ImageError(f"{_start(label)} is {kind}, which cannot be read as a photo; {_ADVICE}.")
-    # A label is the file's name or stands for it: "The picture is not a picture" helps nobody.
+    # Without a name the label would give "The picture is not a picture".
     what = "This file" if label == "the picture" else _start(label)
     raise ImageError(f"{what} is not a picture; {_ADVICE}.")
 

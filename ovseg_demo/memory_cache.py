@@ -1,4 +1,4 @@
-"""A cache in memory, bounded in bytes and in time; the least recently used value makes room."""
+"""A cache in memory, bounded in bytes and in time; the least recently used value is removed first."""
 
 from __future__ import annotations
 

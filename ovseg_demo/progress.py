@@ -90,7 +90,7 @@ def with_cpu_fallback(
     try:
         return (yield from attempt())
     except Exception as error:
-        # Here and not above: it loads torch, and the page, which tells of steps, is built without.
+        # Imported here because it loads torch, and the page is built without torch.
         from ovseg_demo.devices import is_device_failure, is_out_of_memory
 
         if isinstance(error, OvsegError) or not (is_out_of_memory(error) or is_device_failure(error)):
@@ -98,7 +98,7 @@ def with_cpu_fallback(
         full = is_out_of_memory(error)
         if not full and not leave_device():
             raise
-    # Outside the except block, where the exception and all that its frames hold are gone.
+    # Outside the except block the exception no longer keeps its frames and their tensors alive.
     if full:
         raise ResourceError(
             "There is not enough memory for this; try a smaller photo, fewer words or a smaller model."

@@ -1,4 +1,4 @@
-"""Cut the regions of a picture out as CLIP wants to see them: one crop and one mask per region.
+"""Cut the regions of a picture out in the form CLIP takes: one crop and one mask per region.
 
 Training and inference share this one function. Per mask: tight box, background painted over, channels
 normalised, the rectangle stretched to a square (a recipe may limit the stretch and pad the rest).

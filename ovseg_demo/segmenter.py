@@ -260,7 +260,7 @@ class Segmenter:
         """Read and propose, or take what is kept of the same photo."""
         stopwatch, limits = Stopwatch(), self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
-        # What one segmenter finds is not what another one with the same cache would find.
+        # Segmenters that share the cache find different regions, so the key names the segmenter.
         key = self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         stopwatch.mark("read")
         if (kept := self._photos.get(key)) is not None:
@@ -331,7 +331,7 @@ class Segmenter:
     def _move_to_cpu(self, device: str) -> bool:
         """Goes on on the CPU after a failure on a device; False if that is the CPU."""
         with self._lock:
-            if self.device == device:  # else another request was here before
+            if self.device == device:  # else another request has moved it already
                 if device == "cpu":
                     return False
                 if self._reload is not None:

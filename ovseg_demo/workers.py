@@ -2,7 +2,7 @@
 
 PyTorch splits every operation over all cores and waits for the slowest: thousands of waits a photo, and most
 of the time where another program uses a core. Crops and prompts are independent, so one thread each waits
-only once.
+once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The photo seen once: what a region looks like in its surroundings, beside its blanked crop.
+"""Context features: what a region looks like in its surroundings, beside its blanked crop.
 
 The trunk of the adapted tower looks at the whole photo once, and each region pools what lies under its mask.
-A region so has four looks, which `ContextHead` turns into one feature:
+`ContextHead` turns four descriptions of a region into one feature:
 
     crop      (1280)   mean patch of its crop, weighted with the region's share of each patch
     photo_32  (1280)   mean of the photo's stride-32 map, weighted with the region's cover of each cell

@@ -1,4 +1,4 @@
-"""The table of models: where each one's weights come from, what they weigh, and what one may do with them.
+"""The table of models: where each one's weights come from, how large they are, and what their licence allows.
 
     table.py     what exists: models and arms
     arms.py      which arms a model has

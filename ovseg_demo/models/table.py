@@ -1,4 +1,4 @@
-"""The table itself: every model, where its files are, and what one may do with them."""
+"""The table itself: every model, where its files are, and its licence."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The page: layout, viewer and handlers. No science in here; results come from `ovseg_demo.segmenter`."""
+"""The page: layout, viewer and handlers. Results come from `ovseg_demo.segmenter`."""

@@ -138,7 +138,7 @@ def launch(settings: Settings) -> None:
         pool.tracker.gauge("queue_length", lambda: queue_length(page))
         served(page, settings, tracker=pool.tracker, stored_bytes=stored_bytes, prevent_thread_lock=True)
         if not ON_ZERO_GPU:
-            # Only now: what the models import would hold the page up.
+            # After the page is served: importing the models takes seconds.
             threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()
         page.block_thread()
 

@@ -1,4 +1,4 @@
-"""What happens before the first photo: weights come in, with a sentence that says which and how far."""
+"""Download and load the models of a request, with a sentence that says which and how far."""
 
 from __future__ import annotations
 
@@ -108,5 +108,5 @@ def _download(
         work.result()
     finally:
         left.set()
-        # A hub that sends nothing holds the thread, not the visitor; it ends with the next bytes.
+        # A hub that sends nothing blocks this thread alone, until the next bytes come.
         thread.shutdown(wait=False)

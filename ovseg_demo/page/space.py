@@ -92,7 +92,7 @@ def upload(space: str, *, hardware: str | None = None, private: bool = False) ->
                 repo_type="space",
                 folder_path=folder,
                 commit_message="ovseg-demo",
-                # What an earlier upload had and this one has not.
+                # Files of an earlier upload that this one does not have.
                 delete_patterns=["ovseg_demo/*", "examples/*", "checkpoints/*"],
             )
         except LocalTokenNotFoundError as error:

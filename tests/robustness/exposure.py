@@ -33,7 +33,7 @@ _READ_AS = (
     "file:{}", "%2f{}", "\\..\\..\\..{}", "/proc/self/root{}",
     "/proc/self/cwd/../../../..{}", "~/../../../..{}",
 )  # fmt: skip
-_DOORS = (
+_FILE_ROUTES = (
     f"{API}/file=",
     f"{API}/file/",
     "/file=",
@@ -159,13 +159,13 @@ def _reading(server: Server, client: httpx.Client) -> Iterator[Figure]:
     leaks, tried = [], 0
     host, port = server.url.removeprefix("http://").split(":")
     for path, holds in private.items():
-        for door in _DOORS:
+        for route in _FILE_ROUTES:
             for trick in _READ_AS:
                 tried += 1
                 # By hand, since clients tidy addresses up before they send them.
-                answer = _raw(host, int(port), door + trick.format(path))
+                answer = _raw(host, int(port), route + trick.format(path))
                 if holds in answer:
-                    leaks.append(door + trick.format(path))
+                    leaks.append(route + trick.format(path))
     for path, holds in private.items():
         for argument in (file(path), {"path": path}, {**file(path), "url": f"{server.url}{API}/file={path}"}):
             tried += 1

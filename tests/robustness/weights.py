@@ -70,15 +70,15 @@ def _pickles(folder: Path) -> Iterator[Figure]:
     from ovseg_demo.proposals import load_proposer
 
     folder.mkdir()
-    sprung = folder / "sprung"
-    weights = {"visual.conv1.weight": torch.zeros(1), "canary": Canary(sprung)}
+    ran = folder / "ran"
+    weights = {"visual.conv1.weight": torch.zeros(1), "canary": Canary(ran)}
     torch.save(weights, folder / "new.pt")
     torch.save(weights, folder / "old.pt", _use_new_zipfile_serialization=False)
     (folder / "bare.pt").write_bytes(pickle.dumps(weights))
     (folder / "named.safetensors").write_bytes(pickle.dumps(weights))
     with zipfile.ZipFile(folder / "script.pt", "w") as archive:
-        archive.writestr("m/constants.pkl", pickle.dumps(Canary(sprung)))
-        archive.writestr("m/data.pkl", pickle.dumps(Canary(sprung), protocol=2))
+        archive.writestr("m/constants.pkl", pickle.dumps(Canary(ran)))
+        archive.writestr("m/data.pkl", pickle.dumps(Canary(ran), protocol=2))
         archive.writestr("m/version", "3")
     loaders: dict[str, Callable[[Path], object]] = {
         "clip": load_clip,
@@ -89,7 +89,7 @@ def _pickles(folder: Path) -> Iterator[Figure]:
         for name, load in loaders.items():
             count += 1
             told = _refusal(lambda path=path, load=load: load(path))  # type: ignore[misc]
-            if not told or sprung.exists():
+            if not told or ran.exists():
                 taken.append(f"{name} {path.name}")
             if not is_sentence(told):
                 unclear.append(f"{name} {path.name}: {told}")

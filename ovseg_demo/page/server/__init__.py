@@ -1,1 +1,1 @@
-"""What keeps the page up: middleware, request tracking, uploads, results and models in memory, ZeroGPU."""
+"""Serve the page: middleware, request tracking, uploads, results and models in memory, ZeroGPU."""

@@ -39,7 +39,7 @@ def event_waits() -> Callable[[], bool] | None:
     event = events.get(event_id)
     if event is None:
         return None
-    # A lost connection ends its life, Stop takes it off the list.
+    # A lost connection sets `alive` to False; Stop removes the event.
     return lambda: bool(event.alive) and events.get(event_id) is event
 
 

@@ -1,9 +1,9 @@
 """Middleware: which requests come in, how large they may be, and what leaves with the answers.
 
-Gradio serves far more than this page needs: it fetches addresses for others, edits videos, keeps sessions for
-links, lets a program go past the queue. Only what the page and the API use is let through; the rest does not
-exist. Bodies have a size and a time, no request makes the server fetch an address, and files are served from
-the server's own folder alone.
+Gradio serves far more than this page needs: it fetches addresses for clients, edits videos, keeps sessions
+for links, lets a program bypass the queue. Only what the page and the API use is passed on; everything else
+is answered with 404. Bodies are limited in size and time, no request makes the server fetch an address, and
+files are served from the server's own folder alone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RequestFilter:
     """ASGI middleware around Gradio's program.
 
     Args:
-        app: what lies behind.
+        app: the program that requests are passed on to.
         settings: limits.
         tracker: counts what is refused, and answers `/healthz` and `/counters`.
         folder: the only folder that files are served from.
@@ -150,7 +150,7 @@ class RequestFilter:
         try:
             await self.app(scope, body.receive, guarded)
         except Exception:
-            # What lies behind takes the cut for a lost connection.
+            # The app takes the end of the body for a lost connection.
             if body.fault is None:
                 raise
         if body.fault is not None and not answered:
@@ -175,7 +175,7 @@ class RequestFilter:
     # --- answers -----------------------------------------------------------------------------------------
 
     async def _refuse(self, send: Send, status: int, sentence: str) -> None:
-        self.tracker.count("door", str(status))
+        self.tracker.count("refused", str(status))
         await _answer(send, JSONResponse({"detail": sentence}, status))
 
     async def _operator(self, path: str, scope: Scope, send: Send) -> None:
@@ -272,7 +272,7 @@ def _names_an_address(body: bytes) -> bool:
     try:
         waiting: list[Any] = [json.loads(body)]
     except (ValueError, RecursionError):
-        # No JSON that anything behind could read either.
+        # The app cannot read it as JSON either.
         return False
     while waiting:
         item = waiting.pop()

@@ -1,8 +1,8 @@
 """Request tracking: an id and a time limit for every request, counters, a log without anything personal.
 
 What visitors type and what their files are called never reaches the log: of an error it holds the class and
-the traceback_locations in the code, not the message, which may quote the words. Only what concerns the
-machine, such as weights that are missing, is written in full, and that is not for visitors.
+the places in the code, not the message, which may quote the words. Messages about the machine, such as
+weights that are missing, are written in full; visitors get a shorter one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = logging.getLogger("ovseg_demo")
 _CODE = Path(__file__).resolve().parents[3]
 
 _STUCK_AFTER = 2
-"""A request that runs for this many times its limit is not coming back."""
+"""A request that runs for this many times its limit counts as stuck."""
 
 
 class RequestCancelledError(Exception):
@@ -194,7 +194,7 @@ def public_message(error: OvsegError) -> str:
 
 def _names_a_folder(text: str) -> bool:
     folders = {Path.cwd(), default_cache_dir(), _CODE, Path(sys.prefix), Path(tempfile.gettempdir())}
-    with suppress(RuntimeError):  # nobody's home
+    with suppress(RuntimeError):  # a user without a home directory
         folders.add(Path.home())
     return any(str(folder) in text for folder in folders if folder != folder.parent)
 
@@ -250,7 +250,7 @@ def log_as_json_lines() -> None:
     """Sends the log to stderr, one JSON object a line; for a program that does nothing but serve.
 
     Gradio prints the errors it meets with all their values, among them what was typed. They go into the log
-    instead, as the class of the error and the traceback_locations in the code.
+    instead, as the class of the error and the places in the code.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())

@@ -98,7 +98,7 @@ class ResultStore:
     def _make_room(self) -> None:
         limits = self._settings
         self._drop_expired()
-        # The youngest stays, however large: its visitor has just been told that it is there.
+        # The newest stays, however large: its visitor is being shown it.
         while len(self._kept) > 1 and (
             len(self._kept) > limits.max_visitors or self.kept_bytes > limits.max_kept_bytes
         ):

@@ -1,4 +1,4 @@
-"""Where uploads and the files made of results lie, and how they go away again.
+"""The folder of uploads and exported files, and how they are deleted.
 
 Gradio keeps such files in one folder for all its programs of a machine and deletes those it remembers. Here
 each server has a folder of its own that only its user can read, and everything in it is deleted in time,
@@ -57,7 +57,7 @@ def own_folder() -> Iterator[Path]:
 def _remove_leftovers(parent: Path) -> None:
     for home in parent.glob(f"{_PREFIX}*"):
         lock = home / _LOCK
-        # Somebody else's folder cannot be locked, and one that is just being made has no lock yet.
+        # The folder of another user cannot be locked, and one that is just being made has no lock yet.
         with suppress(Timeout, OSError):
             if home.is_symlink() or not lock.is_file():
                 continue
@@ -111,7 +111,7 @@ class Sweeper:
                 if now - first > self.lifetime_s and str(path) not in self._spared:
                     path.unlink()
                     with suppress(OSError):
-                        path.parent.rmdir()  # only if that was its last file
+                        path.parent.rmdir()  # fails unless that was its last file
                     continue
             except OSError:  # gone meanwhile
                 continue

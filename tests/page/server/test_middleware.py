@@ -40,7 +40,7 @@ class Inside:
         await send({"type": "http.response.body", "body": f'{length} {{"error": null}}'.encode()})
 
 
-def knock(
+def requested(
     path: str,
     *pieces: bytes,
     inside: Inside | None = None,
@@ -89,7 +89,7 @@ def knock(
 )  # fmt: skip
 def test_what_the_page_reads_is_let_through(path: str) -> None:
     inside = Inside()
-    assert knock(path, inside=inside)[0] == 200 and inside.paths == [path]
+    assert requested(path, inside=inside)[0] == 200 and inside.paths == [path]
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_what_the_page_reads_is_let_through(path: str) -> None:
 @pytest.mark.parametrize("pieces", [(), (b"{}",)], ids=["GET", "POST"])
 def test_everything_else_does_not_exist(path: str, pieces: tuple[bytes, ...]) -> None:
     inside = Inside()
-    status, body, _ = knock(path, *pieces, inside=inside)
+    status, body, _ = requested(path, *pieces, inside=inside)
     assert status == 404 and json.loads(body)["detail"].endswith(".") and inside.paths == []
 
 
 def test_other_methods_do_not_exist() -> None:
-    assert knock("/gradio_api/upload", method="DELETE")[0] == 404
+    assert requested("/gradio_api/upload", method="DELETE")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -116,35 +116,35 @@ def test_other_methods_do_not_exist() -> None:
 def test_files_come_from_one_folder(tmp_path: Path, path: str, status: int) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
-    assert knock(f"/gradio_api/file={folder}/{path}", folder=folder)[0] == status
-    assert knock("/gradio_api/file=http://example.com/x", folder=folder)[0] == 403
+    assert requested(f"/gradio_api/file={folder}/{path}", folder=folder)[0] == status
+    assert requested("/gradio_api/file=http://example.com/x", folder=folder)[0] == 403
 
 
 def test_a_link_does_not_lead_out(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "link").symlink_to("/etc/passwd")
-    assert knock(f"/gradio_api/file={tmp_path}/files/link", folder=tmp_path / "files")[0] == 403
+    assert requested(f"/gradio_api/file={tmp_path}/files/link", folder=tmp_path / "files")[0] == 403
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": "3000"}], ids=["chunked", "with its length"])
 def test_bodies_have_a_size(headers: dict[str, str]) -> None:
-    assert knock("/gradio_api/call/segment", b"1" * 1000, b"1" * 900)[0] == 200
-    status, body, _ = knock("/gradio_api/call/segment", b"1" * 1500, b"1" * 1500, **headers)
+    assert requested("/gradio_api/call/segment", b"1" * 1000, b"1" * 900)[0] == 200
+    status, body, _ = requested("/gradio_api/call/segment", b"1" * 1500, b"1" * 1500, **headers)
     assert status == 413 and "more than is taken" in body
-    assert knock("/gradio_api/upload", b"1" * 3000)[:2] == (200, '3000 {"error": null}')
-    status, body, _ = knock("/gradio_api/upload", b"1" * 3000, b"1" * 3000)
+    assert requested("/gradio_api/upload", b"1" * 3000)[:2] == (200, '3000 {"error": null}')
+    status, body, _ = requested("/gradio_api/upload", b"1" * 3000, b"1" * 3000)
     assert status == 413 and "more than is taken" in body
 
 
 def test_bodies_have_a_time() -> None:
-    assert knock("/gradio_api/upload", *[b"1"] * 20, slow_s=0.2)[0] == 408
-    assert knock("/gradio_api/run/x", *[b"1"] * 20, slow_s=0.2)[0] == 408
+    assert requested("/gradio_api/upload", *[b"1"] * 20, slow_s=0.2)[0] == 408
+    assert requested("/gradio_api/run/x", *[b"1"] * 20, slow_s=0.2)[0] == 408
 
 
 def test_a_full_disk_is_told() -> None:
     full = SETTINGS.max_stored_bytes + 1
-    assert knock("/gradio_api/upload", b"1", stored=full)[0] == 507
-    assert knock("/gradio_api/call/segment", b"{}", stored=full)[0] == 200
+    assert requested("/gradio_api/upload", b"1", stored=full)[0] == 507
+    assert requested("/gradio_api/call/segment", b"{}", stored=full)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -152,53 +152,53 @@ def test_a_full_disk_is_told() -> None:
     [{"path": "http://a/x.jpg"}, [{"photo": {"path": "HTTPS://a"}}], {"a": [[{"path": "ftp://a/b"}]]}],
 )
 def test_nobody_makes_the_server_fetch(value: object) -> None:
-    status, body, _ = knock("/gradio_api/queue/join", json.dumps({"data": value}).encode())
+    status, body, _ = requested("/gradio_api/queue/join", json.dumps({"data": value}).encode())
     assert status == 400 and "upload them" in body
 
 
 def test_words_that_look_like_an_address_are_words() -> None:
     sent = json.dumps({"data": ["http://a", {"path": "/srv/files/x", "url": "http://here/file=x"}]}).encode()
-    assert knock("/gradio_api/queue/join", sent)[0] == 200
+    assert requested("/gradio_api/queue/join", sent)[0] == 200
 
 
 def test_deep_json_hurts_nobody() -> None:
-    assert knock("/gradio_api/queue/join", b"[" * 1999)[0] == 200
+    assert requested("/gradio_api/queue/join", b"[" * 1999)[0] == 200
 
 
 def test_a_full_line_is_told_kindly() -> None:
-    status, body, _ = knock("/gradio_api/queue/join", b"{}", inside=Inside(503))
+    status, body, _ = requested("/gradio_api/queue/join", b"{}", inside=Inside(503))
     assert status == 503 and "busy" in json.loads(body)["detail"]
 
 
 def test_a_bug_inside_is_a_sentence_outside() -> None:
-    status, body, _ = knock("/gradio_api/call/v2/x", b"{}", inside=Inside(0))
+    status, body, _ = requested("/gradio_api/call/v2/x", b"{}", inside=Inside(0))
     assert status == 500 and "private" not in body and json.loads(body)["detail"].endswith("try again.")
 
 
 def test_errors_without_words_get_some() -> None:
-    told = knock("/gradio_api/call/segment/1", inside=Inside(kind="text/event-stream; charset=utf-8"))[1]
+    told = requested("/gradio_api/call/segment/1", inside=Inside(kind="text/event-stream; charset=utf-8"))[1]
     assert "could not be understood" in told
-    assert "could not" not in knock("/gradio_api/call/segment/1", inside=Inside())[1]
+    assert "could not" not in requested("/gradio_api/call/segment/1", inside=Inside())[1]
 
 
 def test_browsers_are_told_to_stay_here() -> None:
-    _, _, headers = knock("/", inside=Inside(kind="text/html; charset=utf-8"))
+    _, _, headers = requested("/", inside=Inside(kind="text/html; charset=utf-8"))
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"].startswith("default-src 'self'")
 
 
 def test_anybody_may_ask_whether_the_server_is_well() -> None:
-    status, body, _ = knock("/healthz", client="203.0.113.9")
+    status, body, _ = requested("/healthz", client="203.0.113.9")
     assert status == 200 and json.loads(body)["status"] == "ok"
 
 
 def test_the_counters_are_the_operators() -> None:
-    assert knock("/counters")[0] == 200
-    assert knock("/counters", client="203.0.113.9")[0] == 403
-    assert knock("/counters", x_forwarded_for="203.0.113.9")[0] == 403
+    assert requested("/counters")[0] == 200
+    assert requested("/counters", client="203.0.113.9")[0] == 403
+    assert requested("/counters", x_forwarded_for="203.0.113.9")[0] == 403
     guarded = replace(SETTINGS, operator_token="a long secret")
-    assert knock("/counters", settings=guarded)[0] == 403
-    assert knock("/counters", settings=guarded, authorization="Bearer wrong")[0] == 403
+    assert requested("/counters", settings=guarded)[0] == 403
+    assert requested("/counters", settings=guarded, authorization="Bearer wrong")[0] == 403
     shown = {"authorization": "Bearer a long secret"}
-    assert knock("/counters", settings=guarded, client="203.0.113.9", **shown)[0] == 200
+    assert requested("/counters", settings=guarded, client="203.0.113.9", **shown)[0] == 200
     assert "a long secret" not in repr(guarded)
