@@ -75,10 +75,16 @@ def example_result(example: Example) -> ExampleResult | None:
         "of": upload_key(example.photo),
         "opens": True,
         "photo_name": example.photo.name,
-        "timing": f"An example, computed beforehand: {example.title}. Photo: {example.credit}.",
+        "timing": _told(example),
         "again": False,
     }
     return ExampleResult(payload, result)
+
+
+def _told(example: Example) -> str:
+    """The line below the picture of an example, which also says what is wrong in it."""
+    line = f"An example, computed beforehand: {example.title}. Photo: {example.credit}."
+    return f"{line} Where it still errs: {example.errs}" if example.errs else line
 
 
 def find_result(key: str | None, store: ResultStore) -> Segmentation | Comparison | None:

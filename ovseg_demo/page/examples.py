@@ -23,6 +23,8 @@ class Example:
     """What the words are about: parts, materials, near relatives, things that are not there."""
     credit: str
     """Author and licence of the photo."""
+    errs: str = ""
+    """What its result gets wrong and why, in a sentence or two; "" where nothing stands out."""
 
 
 def load_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
@@ -38,6 +40,7 @@ def load_examples(folder: Path = FOLDER) -> tuple[Example, ...]:
             ", ".join(item["vocabulary"]),
             item["shows"],
             f"{item['author']}, {item['licence']}",
+            item.get("errs", ""),
         )
         for item in listed
     )

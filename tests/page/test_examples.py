@@ -54,6 +54,15 @@ def test_a_result_that_is_read_back_is_written_the_same(tmp_path: Path) -> None:
         assert np.array_equal(mine.label_map, theirs.label_map)
         assert np.array_equal(mine.region_map, theirs.region_map)
     assert ready.result.verdict == result.verdict
+    assert "errs" not in ready.payload["timing"]
+    honest = example_result(replace(example, errs="The cup is no fork."))
+    assert honest is not None
+    assert honest.payload["timing"].endswith("Where it still errs: The cup is no fork.")
+
+
+def test_one_example_shows_an_honest_failure() -> None:
+    told = [example.errs for example in EXAMPLES if example.errs]
+    assert told and all(one.endswith(".") for one in told)
 
 
 def test_a_result_of_other_words_is_not_shown(tmp_path: Path) -> None:
