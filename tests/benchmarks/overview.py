@@ -16,7 +16,7 @@ from ovseg_demo import Segmenter
 from ovseg_demo.output.rendering import overlay
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-CHOSEN = ("street", "mountains", "astronaut", "horses", "raccoon", "pagoda", "room", "coffee")
+CHOSEN = ("street", "mountains", "cow", "horses", "fig", "pagoda", "room", "coffee")
 CELL = (480, 320)
 
 
