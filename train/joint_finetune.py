@@ -81,6 +81,9 @@ def joint_finetune(settings: JointSettings) -> None:
     )
     record = settings.record(digest)
     run_training(model, groups, pairs, settings.loop(), settings.out, record, sampler=sampler)
+    if settings.mean_with is not None:
+        earlier = settings.mean_with
+        model.mean_with(load_clip(earlier, weights="adapted"), load_context(earlier / "context.safetensors"))
     write_arms(model.eval(), clip, settings.out, weight=settings.context_weight)
     write_record(settings, prog="train.joint_finetune", sha256=clip.weights_sha256)
 

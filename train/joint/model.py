@@ -115,6 +115,22 @@ class JointModel(nn.Module):
             self.context_text.weight.copy_(own_rows)
             self.context_log_scale.fill_(math.log(arm.head_scale))
 
+    @torch.no_grad()
+    def mean_with(self, clip: MaskAdaptedCLIP, arm: ContextCLIP) -> None:
+        """Take the mean of these weights and those of an earlier run, in place (Wortsman et al., 2022).
+
+        Args:
+            clip: the run's adapted arm, without mask prompts as this one.
+            arm: its context arm.
+        """
+        other = JointModel(clip, arm.head.config, self.prior, caption_weight=0, look_dropout=0)
+        other.take_head(arm)
+        other.caption_log_scales.copy_(self.caption_log_scales)
+        theirs = other.state_dict()
+        for name, value in self.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name].to(value), 0.5)
+
     def clamp_scales(self) -> None:
         """As in CLIP: cosines are multiplied by 1 to 100."""
         with torch.no_grad():

@@ -32,6 +32,8 @@ class JointSettings:
     start: Path | None = None
     """Folder of an earlier run, whose tower and head are trained further; or a file of adapted weights, with
     which the head starts anew."""
+    mean_with: Path | None = None
+    """Folder of an earlier run: what is written is the mean of its weights and those trained here."""
     captions: tuple[str, ...] = ("flickr8k", "coco_captions", "food_photos")
     """Data folders whose captioned photos are distilled and told apart by their captions; none = no such
     batches."""

@@ -207,6 +207,23 @@ def test_a_second_run_goes_on_from_tower_and_head_of_the_first(
     assert second == pytest.approx(first, rel=1e-3) != pytest.approx(fresh, rel=1e-3)
 
 
+def test_the_mean_of_two_runs_lies_half_way_in_tower_and_head(
+    model: JointModel, small_clip: Path, tmp_path: Path
+) -> None:
+    clip = load_clip(small_clip, weights="vanilla")
+    write_arms(model, clip, tmp_path, weight=0.7)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1.0)
+    model.mean_with(load_clip(tmp_path, weights="adapted"), load_context(tmp_path / "context.safetensors"))
+    moved = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {"tower.trunk.top.6._project_conv.weight", "head.projection.weight", "log_scale"} <= moved
+    for name in moved - {"caption_log_scales"}:
+        assert torch.allclose(model.state_dict()[name], before[name] + 0.5, atol=2e-3), name
+
+
 def test_bfloat16_changes_the_rounding_of_the_loss_and_nothing_else(
     model: JointModel, source: JointPairs
 ) -> None:
