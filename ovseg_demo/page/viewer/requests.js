@@ -5,6 +5,15 @@ let current = null, running = false, stopped = false, waiting = false;
 // When a request is cancelled, Gradio calls it failed some time later: no news then.
 let quietUntil = 0;
 
+// Gradio calls a request failed, too, when the page is left or loaded anew; it is gone on with afterwards.
+let leaving = false;
+window.addEventListener("beforeunload", () => {
+  leaving = true;
+  setTimeout(() => { leaving = false; }, 5000);
+}, { capture: true });
+window.addEventListener("pagehide", () => { leaving = true; });
+window.addEventListener("pageshow", () => { leaving = false; });
+
 // Gradio keeps an upload in a folder named by its content.
 const photoKey = (file) => (file ? file.path.split(/[/\\]/).at(-2) : null);
 
@@ -84,7 +93,9 @@ globalThis.ovseg = {
 
   async failed() {
     if (quietUntil === Infinity || Date.now() < quietUntil) return null;
-    if (!(await isReachable())) {
+    const there = await isReachable();
+    if (leaving) return null;
+    if (!there) {
       showAway();
       return null;
     }

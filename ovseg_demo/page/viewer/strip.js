@@ -12,6 +12,8 @@ function note(name, id) {
   } catch { /* A browser that keeps nothing for pages goes without. */ }
 }
 const noted = (name) => { try { return sessionStorage.getItem(name); } catch { return null; } };
+// What was worked on when the page was left; the example that a fresh page shows takes its note away.
+const leftRunning = noted(RUNNING);
 
 // Called when Run is pressed, so that a reload or a lost connection can go on from there.
 async function keepRequest(file, asked) {
@@ -82,7 +84,10 @@ async function resume() {
   const entry = await findPhoto(noted(RUNNING) || "");
   if (!entry) return false;
   current = await restoreFields(entry);
-  await new Promise((done) => setTimeout(done, 300));  // until Gradio has the new values
+  // Until Gradio has the new values: the words are the last that it shows.
+  const field = document.querySelector("#words textarea");
+  for (let i = 0; i < 50 && field?.value !== entry.asked.words; i++) await new Promise((done) => setTimeout(done, 100));
+  await new Promise((done) => setTimeout(done, 300));
   document.querySelector("#run")?.click();
   return true;
 }
@@ -91,7 +96,8 @@ async function comeBack() {
   await fillStrip();
   // A link says itself what is to be seen.
   if (new URLSearchParams(location.search).size) return;
-  if (noted(RUNNING)) {
+  if (leftRunning) {
+    note(RUNNING, leftRunning);
     tell("This page was loaded anew; going on with your photo …");
     if (await resume()) return;
   }
