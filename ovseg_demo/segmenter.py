@@ -33,6 +33,7 @@ from ovseg_demo.merging import merge, probabilities
 from ovseg_demo.models import COMPARED, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.reading import names_compared, text_progress
+from ovseg_demo.output.neighbouring_colours import separate_colours
 from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, run_to_end, with_cpu_fallback
 from ovseg_demo.proposals import Proposals, Proposer, find_proposer, proposal_progress, working_image
 from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation
@@ -254,7 +255,7 @@ class Segmenter:
             results.append((yield from self._decide(photo, arm, vocabulary, options, timings, shares)))
         total = time.perf_counter() - started
         yield Progress("merge", 1.0, f"Done in {total:.1f} s")
-        return tuple(replace(r, timings={**r.timings, "total": total}) for r in results)
+        return separate_colours([replace(r, timings={**r.timings, "total": total}) for r in results])
 
     def _analyse(self, image: ImageSource, arms: tuple[Arm, ...]) -> Generator[Progress, None, PhotoAnalysis]:
         """Read and propose, or take what is kept of the same photo."""

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from ovseg_demo.vocabulary import fold
 
-__all__ = ["HUES", "Colour", "assign_colours"]
+__all__ = ["HUES", "Colour", "assign_colours", "keeping_order"]
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
@@ -75,8 +75,7 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     digests = {key: _digest(key) for key in set(keys)}
     homes = {key: int.from_bytes(digest, "big") % len(HUES) for key, digest in digests.items()}
     homes |= {key: home for key, home in _CUSTOMARY.items() if key in homes}
-    # By hash, so that the same words in another order get the same colours.
-    waiting = sorted(digests, key=lambda key: (key not in _CUSTOMARY, digests[key], key))
+    waiting = list(dict.fromkeys(keys[i] for i in keeping_order(names)))
     colours: dict[str, Colour] = {}
     level = 0
     while waiting:
@@ -86,6 +85,15 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
         waiting = [key for key in waiting if key not in slots]
         level += 1
     return tuple(colours[key] for key in keys)
+
+
+def keeping_order(names: Sequence[str]) -> list[int]:
+    """Positions of the names, those first that keep their colour where two look alike.
+
+    By hash, so that the same words in another order get the same colours.
+    """
+    keys = [fold(name) for name in names]
+    return sorted(range(len(keys)), key=lambda i: (keys[i] not in _CUSTOMARY, _digest(keys[i]), keys[i]))
 
 
 def _seat(keys: Sequence[str], homes: Mapping[str, int]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -216,11 +216,17 @@ def arms_in(result: Result) -> tuple[Segmentation, ...]:
 
 
 def told_payload(result: Result) -> Payload:
-    """What the page says of a result in words, and which models made it."""
-    first = arms_in(result)[0]
+    """What the page says of a result in words, which models made it, and what they were asked with."""
+    arms = arms_in(result)
+    first = arms[0]
     return {
         "message": headline(first),
         "difference": difference(result) if isinstance(result, Comparison) else "",
+        "asked": {
+            "words": first.settings.get("vocabulary", ""),
+            "compare": len(arms) == 2,
+            **asdict(Models.of(first)),
+        },
         "made_by": model_use(*(first.models.get(part, {}).get("name", "") for part in ("clip", "proposer"))),
     }
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,3 +98,45 @@ def test_the_badge_names_what_made_the_picture(visit: Visit) -> None:
     visit.page.wait_for_timeout(1000)
     assert "ovseg-mini" in visit.page.locator("#badge").inner_text()
     visit.waits_for("CLIP", "#pending")
+
+
+def test_a_confidence_is_the_same_number_wherever_it_is_shown(visit: Visit, tmp_path: Path) -> None:
+    """The tip, the card, its list, the table of changes, the keyboard's line and the exported file."""
+    visit.wait_for_result()
+    page = visit.page
+    shown = page.evaluate(
+        """() => {
+          const { arms, comparison, width, height } = ovseg.shown();
+          const renamed = comparison.renamed.map((region) => region.id), arm = arms.adapted;
+          const fact = arm.facts.find((f) => f.class_index && renamed.includes(f.id));
+          const at = arm.regions.findIndex((id) => id === fact.id);
+          return { fact, x: ((at % width) + 0.5) / width, y: (Math.floor(at / width) + 0.5) / height };
+        }"""
+    )
+    fact = shown["fact"]
+    number = f"{math.floor(100 * fact['confidence'] + 0.5)} %"
+    canvas = page.locator(".ov-canvas").bounding_box()
+    assert canvas is not None
+    x, y = canvas["x"] + shown["x"] * canvas["width"], canvas["y"] + shown["y"] * canvas["height"]
+    page.mouse.move(x, y)
+    assert number in page.locator(".ov-tip div").first.inner_text()
+    page.get_by_role("button", name=f"Pin region {fact['id']}", exact=True).click()
+    assert page.locator(".ov-verdict").inner_text().endswith(number)
+    assert page.locator(".ov-top").first.locator("li").first.inner_text().endswith(number)
+    row = page.locator(".ov-changes tr", has=page.get_by_role("rowheader", name=f"#{fact['id']}", exact=True))
+    assert row.locator("td").last.inner_text().endswith(number)
+    page.locator(".ov-stage").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert number in page.locator(".ov-walked").inner_text()
+
+    with zipfile.ZipFile(visit.take_away(tmp_path)) as archive:
+        kept = json.loads(archive.read("result.json"))
+    (region,) = [one for one in kept["regions"] if one["id"] == fact["id"]]
+    assert region["confidence"] == fact["confidence"]
+    told = page.locator(".ov-legend tbody tr").all_inner_texts()
+    found = [c for c in kept["classes"] if c["found"]]
+    assert len(told) == len(found)
+    for c in found:
+        row_text = next(text for text in told if c["name"] in text)
+        assert row_text.endswith(f"{math.floor(100 * c['confidence'] + 0.5)} %")

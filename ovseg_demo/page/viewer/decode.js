@@ -60,7 +60,13 @@ function percent(fraction) {
   return `${Math.round(fraction * 100)} %`;
 }
 
+const confidencePercent = (confidence) => Math.round(confidence * 100);
+
+// One word for one number, wherever it is shown; the legend tells the bounds.
 function sureness(confidence) {
-  if (confidence >= 0.75) return "sure";
-  return confidence >= 0.45 ? "likely" : "unsure";
+  const number = confidencePercent(confidence);
+  if (number >= 75) return "sure";
+  return number >= 45 ? "likely" : "unsure";
 }
+
+const confidenceText = (confidence) => `${sureness(confidence)}, ${confidencePercent(confidence)} %`;

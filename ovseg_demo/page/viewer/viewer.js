@@ -151,7 +151,7 @@ function legendRow(c) {
   const row = make("tr", {},
     make("th", { scope: "row" }, make("label", {}, toggle, swatch(c), name)),
     make("td", { class: "ov-number" }, percent(c.area_fraction)),
-    make("td", { title: `${Math.round(c.confidence * 100)} %` }, meter(c.confidence), sureness(c.confidence)));
+    make("td", {}, meter(c.confidence), confidenceText(c.confidence)));
   row.addEventListener("pointerenter", () => setFocus(c.index));
   row.addEventListener("pointerleave", () => setFocus(0));
   return row;
@@ -185,7 +185,7 @@ function fillChanges() {
 function says(arm, id) {
   const fact = arm.byId.get(id), c = fact.class_index && arm.classes[fact.class_index - 1];
   if (c) {
-    const sure = make("span", { class: "ov-number ov-faint" }, `${Math.round(fact.confidence * 100)} %`);
+    const sure = make("span", { class: "ov-number ov-faint" }, confidenceText(fact.confidence));
     return make("td", {}, make("span", { class: "ov-called" }, swatch(c), make("span", { class: "ov-name" }, c.name), sure));
   }
   const [best] = fact.top;
@@ -223,13 +223,22 @@ function fillCard() {
   const columns = Object.values(result.arms).map((arm) => topFive(arm, arm.byId.get(fact.id)));
   card.replaceChildren(
     make("header", {}, make("h2", {}, title), close),
+    make("p", { class: "ov-verdict" }, ...verdict(mainArm(), fact)),
     make("p", {}, `${percent(fact.area_fraction)} of the photo; mask quality ${Math.round(fact.quality * 100)} %`),
     make("div", { class: "ov-region-body" }, seen, ...columns));
 }
 
+// How sure the name of a region is, or why it has none.
+function verdict(arm, fact) {
+  const [best] = fact.top;
+  if (fact.class_index) return [`This region: ${confidenceText(fact.confidence)}`];
+  if (fact.closest_hidden) return ["No typed word fits; ", make("span", { class: "ov-name" }, fact.closest_hidden), ", which nobody typed, fits better"];
+  return best ? ["No typed word fits well enough; closest: ", make("span", { class: "ov-name" }, best.name), `, ${confidencePercent(best.score)} %`] : ["No typed word fits"];
+}
+
 function topFive(arm, fact) {
   const items = (fact ? fact.top : []).map(({ name, score }) =>
-    make("li", {}, make("span", { class: "ov-name" }, name), meter(score), make("span", { class: "ov-number" }, `${Math.round(score * 100)} %`)));
+    make("li", {}, make("span", { class: "ov-name" }, name), meter(score), make("span", { class: "ov-number" }, `${confidencePercent(score)} %`)));
   return make("div", { class: "ov-top" }, make("h3", {}, titleOf(arm)), make("ol", {}, ...items));
 }
 
@@ -283,7 +292,7 @@ function walk(step) {
   const at = ids.indexOf(view.current);
   view.current = ids[(at + step + ids.length) % ids.length] ?? ids[0];
   const fact = mainArm().byId.get(view.current);
-  find(".ov-walked").textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${sureness(fact.confidence)}, ${percent(fact.area_fraction)}`;
+  find(".ov-walked").textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${confidenceText(fact.confidence)}; ${percent(fact.area_fraction)} of the photo`;
   draw();
 }
 
