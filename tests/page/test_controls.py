@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import gradio as gr
 import pytest
 
-from ovseg_demo.page.controls import model_badge
+from ovseg_demo.page.api import names_of
+from ovseg_demo.page.controls import listed_models, model_badge
 from ovseg_demo.page.events import own_proposer, share_of_clip
 from ovseg_demo.page.links import restored
+from ovseg_demo.settings import Settings
 
 
 def test_the_badge_stays_while_any_model_forbids_commercial_use() -> None:
@@ -48,3 +53,12 @@ def test_clip_has_a_share_only_beside_a_proposer_that_names_its_masks() -> None:
         with_maskformer, without = share_of_clip("maskformer"), share_of_clip("mobile-sam")
     assert with_maskformer.visible and not without.visible
     assert without.value == 0
+
+
+def test_the_list_of_models_says_how_large_and_slow_each_is_and_what_is_not_here(tmp_path: Path) -> None:
+    listed = {name: label for label, name in listed_models("clip", Settings(cache_dir=tmp_path))}
+    assert set(listed) == set(names_of("clip"))
+    assert re.fullmatch(r"ovseg-mini, \d+ MB, seconds", listed["ovseg-mini"])
+    assert re.fullmatch(
+        r"clip-vit-l-14, \d+\.\d GB, minutes .*, not on this machine", listed["clip-vit-l-14"]
+    )
