@@ -1,8 +1,8 @@
-"""Colours of names: a name has the same colour in every picture and in both arms.
+"""Colours of names: a name has the same colour in every picture and in both arms where it can.
 
 The folded name selects one of 24 hues: a conventional one for a few names, such as grass, and one by its hash
 for all others. Any two hues also differ for people with any of the three colour vision deficiencies; a test
-measures it.
+measures it. Where classes that touch would still look alike, `neighbouring_colours` moves one of them.
 """
 
 from __future__ import annotations
