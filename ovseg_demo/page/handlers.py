@@ -222,13 +222,15 @@ def told_payload(result: Result) -> Payload:
     return {
         "message": headline(first),
         "difference": difference(result) if isinstance(result, Comparison) else "",
-        "asked": {
-            "words": first.settings.get("vocabulary", ""),
-            "compare": len(arms) == 2,
-            **asdict(Models.of(first)),
-        },
+        "asked": _asked_of(arms) if "proposer" in first.models else None,
         "made_by": model_use(*(first.models.get(part, {}).get("name", "") for part in ("clip", "proposer"))),
     }
+
+
+def _asked_of(arms: tuple[Segmentation, ...]) -> Payload:
+    """Words and models of a result, as far as it tells them."""
+    words = arms[0].settings.get("vocabulary", "")
+    return {"words": words, "compare": len(arms) == 2, **asdict(Models.of(arms[0]))}
 
 
 def opened_payload(result: Result) -> Payload:

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 
 def test_suggestions_distractors_and_strictness_are_scored_at_once(visit: Visit, watched: Watched) -> None:
     page = visit.page
-    visit.run(words="zebra")
-    assert page.locator(".ov-none").is_visible() and "zebra" in page.locator(".ov-missing").inner_text()
+    visit.run(words="airplane")
+    assert page.locator(".ov-none").is_visible() and "airplane" in page.locator(".ov-missing").inner_text()
     ended = watched.ended
     page.locator(".ov-none button").click()
     page.locator("#suggestions button").first.wait_for(timeout=PATIENCE_MS)
@@ -36,7 +36,7 @@ def test_suggestions_distractors_and_strictness_are_scored_at_once(visit: Visit,
     page.locator("#suggestions button").first.click()
     visit.waits_for(suggested, ".ov-facts")
     visit.waits_for_other_words()
-    assert page.locator("#words textarea").input_value() == f"zebra, {suggested}"
+    assert page.locator("#words textarea").input_value() == f"airplane, {suggested}"
 
     page.locator("#distractors").click()
     page.wait_for_function("() => document.querySelector('#words textarea').value.split(',').length === 7")
