@@ -112,13 +112,7 @@ PAGE_CSS = """
 #pending p { margin: 0; font-size: 14px; color: var(--body-text-color-subdued); }
 #above { gap: 12px; }
 #above .form, #strictness { border: 0; background: transparent; min-width: 0; }
-#strictness { padding: 0; }
-/* One line, so that the answer is not pushed down. */
-#strictness > .wrap:not(.default) { display: flex; flex-wrap: wrap; align-items: center; gap: 0 16px; }
-#strictness .head { display: contents; }
-#strictness .head label { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 8px; margin: 0; }
-#strictness .slider_input_container { order: 1; flex: 1 1 200px; max-width: 320px; }
-#strictness .tab-like-container { order: 2; }
+#strictness { padding: 0; max-width: 420px; }
 #link-note { font-size: 14px; }
 #what-else[aria-busy="true"] {
   background: linear-gradient(90deg, var(--color-accent-soft, #d5ebed) var(--ov-share, 0%), transparent 0);
