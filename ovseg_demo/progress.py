@@ -66,13 +66,12 @@ def map_steps(
 
 def run_to_end(steps: Generator[S, None, T], check: Callable[[], None] = lambda: None) -> T:
     """Run a generator to its end and return its result; `check` as in `map_steps`."""
-    with closing(steps):
-        while True:
-            check()
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(T, end.value)
+    silent: Generator[None, None, T] = map_steps(steps, lambda step: None, check)
+    while True:
+        try:
+            next(silent)
+        except StopIteration as end:
+            return cast(T, end.value)
 
 
 def with_cpu_fallback(

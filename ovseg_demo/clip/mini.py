@@ -12,7 +12,7 @@ Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each hal
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,8 +38,6 @@ HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
 CLASSES = 1000  # of ImageNet
 PATCH = 32
 KNOWN_NAMES = "names.safetensors"
-_RENAMED_TENSORS = {"visual.glance.": "visual.pooled_branch.", "visual.trust": "visual.branch_weights"}
-_RENAMED_SETTINGS = {"glance_width": "pooled_branch_width"}
 CROP_RECIPE = CropRecipe(
     size=224,
     pixel_mean=(127.0, 127.0, 127.0),
@@ -271,8 +269,7 @@ def load_mini(file: Path) -> MaskAdaptedCLIP:
     from ovseg_demo.clip.model import MaskAdaptedCLIP
 
     record = json.loads((file.parent / "config.json").read_text("utf-8"))
-    record = {_RENAMED_SETTINGS.get(key, key): value for key, value in record.items()}
-    tensors = current_names(read_checkpoint(file))
+    tensors = with_current_stem(read_checkpoint(file))
     lost = [field.name for field in fields(MiniConfig) if field.name not in record]
     if lost or file.stem not in record.get("score_scale", {}):
         what = ", ".join(lost) or f"a score_scale of {file.stem}"
@@ -300,28 +297,6 @@ def load_mini(file: Path) -> MaskAdaptedCLIP:
     model.text_key = text_digest(text)
     model.known_names = read_known_names(file.parent / KNOWN_NAMES, text)
     return model
-
-
-def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under today's names.
-
-    Older files call the branches otherwise, and count all blocks of the trunk but the last one to its stem.
-    """
-    renamed = dict(_RENAMED_TENSORS)
-    first = PatchTrunk.STEM_BLOCKS + 3  # of the blocks that moved from stem to top
-    moved = {int(key.split(".")[3]) for key in tensors if key.startswith("visual.trunk.stem.")}
-    if moved and max(moved) >= first:
-        top = max(moved) - first + 1  # how many blocks came in front of what was top already
-        renamed |= {f"visual.trunk.stem.{i}.": f"visual.trunk.top.{i - first}." for i in moved if i >= first}
-        renamed |= {f"visual.trunk.top.{i}.": f"visual.trunk.top.{i + top}." for i in range(4)}
-
-    def today(key: str) -> str:
-        for old, new in renamed.items():
-            if key.startswith(old):
-                return new + key.removeprefix(old)
-        return key
-
-    return {today(key): value for key, value in tensors.items()}
 
 
 def read_known_names(
@@ -360,6 +335,25 @@ def read_known_names(
             return known
     except (OSError, SafetensorError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); restore it, or delete it.") from error
+
+
+def with_current_stem(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file under today's names; older files count more blocks of the trunk to its stem."""
+    first = PatchTrunk.STEM_BLOCKS + 3  # of the blocks that moved from stem to top
+    moved = {int(key.split(".")[3]) for key in tensors if key.startswith("visual.trunk.stem.")}
+    if not moved or max(moved) < first:
+        return dict(tensors)
+    top = max(moved) - first + 1  # how many blocks came in front of what was top already
+    renamed = {f"visual.trunk.stem.{i}.": f"visual.trunk.top.{i - first}." for i in moved if i >= first}
+    renamed |= {f"visual.trunk.top.{i}.": f"visual.trunk.top.{i + top}." for i in range(4)}
+
+    def today(key: str) -> str:
+        for old, new in renamed.items():
+            if key.startswith(old):
+                return new + key.removeprefix(old)
+        return key
+
+    return {today(key): value for key, value in tensors.items()}
 
 
 def config_record(config: MiniConfig) -> dict[str, Any]:

@@ -121,11 +121,13 @@ def probabilities(typed: Floats, hidden: Floats, settings: MergeSettings | None 
         hidden: (..., D) logits.
         settings: logit scale and hidden bias; a plain softmax if None.
     """
-    settings = settings or MergeSettings()
-    own = settings.logit_scale * typed
-    rivals = log_sum_exp(settings.logit_scale * hidden) + settings.hidden_bias
-    total = np.logaddexp(log_sum_exp(own), rivals)
-    return np.asarray(np.exp(own - total[..., None]), dtype=np.float32)
+    return shares_of(log_odds(typed, hidden, settings))
+
+
+def shares_of(odds: Floats) -> Floats:
+    """Log-odds against the hidden names -> P(word is right), (..., C): the module's first formula."""
+    total = np.logaddexp(log_sum_exp(odds), 0)
+    return np.asarray(np.exp(odds - total[..., None]), dtype=np.float32)
 
 
 def log_odds(typed: Floats, hidden: Floats, settings: MergeSettings | None = None) -> Floats:
@@ -137,10 +139,11 @@ def log_odds(typed: Floats, hidden: Floats, settings: MergeSettings | None = Non
     Where no hidden name may compete (all of them were typed), every typed one is far above them.
     """
     settings = settings or MergeSettings()
+    own = settings.logit_scale * typed
     if not hidden.shape[-1]:
-        return np.asarray(typed - typed.min(axis=-1, keepdims=True) + _FAR, dtype=np.float32)
+        return np.asarray(own - own.min(axis=-1, keepdims=True) + _FAR, dtype=np.float32)
     rivals = log_sum_exp(settings.logit_scale * hidden) + settings.hidden_bias
-    return np.asarray(settings.logit_scale * typed - rivals[..., None], dtype=np.float32)
+    return np.asarray(own - rivals[..., None], dtype=np.float32)
 
 
 def shared_out(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) -> Floats:
@@ -166,12 +169,6 @@ def shared_out(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) 
     return np.asarray(odds - settings.balance * price, dtype=np.float32)
 
 
-def shares_of(odds: Floats) -> Floats:
-    """Log-odds against the hidden names -> P(word is right), (..., C): the module's first formula."""
-    total = np.logaddexp(log_sum_exp(odds), 0)
-    return np.asarray(np.exp(odds - total[..., None]), dtype=np.float32)
-
-
 def presence_facts(
     scores: Scores, area_fraction: NDArray[np.float64], settings: MergeSettings
 ) -> NDArray[np.float64]:
@@ -185,8 +182,7 @@ def presence_facts(
     regions = log_odds(scores.typed, scores.hidden, settings)
     best = regions.max(axis=0) if len(regions) else np.full(count, -_FAR)
     photo = log_odds(scores.photo_typed, scores.photo_hidden, settings)
-    shares = probabilities(scores.typed, scores.hidden, settings)
-    expected = np.log((shares * area_fraction[:, None]).sum(axis=0) + 1e-3)
+    expected = np.log((shares_of(regions) * area_fraction[:, None]).sum(axis=0) + 1e-3)
     mean = np.average(regions, axis=0, weights=area_fraction) if len(regions) else best
     length = np.full(count, np.log(max(count, 1)))
     return np.stack([best, photo, expected, mean, length], axis=1).astype(np.float64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +30,6 @@ _VISIONS = np.array(
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
     ]
 )
-_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11919, 0.95030]])
 
 OPACITIES = (0.25, 0.55, 0.8, 1.0)
 """Of the colours over the photo: where the distance is measured."""
@@ -182,7 +182,5 @@ def _seen(rgb: Floats) -> Floats:
     unit = rgb / 255
     linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.stack([linear @ vision.T for vision in _VISIONS]), 0, 1)
-    xyz = seen @ _XYZ.T / _XYZ.sum(axis=1)
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    lab = cv2.cvtColor(seen.reshape(-1, 1, 3).astype(np.float32), cv2.COLOR_LRGB2Lab)
+    return np.asarray(lab.reshape(seen.shape), dtype=np.float64)

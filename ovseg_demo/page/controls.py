@@ -12,6 +12,7 @@ from ovseg_demo.models import rows
 from ovseg_demo.page.api import photo_input
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import model_use
+from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.suggestions import nouns
 from ovseg_demo.page.viewer.component import chips
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
@@ -137,8 +138,9 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         link = gr.Button("Copy a link to these words and settings", size="sm", elem_id="link")
         result_link = gr.Button("Copy a link to this result", size="sm", elem_id="result-link")
         gr.Markdown(
-            "The first one does not hold the photo. The second one shows photo and result to whoever has "
-            f"it, for at most {settings.state_lifetime_s / 60:.0f} minutes.",
+            "The first link does not hold the photo. The second one shows photo and result to anyone who has "
+            f"it, until {ResultStore.RESULTS_PER_VISITOR} newer results of yours replace it, for at most "
+            f"{settings.state_lifetime_s / 60:.0f} minutes.",
             elem_id="link-note",
         )
     restore = gr.Button("", visible="hidden", elem_id="restore")

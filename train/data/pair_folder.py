@@ -8,18 +8,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.imaging import load_image
-from train.data.pair_index import Lists, RegionTable, read_index
+from train.data.pair_index import RegionTable, read_index
 from train.data.sources import DataError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,49 +39,25 @@ class PhotoPlace:
     box: tuple[int, int, int, int]
 
 
-class _PhotoPlaces(Sequence[PhotoPlace]):
-    """Where regions lie in their photos, made when asked for."""
+class _Rows(Sequence[T]):
+    """So many values, each made when it is asked for."""
 
-    def __init__(self, table: RegionTable, texts: Sequence[str]) -> None:
-        self._table, self._texts = table, texts
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    @overload
-    def __getitem__(self, row: int) -> PhotoPlace: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[PhotoPlace]: ...
-
-    def __getitem__(self, row: int | slice) -> PhotoPlace | list[PhotoPlace]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        table, row = self._table, range(len(self))[row]
-        (height, width), (left, top, right, bottom) = table.size[row].tolist(), table.box[row].tolist()
-        (path,) = table.photo[row]
-        return PhotoPlace(self._texts[path], (height, width), (left, top, right, bottom))
-
-
-class _NounLists(Sequence[tuple[str, ...]]):
-    """Nouns of each region, made when asked for."""
-
-    def __init__(self, lists: Lists, texts: Sequence[str]) -> None:
-        self._lists, self._texts = lists, texts
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._count, self._make = count, make
 
     def __len__(self) -> int:
-        return len(self._lists)
+        return self._count
 
     @overload
-    def __getitem__(self, row: int) -> tuple[str, ...]: ...
+    def __getitem__(self, row: int) -> T: ...
 
     @overload
-    def __getitem__(self, row: slice) -> list[tuple[str, ...]]: ...
+    def __getitem__(self, row: slice) -> list[T]: ...
 
-    def __getitem__(self, row: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+    def __getitem__(self, row: int | slice) -> T | list[T]:
         if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        return tuple(self._texts[text] for text in self._lists[range(len(self))[row]])
+            return [self._make(i) for i in range(self._count)[row]]
+        return self._make(range(self._count)[row])
 
 
 class PairFolder:
@@ -122,7 +100,7 @@ class PairFolder:
         if not len(self._named):
             named = " and ".join(map(str, folders)) or "No folder"
             raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
-        words = tuple(texts)
+        self._texts = words = tuple(texts)
         used = [words[text] for text in np.unique(self._named.names.values)]
         self.nouns = sorted(used)
         row = {noun: i for i, noun in enumerate(self.nouns)}
@@ -130,8 +108,8 @@ class PairFolder:
         self.right = self._named.names.renamed(in_bank).padded()
         self.ignored = self._named.part_of.renamed(in_bank).padded()
         self.noun_of: NDArray[np.int64] = self.right[:, 0].numpy()
-        self.photos: Sequence[PhotoPlace] = _PhotoPlaces(self._named, words)
-        self.candidate_nouns: Sequence[tuple[str, ...]] = _NounLists(self._unlabeled.candidate_nouns, words)
+        self.photos: Sequence[PhotoPlace] = _Rows(len(self._named), self._photo)
+        self.candidate_nouns: Sequence[tuple[str, ...]] = _Rows(len(self._unlabeled), self._candidates)
         self.unlabeled_digest = hashlib.sha256(json.dumps(unlabeled_hashes).encode()).hexdigest()
         self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
 
@@ -151,6 +129,17 @@ class PairFolder:
     def unlabeled_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The same of a region without a noun, a row of `candidate_nouns`."""
         return self._crop(self._unlabeled, row)
+
+    def _photo(self, row: int) -> PhotoPlace:
+        """Where a pair lies in its photo."""
+        table = self._named
+        (height, width), (left, top, right, bottom) = table.size[row].tolist(), table.box[row].tolist()
+        (path,) = table.photo[row]
+        return PhotoPlace(self._texts[path], (height, width), (left, top, right, bottom))
+
+    def _candidates(self, row: int) -> tuple[str, ...]:
+        """Nouns that a region without a noun may be."""
+        return tuple(self._texts[text] for text in self._unlabeled.candidate_nouns[row])
 
     def _crop(self, table: RegionTable, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         at, size, mask_at, mask_size = table.places[row].tolist()

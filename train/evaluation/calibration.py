@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import logit
 
 from ovseg_demo.merging import Merged, MergeSettings, merge_default, presence_evidence
 from ovseg_demo.merging.evidence import LONG_LIST as LONG_LIST_WORDS
@@ -187,8 +188,7 @@ def fit_confidence(examples: Sequence[Example], start: MergeSettings) -> MergeSe
     confidence = np.concatenate([np.zeros(0), *parts["regions"]]).astype(np.float64)
     if not len(confidence):
         return plain
-    confidence = np.clip(confidence, 1e-6, 1 - 1e-6)
-    facts = np.stack([np.log(confidence) - np.log1p(-confidence), np.ones(len(confidence))], axis=1)
+    facts = np.stack([logit(np.clip(confidence, 1e-6, 1 - 1e-6)), np.ones(len(confidence))], axis=1)
     scale, bias = logistic_regression(facts, np.concatenate(parts["right"]).astype(float))
     return replace(plain, confidence_scale=round(float(scale), 4), confidence_bias=round(float(bias), 4))
 
