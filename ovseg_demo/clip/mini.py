@@ -12,7 +12,7 @@ Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each hal
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
