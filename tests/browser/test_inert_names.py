@@ -33,7 +33,7 @@ def test_in_legend_card_status_and_table_of_changes(visit: Visit) -> None:
 
 
 def test_in_the_line_of_an_error(visit: Visit) -> None:
-    visit.page.locator("#words textarea").fill(MARKUP + "x" * 100)
+    visit.type(MARKUP + "x" * 100)
     visit.page.locator("#photo input[type=file]").first.set_input_files(__file__)
     visit.page.locator("#run").click()
     visit.waits_for("(request ")
@@ -41,7 +41,7 @@ def test_in_the_line_of_an_error(visit: Visit) -> None:
 
 
 def test_in_the_messages_that_gradio_shows(visit: Visit) -> None:
-    visit.page.locator("#words textarea").fill("<img src=x onerror=hurt=1>" + "x" * 100)
+    visit.type("<img src=x onerror=hurt=1>" + "x" * 100)
     visit.page.locator("#batch button").first.click()
     visit.page.locator("#batch-run").click()
     toast = visit.page.get_by_text("has 126 characters").first
