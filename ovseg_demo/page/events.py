@@ -57,7 +57,10 @@ _WAIT = f"(...asked) => [globalThis.ovseg.begin(asked), ...{_BUSY}]"
 # request has failed, which is no news, even if that comes when Run has just been pressed again.
 _STOP = f"() => [globalThis.ovseg.stop(), ...{_IDLE}]"
 
-_FAILED = f"() => {{ const told = globalThis.ovseg.failed(); return told ? [told, ...{_IDLE}] : []; }}"
+_FAILED = f"""async () => {{
+  const told = await globalThis.ovseg.failed();
+  return told ? [told, ...{_IDLE}] : [];
+}}"""
 
 WITH_KEY = "(key, ...rest) => [globalThis.ovseg?.shown()?.key ?? null, ...rest]"
 """Puts the key of the result that is shown in the place of the first input."""
