@@ -73,6 +73,7 @@ globalThis.ovseg = {
 
   photoPayload(file) {
     choose(photoKey(file));
+    if (file) fetchChosen(file);
     return file ? { kind: "photo", url: file.url, of: current } : { kind: "empty" };
   },
 

@@ -15,9 +15,18 @@ const noted = (name) => { try { return sessionStorage.getItem(name); } catch { r
 // What was worked on when the page was left; the example that a fresh page shows takes its note away.
 const leftRunning = noted(RUNNING);
 
+// The bytes of the chosen photo, fetched when it is chosen: when Run is pressed, the server may be away.
+let chosen = { key: null, bytes: null };
+const fetchPhoto = async (file) => (await fetch(file.url)).blob();
+
+function fetchChosen(file) {
+  chosen = { key: photoKey(file), bytes: fetchPhoto(file) };
+  chosen.bytes.catch(() => { /* Told where they are used. */ });
+}
+
 // Called when Run is pressed, so that a reload or a lost connection can go on from there.
 async function keepRequest(file, asked) {
-  const photoFile = await (await fetch(file.url)).blob();
+  const photoFile = await (chosen.key === photoKey(file) ? chosen.bytes : fetchPhoto(file));
   const id = await photoId(photoFile), before = await findPhoto(id);
   await keepPhoto({ ...before, id, photo: photoFile, name: file.orig_name || "photo", asked, time: Date.now() });
   note(RUNNING, id);
