@@ -311,9 +311,10 @@ class Segmenter:
                 self._photos.put(photo.key, photo)
             classifier = self.classifier(arm)
             yield from text_progress(classifier, names, templates, 0.8, 1.0)
-            scores = photo.features[arm].regions @ classifier.text(names, templates).T
-            nothing_hidden = np.zeros((len(scores), 0), dtype=np.float32)
-            return photo.proposals, probabilities(classifier.clip.score_scale * scores, nothing_hidden)
+            text = classifier.text(names, templates)
+            logits = classifier.clip.region_logits(photo.features[arm].regions, text, names)
+            nothing_hidden = np.zeros((len(logits), 0), dtype=np.float32)
+            return photo.proposals, probabilities(logits, nothing_hidden)
 
         return (yield from with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
 

@@ -57,7 +57,8 @@ def region_accuracy(
     hits, seen = np.zeros(len(truth.classes)), np.zeros(len(truth.classes))
     for batch in true_regions(truth, masked=masked, photos=settings.photos):
         features = model.encode_photo_regions(batch.image, batch.masks, use_prompts=masked)
-        guess = (features @ names.T).argmax(1)
+        logits = model.region_logits(features.numpy(), names.numpy(), truth.classes)
+        guess = torch.from_numpy(logits.argmax(1))
         np.add.at(seen, batch.classes.numpy(), 1)
         np.add.at(hits, batch.classes[guess == batch.classes].numpy(), 1)
     there = seen > 0

@@ -38,7 +38,9 @@ from ovseg_demo.clip.mini import (
 )
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, text_digest
 from ovseg_demo.clip.model import MaskAdaptedCLIP, RegionCache
+from ovseg_demo.clip.name_bank import BANK_PREFIX, bank_of
 from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.files import file_sha256
 from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
@@ -150,7 +152,8 @@ def load_context(path: Path) -> ContextCLIP:
         path: `context.safetensors`, with `adapted.safetensors` and `config.json` beside it.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or its tensors are not those of the config.
+        CheckpointError: a file is missing or damaged, its tensors are not those of the config, or its bank of
+            names is of another adapted arm.
     """
     adapted_file = path.with_name("adapted.safetensors")
     if not adapted_file.is_file():
@@ -164,7 +167,7 @@ def load_context(path: Path) -> ContextCLIP:
         what = f"context.{lost[0]}" if lost else f"a score_scale of {path.stem}"
         raise CheckpointError(f"{path.parent / 'config.json'} lacks {what}; export the model again.")
     head = ContextHead(ContextConfig(**{f.name: section[f.name] for f in fields(ContextConfig)}))
-    tensors = _tensors(path)
+    tensors, bank = _tensors(path)
     wanted = {f"{HEAD_PREFIX}{key}": value.shape for key, value in head.state_dict().items()}
     check_names_and_shapes(
         tensors,
@@ -181,14 +184,21 @@ def load_context(path: Path) -> ContextCLIP:
         head_scale=float(scales[path.stem]),
         calibration=record.get("calibration", {}).get(path.stem),
     )
+    if bank:
+        with safe_open(path, "pt") as file:
+            notes = file.metadata() or {}
+        tower = file_sha256(adapted_file)
+        model.bank = bank_of(bank, notes, path, width=model.embed_dim, tower=tower)
     text = cast(MiniTextTower, model.text_tower)
     model.text_key = text_digest(text)
     model.known_names = read_known_names(path.parent / KNOWN_NAMES, text, model.text_parts)
     return model
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of the head, and the parts of a bank if there is one."""
     entries: dict[str, Any] = dict(entries_of(read_file(path), path))
+    bank = {key: entries.pop(key) for key in [*entries] if key.startswith(BANK_PREFIX)}
     tensors = {key: tensor_of(entries, key, path) for key in entries}
     check_finite(tensors, path)
-    return tensors
+    return tensors, {key.removeprefix(BANK_PREFIX): value for key, value in bank.items()}

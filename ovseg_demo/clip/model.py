@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip.context import patch_share, pool_crop
 from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.clip.name_bank import NameBank
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
 from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
@@ -86,6 +87,7 @@ class MaskAdaptedCLIP(nn.Module):
         text_parts: widths of the parts of the space whose text features are averaged and normalised by
             themselves; in most models it is one.
         text_key: names what the features of names depend on; models with the same one share them.
+        bank: known regions that vote for names; None = there are none.
         known_names: (D,) features of (name, templates) that came with the weights, so that the hidden names
             and the presets need not be embedded at every start.
 
@@ -93,7 +95,9 @@ class MaskAdaptedCLIP(nn.Module):
         >>> clip = load_clip("ovseg-vit-l-14")                              # doctest: +SKIP
         >>> regions = crop_regions(image, masks, clip.crop_recipe)          # doctest: +SKIP
         >>> features = clip.encode_regions(regions.crops, regions.masks)    # doctest: +SKIP
-        >>> logits = clip.score_scale * features @ clip.encode_text(["cat", "sofa"]).T  # doctest: +SKIP
+        >>> names = ["cat", "sofa"]                                         # doctest: +SKIP
+        >>> text = clip.encode_text(names)                                  # doctest: +SKIP
+        >>> logits = clip.region_logits(features.numpy(), text.numpy(), names)  # doctest: +SKIP
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.text_parts: tuple[int, ...] = (embed_dim,)
         self.weights_files: dict[str, str] = {}
         self.text_key = ""
+        self.bank: NameBank | None = None
         self.known_names: dict[tuple[str, str], Tensor] = {}
 
     @property
@@ -324,6 +329,22 @@ class MaskAdaptedCLIP(nn.Module):
         if not names:
             return torch.zeros(0, self.embed_dim, device=self.device)
         return encode_names(self.text_tower, names, TEMPLATES[templates], self.text_parts).to(self.device)
+
+    def region_logits(
+        self, features: NDArray[np.float32], text: NDArray[np.float32], names: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """How well names fit regions: cosine times `score_scale`, and what the bank's votes add to it.
+
+        Args:
+            features: (R, D) unit vectors of regions.
+            text: (C, D) unit vectors of the names.
+            names: the C names.
+
+        Returns:
+            (R, C) float32.
+        """
+        logits = np.float32(self.score_scale) * (features @ text.T)
+        return logits if self.bank is None else logits + self.bank.log_votes(features, names)
 
     @torch.no_grad()
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:

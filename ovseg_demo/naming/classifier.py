@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import cast
 
 import numpy as np
@@ -137,30 +138,28 @@ class Classifier:
         hidden = self.text([*names, OTHERS], templates)
         hidden, others = hidden[:-1], hidden[-1]
         competing = competing_names(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)
-        hidden = hidden[competing]
+        hidden, hidden_kept = hidden[competing], tuple(compress(names, competing))
         part_names, wholes = parts_of(vocabulary) if with_hidden else ((), np.zeros((0, 0), dtype=np.bool_))
+        # One sentence a name is enough to tell parts from typed names.
+        parts = self.text(part_names, "single") if part_names else np.zeros((0, typed.shape[1]), np.float32)
+        compared = (*vocabulary.prompts, *hidden_kept, *part_names)
+        text = np.concatenate([typed, hidden, parts])
+        logits = self.clip.region_logits(features.regions, text, compared)
+        of_typed, of_hidden, of_parts = np.split(logits, np.cumsum([len(typed), len(hidden)]), axis=1)
+        # Known regions are parts of photos: they do not vote for the photo as a whole.
         scale = np.float32(self.clip.score_scale)
-        everything = np.concatenate([features.regions, features.photo[None]])
-        per_class = _best_synonyms(scale * (everything @ typed.T), vocabulary)
-        hidden_scores = scale * everything @ hidden.T
+        of_photo = np.asarray(scale * features.photo[None], dtype=np.float32)
         return Scores(
-            typed=per_class[:-1],
-            hidden=hidden_scores[:-1],
-            photo_typed=per_class[-1],
-            photo_hidden=hidden_scores[-1],
+            typed=_best_synonyms(of_typed, vocabulary),
+            hidden=of_hidden,
+            photo_typed=_best_synonyms(of_photo @ typed.T, vocabulary)[0],
+            photo_hidden=(of_photo @ hidden.T)[0],
             others=scale * features.regions @ others,
             queries=self._name_queries(queries, typed, others, vocabulary),
-            hidden_names=tuple(name for name, competes in zip(names, competing, strict=True) if competes),
-            parts=self._name_parts(features.regions, part_names),
+            hidden_names=hidden_kept,
+            parts=of_parts,
             wholes=wholes,
         )
-
-    def _name_parts(self, regions: Features, names: Sequence[str]) -> Features:
-        """(R, P) logits of names of parts; one sentence a name is enough to tell them from typed names."""
-        if not names:
-            return np.zeros((len(regions), 0), dtype=np.float32)
-        scores = np.float32(self.clip.score_scale) * regions @ self.text(names, "single").T
-        return np.asarray(scores, dtype=np.float32)
 
     def _name_queries(
         self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary

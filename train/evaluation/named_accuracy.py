@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -46,8 +45,7 @@ def count_right(
         if not regions:
             continue
         features = clip.encode_photo_regions(photo.read(), np.stack([one.mask() for one in regions]))
-        with torch.no_grad():
-            best = (features @ text.T).argmax(1).tolist()
+        best = clip.region_logits(features.cpu().numpy(), text.cpu().numpy(), names).argmax(1).tolist()
         right = [names[k] in (one.names or ()) for k, one in zip(best, regions, strict=True)]
         counts[row] = sum(right), len(right)
     return counts

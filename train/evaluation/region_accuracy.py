@@ -73,7 +73,8 @@ class RegionEvaluator:
         names = clip.encode_text(self.truth.classes, "vild")
         regions, right = (np.zeros(len(names), dtype=np.int64) for _ in range(2))
         for features, classes in self._features(clip, masked):
-            guess = (features @ names.T).argmax(1).cpu()
+            logits = clip.region_logits(features.cpu().numpy(), names.cpu().numpy(), self.truth.classes)
+            guess = torch.from_numpy(logits.argmax(1))
             np.add.at(regions, classes.numpy(), 1)
             np.add.at(right, classes[guess == classes].numpy(), 1)
         return RegionAccuracy(regions, right)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ from ovseg_demo.clip.context import ContextHead
 from ovseg_demo.clip.context_arm import HEAD_PREFIX, TEXT_MAP
 from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
 from ovseg_demo.clip.minilm import MiniTextTower, map_digests
+from ovseg_demo.clip.name_bank import BANK_PREFIX, NameBank, bank_entries
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
@@ -76,6 +78,29 @@ def save_context(
     config["context"] = {**asdict(head.config), "weight": round(weight, 4)}
     config.setdefault("score_scale", {})[path.stem] = round(score_scale, 3)
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_hashes(folder)
+    return path
+
+
+def save_bank(folder: Path, bank: NameBank) -> Path:
+    """Write a bank of names into the context arm that has seen its regions; an earlier bank goes.
+
+    Args:
+        folder: has `context.safetensors` and the `adapted.safetensors` that it belongs to.
+        bank: known regions as that arm sees them.
+
+    Returns:
+        The path of `context.safetensors`.
+
+    Raises:
+        CheckpointError: there is no context arm.
+    """
+    path = folder / "context.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {path.name}, whose head a bank of names belongs to.")
+    head = {key: value for key, value in load_file(path).items() if not key.startswith(BANK_PREFIX)}
+    tensors, notes = bank_entries(bank, file_sha256(folder / "adapted.safetensors"))
+    write_tensors(path, head | tensors, notes)
     write_hashes(folder)
     return path
 
