@@ -29,7 +29,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
-from ovseg_demo.merging import merge, probabilities
+from ovseg_demo.merging import merge
 from ovseg_demo.models import COMPARED, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.reading import names_compared, text_progress
@@ -311,10 +311,7 @@ class Segmenter:
                 self._photos.put(photo.key, photo)
             classifier = self.classifier(arm)
             yield from text_progress(classifier, names, templates, 0.8, 1.0)
-            text = classifier.text(names, templates)
-            logits = classifier.clip.region_logits(photo.features[arm].regions, text, names)
-            nothing_hidden = np.zeros((len(logits), 0), dtype=np.float32)
-            return photo.proposals, probabilities(logits, nothing_hidden)
+            return photo.proposals, classifier.rank(photo.features[arm].regions, names, templates)
 
         return (yield from with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
 

@@ -15,7 +15,7 @@ from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
-from ovseg_demo.merging import MergeSettings, Scores
+from ovseg_demo.merging import MergeSettings, Scores, probabilities
 from ovseg_demo.merging.published_rules import OTHERS
 from ovseg_demo.naming.hidden_names import competing_names, hidden_names
 from ovseg_demo.naming.part_names import parts_of
@@ -160,6 +160,11 @@ class Classifier:
             parts=of_parts,
             wholes=wholes,
         )
+
+    def rank(self, regions: Features, names: Sequence[str], templates: str) -> Features:
+        """(R, N) probabilities of names against each other, which add up to one for each of R regions."""
+        logits = self.clip.region_logits(regions, self.text(names, templates), names)
+        return probabilities(logits, np.zeros((len(logits), 0), dtype=np.float32))
 
     def _name_queries(
         self, queries: Queries | None, typed: Features, others: Features, vocabulary: Vocabulary
