@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ovseg_demo.corrections import CorrectedRegion
     from ovseg_demo.errors import (
         CheckpointError,
+        CorrectionError,
         DownloadError,
         ImageError,
         ModelError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         VocabularyError,
     )
     from ovseg_demo.imaging import load_image
+    from ovseg_demo.memory import Memory
     from ovseg_demo.progress import Progress
     from ovseg_demo.result import ClassResult, Comparison, RegionResult, Segmentation
     from ovseg_demo.segmenter import Segmenter
@@ -38,8 +41,11 @@ __all__ = [
     "CheckpointError",
     "ClassResult",
     "Comparison",
+    "CorrectedRegion",
+    "CorrectionError",
     "DownloadError",
     "ImageError",
+    "Memory",
     "ModelError",
     "OutputError",
     "OvsegError",
@@ -62,8 +68,11 @@ _HOME = {
     "CheckpointError": "errors",
     "ClassResult": "result",
     "Comparison": "result",
+    "CorrectedRegion": "corrections",
+    "CorrectionError": "errors",
     "DownloadError": "errors",
     "ImageError": "errors",
+    "Memory": "memory",
     "ModelError": "errors",
     "OutputError": "errors",
     "OvsegError": "errors",

@@ -4,6 +4,7 @@
     ├── ImageError             a picture that cannot be read, or is too large
     ├── VocabularyError        words that cannot be used: none, too many, too long
     ├── ProposalError          the mask proposer cannot work on this picture
+    ├── CorrectionError        corrections, clicks or remembered examples that cannot be used
     ├── ModelError             anything about weights
     │   ├── UnknownModelError  a name that is not in the model table
     │   ├── CheckpointError    a file that is not the weights it should be
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "CorrectionError",
     "DownloadError",
     "ImageError",
     "ModelError",
@@ -58,6 +60,10 @@ class VocabularyError(OvsegError):
 
 class ProposalError(OvsegError):
     """The mask proposer cannot work on this picture."""
+
+
+class CorrectionError(OvsegError):
+    """A corrected region, a click, a remembered example or an opened label file cannot be used."""
 
 
 class ModelError(OvsegError):

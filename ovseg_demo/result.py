@@ -86,6 +86,8 @@ class RegionResult:
     score of the winning class is `confidence`."""
     closest_hidden: str = ""
     """Of a region that nothing claims: the name nobody typed that fits it better than every typed one."""
+    corrected: bool = False
+    """A person drew or named it: it lies over all proposals; without a class it leaves pixels unassigned."""
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box
@@ -110,6 +112,7 @@ class RegionResult:
             "quality": _short(self.quality),
             "top": [{"name": name, "score": _short(score)} for name, score in self.top],
             "closest_hidden": self.closest_hidden,
+            "corrected": self.corrected,
         }
 
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from ovseg_demo.errors import VocabularyError, quoted
 from ovseg_demo.settings import Settings
 
-__all__ = ["PRESETS", "Preset", "Vocabulary", "VocabularyClass", "fold"]
+__all__ = ["PRESETS", "Preset", "Vocabulary", "VocabularyClass", "clean_name", "fold"]
 
 # Line breaks of every script and system, and the commas of the scripts that have their own: full-width,
 # ideographic and their small and half-width forms, Arabic, N'Ko, Ethiopic, Mongolian, reversed; semicolons,
@@ -203,7 +203,7 @@ class Vocabulary:
         for entry in entries:
             if not isinstance(entry, str):
                 raise VocabularyError(f"{quoted(entry)} is of type {type(entry).__name__}; a name is text.")
-            words = [word for part in _SYNONYM_BAR.split(entry) if (word := _clean(part))]
+            words = [word for part in _SYNONYM_BAR.split(entry) if (word := clean_name(part))]
             if not words:
                 continue
             owner = owner_of.get(fold(words[0]))
@@ -266,7 +266,7 @@ def _quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _clean(part: str) -> str:
+def clean_name(part: str) -> str:
     """`part` as it is shown: composed (NFC), trimmed, nothing invisible in it; empty if nothing shows."""
     text = unicodedata.normalize("NFC", part.translate(_BLANK_LETTERS))
     text = "".join(" " if char.isspace() else char for char in text if char.isspace() or _is_kept(char))

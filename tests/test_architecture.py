@@ -26,10 +26,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("settings", "decompression_limits", "devices", "files", "result", "workers"),
     ("imaging", "vocabulary", "progress", "memory_cache"),
     ("models", "output", "cache", "weight_files"),
-    ("regions", "proposals"),
+    ("regions", "proposals", "corrections", "memory"),
     ("clip", "merging"),
     ("naming",),
-    ("reporting",),
+    ("reporting", "analysis"),
+    ("region_tools",),
     ("segmenter",),
     ("cli", "page"),
     ("__main__",),
@@ -42,7 +43,7 @@ TRAIN = sorted((ROOT / "train").rglob("*.py"))
 WITHOUT_TORCH = (
     "errors files settings imaging vocabulary models models.hub result cli "
     "output output.export output.label_files output.mask_formats output.palette output.rendering "
-    "output.text_drawing"
+    "output.text_drawing corrections memory"
 )
 
 
@@ -153,8 +154,11 @@ def test_the_public_names_are_these() -> None:
         "CheckpointError",
         "ClassResult",
         "Comparison",
+        "CorrectedRegion",
+        "CorrectionError",
         "DownloadError",
         "ImageError",
+        "Memory",
         "ModelError",
         "OutputError",
         "OvsegError",

@@ -226,7 +226,7 @@ def test_siblings_share_arms_memory_and_the_lock_that_loads_an_arm_once(
         time.sleep(0.3)
         return clip
 
-    monkeypatch.setattr("ovseg_demo.segmenter.load_clip", slow)
+    monkeypatch.setattr("ovseg_demo.analysis.load_clip", slow)
     one = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
     other = one.sibling(Quarters(), Settings(max_side_px=32))
     with ThreadPoolExecutor(2) as threads:

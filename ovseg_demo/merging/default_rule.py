@@ -87,7 +87,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
         region_class = np.where(claimed, best + 1, 0)
         shares = _parts_to_wholes(scores, proposals, region_class, found, shares, settings)
         _leave_surroundings(proposals, region_class, choice, odds, shares, settings)
-        shares = _shares_of_claims(shares, region_class, settings)
+        shares = shares_of_claims(shares, region_class, settings)
     region_confidence = shares.max(axis=1, initial=0.0)
     claims = np.flatnonzero(region_class)
     region_confidence[claims] = shares[claims, region_class[claims] - 1]
@@ -155,7 +155,7 @@ def _parts_to_wholes(
     return raised
 
 
-def _shares_of_claims(shares: Floats, region_class: NDArray[np.int64], settings: MergeSettings) -> Floats:
+def shares_of_claims(shares: Floats, region_class: NDArray[np.int64], settings: MergeSettings) -> Floats:
     """Correct the share of the word that claims each region; the others divide what is left as before."""
     claims = np.flatnonzero(region_class)
     columns = region_class[claims] - 1

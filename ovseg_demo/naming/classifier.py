@@ -15,6 +15,7 @@ from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower
+from ovseg_demo.memory.evidence import MemorySettings
 from ovseg_demo.merging import MergeSettings, Scores, probabilities
 from ovseg_demo.merging.published_rules import OTHERS
 from ovseg_demo.naming.hidden_names import competing_names, hidden_names
@@ -78,6 +79,7 @@ class Classifier:
         # Without a key nobody could tell whose features they are.
         self._texts = texts if texts is not None and clip.text_key else TextCache(None)
         self.merge_settings = MergeSettings.of(clip.calibration)
+        self.memory_settings = MemorySettings()
         self._known = {key: feature.cpu().numpy() for key, feature in clip.known_names.items()}
 
     def embed(

@@ -30,6 +30,7 @@ class Piece:
     confidence: float
     left: int
     top: int
+    corrected: bool
     mask: npt.NDArray[np.bool_]
     """(h, w) of its box, whose upper left pixel is (left, top)."""
 
@@ -64,6 +65,7 @@ def _pieces(seg: Segmentation, check: Callable[[], None]) -> Iterator[Piece]:
     pairs |= seg.region_map
     rows, columns = _extents(pairs, check), _extents(pairs.T, check)
     confidences = {r.id: r.confidence for r in seg.regions}
+    corrected = {r.id for r in seg.regions if r.corrected}
     for pair in sorted(rows):
         check()
         index, region_id = pair >> 16, pair & 0xFFFF
@@ -75,7 +77,7 @@ def _pieces(seg: Segmentation, check: Callable[[], None]) -> Iterator[Piece]:
         top, left = int(inner_rows[0]), int(inner_columns[0])
         mask = mask[top : int(inner_rows[-1]) + 1, left : int(inner_columns[-1]) + 1].copy()
         confidence = confidences.get(region_id, seg.classes[index - 1].confidence)
-        yield Piece(index, region_id, confidence, x0 + left, y0 + top, mask)
+        yield Piece(index, region_id, confidence, x0 + left, y0 + top, region_id in corrected, mask)
 
 
 def _extents(pairs: npt.NDArray[np.uint32], check: Callable[[], None]) -> dict[int, tuple[int, int]]:
@@ -117,6 +119,7 @@ def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
                 "iscrowd": 0,
                 "score": round(piece.confidence, 5),
                 "region_id": piece.region_id,
+                "corrected": piece.corrected,
             }
         )
     content = {
@@ -194,6 +197,7 @@ def _properties(c: ClassResult, piece: Piece) -> dict[str, Any]:
         "region_id": piece.region_id,
         "confidence": round(piece.confidence, 5),
         "area_px": piece.area_px,
+        "corrected": piece.corrected,
         "colour": "#{:02x}{:02x}{:02x}".format(*c.colour),
     }
 

@@ -11,7 +11,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Polygon", "encode_rle", "keyhole", "polygons", "signed_area", "simplify"]
+__all__ = [
+    "Polygon",
+    "decode_rle",
+    "decode_run_lengths",
+    "encode_rle",
+    "keyhole",
+    "polygons",
+    "signed_area",
+    "simplify",
+]
 
 Mask = npt.NDArray[np.bool_]
 Ring = npt.NDArray[np.float64]
@@ -52,6 +61,47 @@ def encode_rle(mask: Mask, size: tuple[int, int] | None = None, left: int = 0, t
     runs = np.diff(ends, prepend=0).astype(np.int64)
     runs[3:] -= np.diff(ends, prepend=0).astype(np.int64)[1:-2]
     return "".join(_encode_number(int(run)) for run in runs)
+
+
+def decode_rle(counts: str, size: tuple[int, int]) -> Mask:
+    """Decode COCO's compressed run lengths to a (height, width) mask.
+
+    Args:
+        counts: from `encode_rle` or pycocotools.
+        size: height and width of the picture.
+
+    Raises:
+        ValueError: the code is damaged, or is of a picture of another size.
+    """
+    height, width = size
+    runs = decode_run_lengths(counts)
+    if runs is None:
+        raise ValueError("the run lengths are damaged")
+    if runs.sum() != height * width:
+        raise ValueError(f"the run lengths cover {runs.sum():,} pixels and not {width} x {height}")
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return inside.reshape(width, height).T
+
+
+def decode_run_lengths(code: str) -> npt.NDArray[np.int64] | None:
+    """The lengths of the runs of COCO's compressed code, background first; None if it is no such code.
+
+    Each number is written in groups of five bits, low ones first, a sixth bit saying that more follow; from
+    the fourth number on, the difference to the last but one is written.
+    """
+    codes = np.frombuffer(code.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return None
+    last = (codes & 32) == 0
+    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
+    place = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
+    if place.max() > 9:
+        return None
+    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
+    runs -= np.where(codes[last] & 16, np.int64(1) << (5 * (place[last] + 1)), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return None if (runs < 0).any() else runs
 
 
 def _encode_number(value: int) -> str:

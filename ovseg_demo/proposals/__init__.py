@@ -15,10 +15,16 @@ from ovseg_demo.proposals.base import (
     working_image,
 )
 from ovseg_demo.proposals.loading import DENSITIES, PROPOSERS, find_proposer, load_proposer
+from ovseg_demo.proposals.prompted import Box, Point, Prompt, PromptableProposer, PromptedMasks, promptable
 
 __all__ = [
     "DENSITIES",
     "PROPOSERS",
+    "Box",
+    "Point",
+    "Prompt",
+    "PromptableProposer",
+    "PromptedMasks",
     "ProposalStep",
     "Proposals",
     "Proposer",
@@ -26,6 +32,7 @@ __all__ = [
     "Steps",
     "find_proposer",
     "load_proposer",
+    "promptable",
     "proposal_progress",
     "propose",
     "working_image",

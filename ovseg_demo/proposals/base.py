@@ -31,12 +31,15 @@ class Proposals:
         quality: (K,) float32 in 0..1, the predicted IoU of each mask with a real segment.
         boxes: (K, 4) int32 left, top, right, bottom in pixels; right and bottom are exclusive.
         queries: of a segmenter that classifies its own masks; None for other proposers.
+        embedding: (C, h, w) float32 encoding of the image, of a proposer that takes clicks and boxes; None
+            for other proposers.
     """
 
     masks: npt.NDArray[np.bool_]
     quality: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.int32]
     queries: Queries | None = None
+    embedding: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.masks)
@@ -70,7 +73,7 @@ class Proposals:
         area = pixel_counts(self.masks)
         kept = np.sort(np.argsort(-self.quality * area**0.25, kind="stable")[:count])
         queries = self.queries and self.queries.only(kept)
-        return Proposals(self.masks[kept], self.quality[kept], self.boxes[kept], queries)
+        return Proposals(self.masks[kept], self.quality[kept], self.boxes[kept], queries, self.embedding)
 
     @classmethod
     def empty(cls, height: int, width: int) -> Proposals:

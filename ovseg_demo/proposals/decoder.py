@@ -1,4 +1,4 @@
-"""SAM's mask decoder for many single-point prompts on one image, without the repeated work.
+"""SAM's mask decoder for many prompts on one image, without the repeated work.
 
 The published decoder copies the image embedding for every prompt and projects each copy. This one calls the
 same submodules and shares or avoids the work on the image (see cross_attention.py); results differ by
@@ -46,11 +46,12 @@ class ImageTokens:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch of B decoded point prompts, before masks are computed.
+    """A batch of B decoded prompts, before masks are computed.
 
     Attributes:
-        quality: (B, 3) float32, predicted IoU of the three masks: part, object, whole in no fixed order.
-        mask_vectors: (B, 3, C / 8) float32, the vectors that select the masks from the upscaled image.
+        quality: (B, M) float32, predicted IoU of the masks: part, object, whole in no fixed order (M = 3); in
+            front of them, where it is asked for, the mask that is meant for prompts of several parts (M = 4).
+        mask_vectors: (B, M, C / 8) float32, the vectors that select the masks from the upscaled image.
         image_tokens: (B, N, C), the image as changed by each prompt.
         height, width: its token grid.
     """
@@ -111,8 +112,30 @@ class PointDecoder:
         """
         labels = torch.ones(len(points), 1, device=points.device)
         sparse, _ = self._prompts(points=(points[:, None], labels), boxes=None, masks=None)
+        return self._decode(image, sparse, first_mask=1)
+
+    def decode_prompt(
+        self, image: ImageTokens, points: Tensor, positive: Tensor, box: Tensor | None
+    ) -> Decoded:
+        """The same for one prompt of several points, a box, or both.
+
+        Args:
+            points: (N, 2) float32 x, y in pixels of the encoder's input; N may be 0 beside a box.
+            positive: (N,) bool, whether the region holds the point.
+            box: (4,) float32 left, top, right, bottom; None = no box.
+
+        Returns:
+            B = 1 and four masks: SAM's mask for prompts without doubt is the first one.
+        """
+        pair = (points[None], positive[None].float()) if len(points) else None
+        boxes = None if box is None else box[None]
+        sparse, _ = self._prompts(points=pair, boxes=boxes, masks=None)
+        return self._decode(image, sparse, first_mask=0)
+
+    def _decode(self, image: ImageTokens, sparse: Tensor, *, first_mask: int) -> Decoded:
+        """From (B, T, C) prompt tokens to qualities and mask vectors, from one of SAM's four masks on."""
         fixed = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
-        prompt = torch.cat([fixed.expand(len(points), -1, -1), sparse], dim=1)
+        prompt = torch.cat([fixed.expand(len(sparse), -1, -1), sparse], dim=1)
 
         tokens, content = self._first_layer(image, prompt)
         for level in range(1, len(self._layers)):
@@ -125,17 +148,18 @@ class PointDecoder:
         quality = self._decoder.iou_prediction_head(tokens[:, 0])
         # Mask 0 is for several points at once; masks 1 to 3 are for a single point.
         heads = list(self._decoder.output_hypernetworks_mlps)
-        vectors = [head(tokens[:, 1 + i]) for i, head in enumerate(heads) if i > 0]
-        return Decoded(quality[:, 1:], torch.stack(vectors, dim=1), content, image.height, image.width)
+        vectors = [head(tokens[:, 1 + i]) for i, head in enumerate(heads) if i >= first_mask]
+        stacked = torch.stack(vectors, dim=1)
+        return Decoded(quality[:, first_mask:], stacked, content, image.height, image.width)
 
     def masks(self, decoded: Decoded, rows: Tensor) -> Tensor:
-        """Compute the three masks of some prompts.
+        """Compute the masks of some prompts.
 
         Args:
             rows: (R,) int64, which prompts of the batch.
 
         Returns:
-            (R, 3, 4 * height, 4 * width) float32 logits.
+            (R, M, 4 * height, 4 * width) float32 logits.
         """
         upscaled = self._upscale(decoded.image_tokens[rows])
         flat = upscaled.flatten(1, 3)

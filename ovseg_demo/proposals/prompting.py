@@ -7,7 +7,7 @@ comes first. Later points lie only in cells that no good mask covers, after each
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg_demo.devices import in_batches
+from ovseg_demo.errors import ProposalError
 from ovseg_demo.proposals.base import Proposals, ProposalStep, Steps, check_image
 from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
+from ovseg_demo.proposals.prompted import Prompt, PromptedMasks
 from ovseg_demo.proposals.selection import (
     mask_iou,
     non_max_suppression,
@@ -51,6 +53,8 @@ class PointPromptConfig:
     """Of two masks with a higher IoU only the better one is kept."""
     min_area_fraction: float = 0.0002
     """Smaller masks are dropped."""
+    max_prompted_overlap: float = 0.9
+    """Of two masks for one click or box with a higher IoU only the better one is offered."""
     fill_area_fraction: float = 0.005
     """Leftover patches at least this large become proposals of low quality; 1 turns this off."""
 
@@ -113,8 +117,8 @@ class PointProposer:
         total = _ENCODER_WORTH + self.plan.coarse + self.plan.refine
         yield 0.0
         with torch.inference_mode():
-            pixels = self._pixels(image)
-            tokens = self.decoder.prepare(self._encode(pixels))
+            embedding = self._encode(self._pixels(image))
+            tokens = self.decoder.prepare(embedding)
         done = _ENCODER_WORTH
         yield done / total
 
@@ -140,7 +144,46 @@ class PointProposer:
                 done += len(now)
                 yield ProposalStep(min(done / total, 0.99), masks)
         with torch.inference_mode():
-            return self._finish(found, covered, height, width)
+            proposals = self._finish(found, covered, height, width)
+        return replace(proposals, embedding=embedding[0].float().cpu().numpy())
+
+    def embed_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See PromptableProposer.embed_image."""
+        check_image(image)
+        with torch.inference_mode():
+            return np.asarray(self._encode(self._pixels(image))[0].float().cpu().numpy())
+
+    def prompt(
+        self, embedding: npt.NDArray[np.float32], prompt: Prompt, size: tuple[int, int]
+    ) -> PromptedMasks:
+        """See PromptableProposer.prompt.
+
+        A single click may mean a part, an object or a whole: the three masks for it. A box or several clicks
+        are told by SAM's mask for prompts without doubt, the others come behind it.
+        """
+        with torch.inference_mode():
+            tokens = self.decoder.prepare(torch.from_numpy(embedding)[None].to(self.device))
+            scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self.device)
+            # The prompt encoder adds half a pixel, as for integer pixel positions.
+            points = torch.from_numpy(prompt.points).to(self.device) * scale - 0.5
+            positive = torch.from_numpy(prompt.positive).to(self.device)
+            box = None
+            if prompt.box is not None:
+                box = torch.from_numpy(prompt.box).to(self.device) * scale.repeat(2) - 0.5
+            decoded = self.decoder.decode_prompt(tokens, points, positive, box)
+            logits = self.decoder.masks(decoded, torch.zeros(1, dtype=torch.int64, device=self.device))[0]
+            quality = decoded.quality[0].clamp(0, 1).cpu().numpy()
+            alone = box is None and len(points) == 1
+            order = np.argsort(-quality[1:], kind="stable") + 1
+            if not alone:
+                order = np.concatenate([[0], order])
+            logits, quality = logits[order.copy()], quality[order]
+            kept = _distinct(logits > 0, self.plan.max_prompted_overlap)[:3]
+            masks = upsample(logits[kept], *size)
+        some = masks.any(axis=(1, 2))
+        if not some.any():
+            raise ProposalError("No region was found there; click on another spot, or drag a box.")
+        return PromptedMasks(masks[some], quality[kept][some].astype(np.float32))
 
     def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """(1, 3, h, w) float32, normalised; the longer side is `side` and both are multiples of 16."""
@@ -201,6 +244,16 @@ class PointProposer:
         masks = upsample(torch.cat([logits[kept], filled]), height, width)
         quality = np.concatenate([score[kept], np.full(len(patches), 0.3, dtype=np.float32)])
         return Proposals.of(masks, quality)
+
+
+def _distinct(masks: Tensor, most_alike: float) -> list[int]:
+    """Of (K, h, w) masks, the best first: those with a pixel that do not repeat a better one."""
+    iou, some = mask_iou(masks), masks.flatten(1).any(dim=1).cpu().numpy()
+    kept: list[int] = []
+    for k in np.flatnonzero(some):
+        if not kept or iou[k, kept].max() <= most_alike:
+            kept.append(int(k))
+    return kept
 
 
 def _at(covered: npt.NDArray[np.bool_], points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

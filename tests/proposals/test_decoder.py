@@ -65,6 +65,38 @@ def test_masks_and_qualities_agree_with_the_package(modules: Any) -> None:
     torch.testing.assert_close(logits, expected_logits, atol=1e-4 * float(logits.std()), rtol=1e-4)
 
 
+@pytest.mark.parametrize("modules", [of_sam, of_mobile_sam])
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("with_box", [False, True])
+@torch.inference_mode()
+def test_clicks_and_boxes_agree_with_the_package(modules: Any, count: int, with_box: bool) -> None:
+    if not count and not with_box:
+        return
+    torch.manual_seed(3)
+    prompts, decoder = modules()
+    embedding = torch.randn(1, prompts.embed_dim, HEIGHT, WIDTH)
+    points, positive = torch.rand(count, 2) * SIDE, torch.tensor([True, False, True])[:count]
+    box = torch.tensor([20.0, 30.0, 120.0, 90.0]) if with_box else None
+
+    ours = PointDecoder(prompts, decoder, torch.float32)
+    decoded = ours.decode_prompt(ours.prepare(embedding), points, positive, box)
+    logits = ours.masks(decoded, torch.zeros(1, dtype=torch.int64))
+
+    clicks = (points[None], positive[None].float()) if count else None
+    sparse, dense = prompts(points=clicks, boxes=None if box is None else box[None], masks=None)
+    for multimask, which in ((False, slice(0, 1)), (True, slice(1, 4))):
+        expected_logits, expected_quality = decoder(
+            image_embeddings=embedding,
+            image_pe=prompts.get_dense_pe()[..., :HEIGHT, :WIDTH],
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense[..., :HEIGHT, :WIDTH],
+            multimask_output=multimask,
+        )
+        torch.testing.assert_close(decoded.quality[:, which], expected_quality, atol=1e-5, rtol=1e-4)
+        tolerance = 1e-4 * float(logits.std())
+        torch.testing.assert_close(logits[:, which], expected_logits, atol=tolerance, rtol=1e-4)
+
+
 @torch.inference_mode()
 def test_a_prompt_gives_the_same_alone_and_in_a_batch() -> None:
     torch.manual_seed(1)

@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_demo.errors import ProposalError
+from ovseg_demo.errors import CorrectionError, ProposalError
 from ovseg_demo.imaging import load_image, resize_to_side
-from ovseg_demo.proposals import Proposals, ProposalStep, Proposer, load_proposer, propose
+from ovseg_demo.proposals import (
+    Box,
+    Point,
+    Prompt,
+    Proposals,
+    ProposalStep,
+    Proposer,
+    load_proposer,
+    promptable,
+    propose,
+)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -128,3 +138,60 @@ def test_loading_pulls_in_neither_a_server_nor_a_warning() -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
+
+
+# --- clicks and boxes -----------------------------------------------------------------------------------
+
+
+def prompt(photo: np.ndarray, points: list[Point], box: Box | None = None) -> Prompt:
+    return Prompt.of(points, box, width=photo.shape[1], height=photo.shape[0])
+
+
+def test_a_click_gives_the_regions_that_hold_it_and_a_second_one_takes_some_away(
+    quick: Proposer, photo: np.ndarray, found: Proposals
+) -> None:
+    proposer = promptable(quick)
+    assert found.embedding is not None
+    np.testing.assert_allclose(proposer.embed_image(photo), found.embedding)
+    clicked = found.masks[found.area_fraction < 0.3][0]
+    y, x = (int(values[len(values) // 2]) for values in np.nonzero(clicked))
+    size = (2 * photo.shape[0], 2 * photo.shape[1])
+    meant = proposer.prompt(found.embedding, prompt(photo, [(x, y, True)]), size)
+    assert 1 <= len(meant.masks) <= 3 and meant.masks.shape[1:] == size
+    assert meant.masks[0, 2 * y, 2 * x]
+    assert (np.diff(meant.quality) <= 0).all()
+    out_y, out_x = (int(values[0]) for values in np.nonzero(meant.masks[0]))
+    cut = proposer.prompt(found.embedding, prompt(photo, [(x, y, True), (out_x / 2, out_y / 2, False)]), size)
+    assert not (cut.masks[0] == meant.masks[0]).all()
+
+
+def test_a_box_around_a_region_gives_the_region(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
+    proposer = promptable(quick)
+    assert found.embedding is not None
+    best = int(np.argmax(found.quality * (found.area_fraction > 0.05)))
+    left, top, right, bottom = (float(side) for side in found.boxes[best])
+    meant = proposer.prompt(found.embedding, prompt(photo, [], (left, top, right, bottom)), photo.shape[:2])
+    overlap = np.logical_and(meant.masks[0], found.masks[best]).sum()
+    assert overlap / np.logical_or(meant.masks[0], found.masks[best]).sum() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("points", "box", "why"),
+    [
+        ([], None, "no click on the region itself"),
+        ([(5, 5, False)], None, "no click on the region itself"),
+        ([(400, 5, True)], None, "The click 400, 5 lies outside the photo of 320 x"),
+        ([(-1, 5, True)], None, "lies outside the photo"),
+        ([(float("nan"), 5, True)], None, "finite numbers"),
+        ([("a", 5, True)], None, "given by numbers"),
+        ([(5, 5, True)] * 65, None, "65 clicks and at most 64"),
+        ([], (5, 5, 5, 50), "has no area"),
+        ([], (-50, -50, -5, -5), "has no area"),
+        ([], (5, 5, 5.5, 5.5), "has no area"),
+    ],
+)
+def test_clicks_that_cannot_be_used_are_told_in_one_sentence(
+    photo: np.ndarray, points: list[Point], box: Box | None, why: str
+) -> None:
+    with pytest.raises(CorrectionError, match=why):
+        prompt(photo, points, box)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from ovseg_demo.errors import SettingsError, quoted
+from ovseg_demo.output.mask_formats import decode_run_lengths
 from train.data.sources import DataError, Photo, photo_at
 
 FOLDER = "named_regions"
@@ -241,27 +242,6 @@ def inherit_names(photo: NamedPhoto, least_iou: float = INHERIT_IOU) -> NamedPho
         for region in photo.regions
     ]
     return replace(photo, regions=tuple(regions))
-
-
-def decode_run_lengths(code: str) -> NDArray[np.int64] | None:
-    """The lengths of the runs of COCO's compressed code, background first; None if it is no such code.
-
-    Each number is written in groups of five bits, low ones first, a sixth bit saying that more follow; from
-    the fourth number on, the difference to the last but one is written.
-    """
-    codes = np.frombuffer(code.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        return None
-    last = (codes & 32) == 0
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    place = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
-    if place.max() > 9:
-        return None
-    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
-    runs -= np.where(codes[last] & 16, np.int64(1) << (5 * (place[last] + 1)), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return None if (runs < 0).any() else runs
 
 
 def _photo(line: str, root: Path, where: str, folds: Collection[int] | None) -> NamedPhoto | None:

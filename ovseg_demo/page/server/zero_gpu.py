@@ -24,7 +24,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, embedding_progress
-from ovseg_demo.proposals import Proposals, Proposer
+from ovseg_demo.proposals import Prompt, PromptedMasks, Proposals, Proposer
 from ovseg_demo.result import Arm
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
@@ -64,12 +64,13 @@ class ZeroGpuSegmenter(Segmenter):
         self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
         self._examine_on_gpu = on_gpu(self._examine_there)
         self._embed_on_gpu = on_gpu(self._embed_there)
+        self._prompt_on_gpu = on_gpu(self._prompt_there)
 
     def sibling(
         self, proposer: Proposer, settings: Settings, reload: Callable[..., Proposer] | None = None
-    ) -> Segmenter:
+    ) -> ZeroGpuSegmenter:
         """See `Segmenter.sibling`."""
-        other = cast(ZeroGpuSegmenter, super().sibling(proposer, settings, reload))
+        other = super().sibling(proposer, settings, reload)
         other.there = self.there.sibling(proposer, settings, reload)
         return other
 
@@ -100,6 +101,19 @@ class ZeroGpuSegmenter(Segmenter):
         """See `Segmenter.embed`."""
         return unpacked(self._embed_on_gpu(packed(photo), arm), photo.image).features[arm]
 
+    def prompt(self, photo: PhotoAnalysis, prompt: Prompt) -> PromptedMasks:
+        """See `RegionTools.prompt`."""
+        shape, bits, quality = self._prompt_on_gpu(packed(photo), photo.image.shape, prompt)
+        masks = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
+        return PromptedMasks(masks, quality)
+
+    def _prompt_there(
+        self, content: Packed, shape: tuple[int, ...], prompt: Prompt
+    ) -> tuple[tuple[int, ...], NDArray[np.uint8], NDArray[np.float32]]:
+        photo = unpacked(content, np.zeros(shape, dtype=np.uint8))
+        found = self.there.prompt(photo, prompt)
+        return found.masks.shape, np.packbits(found.masks), found.quality
+
     def _examine_there(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress | Packed, None, None]:
@@ -126,6 +140,7 @@ def packed(photo: PhotoAnalysis) -> Packed:
         "quality": photo.proposals.quality,
         "boxes": photo.proposals.boxes,
         "queries": photo.proposals.queries,  # NumPy, too
+        "embedding": photo.proposals.embedding,
         "features": {arm: (f.regions, f.photo, dict(f.timings)) for arm, f in photo.features.items()},
         "timings": dict(photo.timings),
     }
@@ -138,7 +153,7 @@ def unpacked(content: Packed, image: NDArray[np.uint8]) -> PhotoAnalysis:
     return PhotoAnalysis(
         image,
         content["working"],
-        Proposals(masks, content["quality"], content["boxes"], content["queries"]),
+        Proposals(masks, content["quality"], content["boxes"], content["queries"], content["embedding"]),
         {arm: PhotoFeatures(*parts) for arm, parts in content["features"].items()},
         dict(content["timings"]),
     )

@@ -1,0 +1,11 @@
+"""A person's memory: regions that were corrected once, as examples for the next photos.
+
+memory = segmenter.remember(photo, corrections)
+result = segmenter("next.jpg", "Rex, grass", memory=memory)
+"""
+
+from ovseg_demo.memory.evidence import MemorySettings, memory_evidence
+from ovseg_demo.memory.examples import MAX_EXAMPLES, Example, Memory
+from ovseg_demo.memory.thumbnails import thumbnail
+
+__all__ = ["MAX_EXAMPLES", "Example", "Memory", "MemorySettings", "memory_evidence", "thumbnail"]

@@ -1,0 +1,247 @@
+"""What a person does with single regions of a photo: click one, name one, remember one, find its like.
+
+Everything works on the kept analysis of the photo, so that after the first look a click costs a fraction of a
+second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg_demo.analysis import ImageSource, PhotoAnalyser
+from ovseg_demo.clip.text import Templates
+from ovseg_demo.corrections import CorrectedRegion
+from ovseg_demo.corrections.applying import at_size
+from ovseg_demo.corrections.corrected_region import check_count, check_size
+from ovseg_demo.errors import CorrectionError
+from ovseg_demo.memory import Example, Memory, memory_evidence, thumbnail
+from ovseg_demo.merging import Scores
+from ovseg_demo.models import arms_of
+from ovseg_demo.naming.classifier import PhotoAnalysis, PhotoFeatures
+from ovseg_demo.naming.hidden_names import hidden_names
+from ovseg_demo.naming.ranked_names import RankedName, ranked_names
+from ovseg_demo.progress import run_to_end
+from ovseg_demo.proposals import Box, Point, Prompt, PromptedMasks, Proposals, promptable
+from ovseg_demo.result import Arm
+from ovseg_demo.vocabulary import Vocabulary, fold
+
+MOST_MASKS = 64
+"""Most masks that are named by one call."""
+
+
+class RegionTools(PhotoAnalyser):
+    """The part of a segmenter that works on single regions."""
+
+    def regions_at(
+        self, image: ImageSource, points: Sequence[Point] = (), box: Box | None = None
+    ) -> PromptedMasks:
+        """The regions that clicks or a box may mean, the best first.
+
+        Args:
+            image: path, bytes, PIL picture or array.
+            points: x, y in pixels of the photo, and whether the region holds the point.
+            box: left, top, right, bottom in pixels of the photo; beside it points may be left out.
+
+        Returns:
+            Up to three masks at the photo's own size with their predicted quality.
+
+        Raises:
+            ImageError: the photo cannot be used.
+            CorrectionError: nothing is clicked, a click lies outside the photo, or the box has no area.
+            ProposalError: the proposer takes no clicks, or finds nothing there.
+        """
+        promptable(self.proposer)
+        photo = self.analysed(image)
+        height, width = photo.image.shape[:2]
+        return self.prompt(photo, Prompt.of(points, box, width=width, height=height))
+
+    def name_masks(
+        self,
+        image: ImageSource,
+        masks: Sequence[NDArray[np.bool_]],
+        names: str | Iterable[str] | Vocabulary = (),
+        arms: Sequence[Arm] | None = None,
+        *,
+        templates: Templates | None = None,
+        memory: Memory | None = None,
+    ) -> dict[Arm, tuple[tuple[RankedName, ...], ...]]:
+        """What each arm takes masks for: the five best names of each, typed ones and common ones.
+
+        Args:
+            image: path, bytes, PIL picture or array.
+            masks: (H, W) bool each, at the photo's own size, with at least one pixel.
+            names: the words of the request; none = common names only.
+            arms: all of the model if None.
+            templates: sentences around a name; the settings' default if None.
+            memory: examples that take part.
+
+        Returns:
+            For each arm one tuple a mask, in their order.
+
+        Raises:
+            ImageError, VocabularyError: the photo or the words cannot be used.
+            CorrectionError: a mask has no pixel or another size, or the memory is of another model.
+        """
+        photo, limits = self.analysed(image), self.settings
+        none_typed = not names if not isinstance(names, str) else not names.strip()
+        vocabulary = Vocabulary.of(
+            hidden_names() if none_typed else names,
+            max_names=limits.max_names,
+            max_name_length=limits.max_name_length,
+        )
+        regions = self._cut_out(photo, masks)
+        ranked = {}
+        for arm in self._own_arms(arms):
+            classifier = self.classifier(arm)
+            whole = self._features(photo, arm).photo
+            features = PhotoFeatures(self.embed(regions, arm).regions, whole, {})
+            scores = classifier.score(features, vocabulary, templates or limits.templates)
+            scores = self.reminded(scores, features.regions, arm, vocabulary, memory)
+            rows = ranked_names(scores, vocabulary.names, classifier.merge_settings)
+            if none_typed:
+                rows = tuple(tuple(replace(one, typed=False) for one in row) for row in rows)
+            ranked[arm] = rows
+        return ranked
+
+    def remember(
+        self,
+        image: ImageSource,
+        corrections: Sequence[CorrectedRegion],
+        arms: Sequence[Arm] | None = None,
+        *,
+        memory: Memory | None = None,
+    ) -> Memory:
+        """Add the named ones of some corrections of a photo to a memory, as examples.
+
+        Args:
+            image: path, bytes, PIL picture or array.
+            corrections: of this photo; those without a name are left out.
+            arms: of a new memory; all of the model if None.
+            memory: that is added to; None = a new one.
+
+        Raises:
+            ImageError: the photo cannot be used.
+            CorrectionError: a mask is not of the photo's size, or the memory is full or of another model.
+        """
+        if memory is None:
+            chosen = self._own_arms(arms)
+            memory = Memory(self.model, {arm: self.weights_id(arm) for arm in chosen})
+        else:
+            for arm in memory.weights:
+                memory.check(arm, self.weights_id(arm), self.model)
+        named = [region for region in corrections if region.name is not None]
+        check_count(len(named))
+        if not named:
+            return memory
+        photo = self.analysed(image)
+        masks = [region.mask for region in named]
+        regions = self._cut_out(photo, masks)
+        rows = {arm: self.embed(regions, arm).regions for arm in memory.weights}
+        return memory.adding(
+            Example(str(region.name), {arm: rows[arm][i] for arm in rows}, thumbnail(photo.image, masks[i]))
+            for i, region in enumerate(named)
+        )
+
+    def more_like_this(
+        self, image: ImageSource, mask: NDArray[np.bool_], arm: Arm | None = None
+    ) -> tuple[tuple[int, float], ...]:
+        """The proposals of a photo that are alike to a region of it, the most alike first.
+
+        Args:
+            image: path, bytes, PIL picture or array.
+            mask: (H, W) bool at the photo's own size.
+            arm: whose features are compared; the model's best if None.
+
+        Returns:
+            The id of each region, as in a result, and its cosine with the given one, -1..1.
+
+        Raises:
+            ImageError, CorrectionError: the photo or the mask cannot be used.
+        """
+        photo = self.analysed(image)
+        arm = arm or arms_of(self.model)[-1]
+        own = self.embed(self._cut_out(photo, [mask]), arm).regions[0]
+        alike = self._features(photo, arm).regions @ own
+        return tuple((int(k) + 1, float(alike[k])) for k in np.argsort(-alike, kind="stable"))
+
+    def prompt(self, photo: PhotoAnalysis, prompt: Prompt) -> PromptedMasks:
+        """Ask the proposer; a photo whose encoding is not kept is encoded anew."""
+        proposer, embedding = promptable(self.proposer), photo.proposals.embedding
+        if embedding is None:
+            embedding = proposer.embed_image(photo.working)
+        return proposer.prompt(embedding, prompt, (photo.image.shape[0], photo.image.shape[1]))
+
+    def weights_id(self, arm: Arm) -> str:
+        """What identifies the weights of an arm: features of others are not comparable."""
+        clip = self.region_clip(arm)
+        return clip.weights_id or clip.tower_id
+
+    def reminded(
+        self,
+        scores: Scores,
+        regions: NDArray[np.float32],
+        arm: Arm,
+        vocabulary: Vocabulary,
+        memory: Memory | None,
+    ) -> Scores:
+        """The scores with what the examples of a memory say of R regions.
+
+        Raises:
+            CorrectionError: the memory is of another model.
+        """
+        if memory is None or not len(memory):
+            return scores
+        memory.check(arm, self.weights_id(arm), self.model)
+        classes = {fold(w): c for w, c in zip(vocabulary.prompts, vocabulary.owners, strict=True)}
+        owners = [classes.get(fold(example.name), -1) for example in memory.examples]
+        classifier = self.classifier(arm)
+        examples, settings = memory.features(arm), classifier.memory_settings
+        evidence = memory_evidence(regions, examples, owners, len(vocabulary), settings)
+        scale = np.float32(classifier.merge_settings.logit_scale)
+        return replace(scores, typed=scores.typed + evidence / scale)
+
+    def analysed(self, image: ImageSource) -> PhotoAnalysis:
+        """The kept analysis of a photo, or a new one."""
+        return run_to_end(self._analyse(image, ()))
+
+    def _features(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
+        if arm not in photo.features:
+            photo.features[arm] = self.embed(photo, arm)
+            self._photos.put(photo.key, photo)
+        return photo.features[arm]
+
+    def _own_arms(self, arms: Sequence[Arm] | None) -> tuple[Arm, ...]:
+        return tuple(arms) if arms is not None else (*arms_of(self.model),)
+
+    def _cut_out(self, photo: PhotoAnalysis, masks: Sequence[NDArray[np.bool_]]) -> PhotoAnalysis:
+        """The photo with masks of a person in the place of its proposals, in their order."""
+        if len(masks) > MOST_MASKS:
+            check_count(len(masks))
+        size = (photo.image.shape[0], photo.image.shape[1])
+        small = []
+        for mask in masks:
+            if mask.ndim != 2 or mask.dtype != np.bool_:
+                raise CorrectionError(f"A mask must be bool (height, width), not {mask.dtype} {mask.shape}.")
+            check_size((mask.shape[0], mask.shape[1]), size)
+            if not mask.any():
+                raise CorrectionError("The mask is empty; mark at least one pixel.")
+            small.append(at_size(mask, photo.working.shape[:2]))
+        if not small:
+            return replace(
+                photo,
+                proposals=Proposals.empty(*photo.working.shape[:2]),
+                features={},
+                cache=type(photo.cache)(),
+            )
+        boxes = [cv2.boundingRect(mask.astype(np.uint8)) for mask in small]
+        proposals = Proposals(
+            np.stack(small),
+            np.ones(len(small), dtype=np.float32),
+            np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], dtype=np.int32),
+        )
+        return replace(photo, proposals=proposals, features={}, cache=type(photo.cache)())
