@@ -180,7 +180,7 @@ def test_a_box_around_a_region_gives_the_region(quick: Proposer, photo: np.ndarr
     [
         ([], None, "no click on the region itself"),
         ([(5, 5, False)], None, "no click on the region itself"),
-        ([(400, 5, True)], None, "The click 400, 5 lies outside the photo of 320 x"),
+        ([(400, 5, True)], None, "The click 400, 5 lies outside the photo of 213 x 320"),
         ([(-1, 5, True)], None, "lies outside the photo"),
         ([(float("nan"), 5, True)], None, "finite numbers"),
         ([("a", 5, True)], None, "given by numbers"),
