@@ -105,6 +105,11 @@ class ContextCLIP(MaskAdaptedCLIP):
         """See `MaskAdaptedCLIP.crop_dim`: the adapted arm's width."""
         return self.text_parts[0]
 
+    @property
+    def sees_photo(self) -> bool:
+        """See `MaskAdaptedCLIP.sees_photo`."""
+        return True
+
     def encode_regions(self, crops: Tensor, masks: Tensor, use_prompts: bool = True) -> Tensor:
         """Refuse: crops alone are not what this arm sees.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,13 @@ import torch
 
 from ovseg_demo.clip.checkpoints import build_clip, read_checkpoint
 from ovseg_demo.clip.model import MaskAdaptedCLIP
+from ovseg_demo.clip.pooled_arm import PooledCLIP
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError, ModelError, quoted
 from ovseg_demo.files import file_sha256
-from ovseg_demo.models import ARMS, MODELS, arms_of, chosen_arms, exists, resolve
+from ovseg_demo.models import ARMS, MODELS, arms_of, chosen_arms, exists, is_open_clip, own_arms, resolve
 from ovseg_demo.result import Arm
+from ovseg_demo.settings import default_cache_dir
 
 __all__ = ["load_clip"]
 
@@ -30,7 +33,8 @@ def load_clip(
 
     Args:
         name_or_path: a name such as "ovseg-mini", an existing file in one of the forms `checkpoints` reads,
-            or a folder that training wrote, with a file for each arm.
+            a folder that training wrote, with a file for each arm, or a name of
+            `ovseg_demo.models.open_clip_names`.
         weights: which arm, one of `ovseg_demo.models.ARMS`; the model's best by default. A file holds one arm
             only; for it "vanilla" means that its mask prompts are left out, which is the vanilla arm if
             nothing but prompts was trained, and "no-prompts" means the same under its right name.
@@ -48,28 +52,45 @@ def load_clip(
     """
     path, files = Path(name_or_path), dict[str, str]()
     arm = ARMS[chosen_arms([weights] if weights else [], name_or_path)[0]]
+    pooled = bool(arm.otherwise) and arm.name not in own_arms(name_or_path)
     # A name of the table means the table, even where a file or folder happens to be called the same.
-    if str(name_or_path) in MODELS or not exists(path):
-        for name in (*arm.needs, arm.name):
+    outside = is_open_clip(name_or_path) and str(name_or_path) not in MODELS
+    if outside:
+        if arm.name not in arms_of(name_or_path):
+            raise ModelError(f"{name_or_path} has no {arm.name} arm, only {_listed(arms_of(name_or_path))}.")
+    elif str(name_or_path) in MODELS or not exists(path):
+        for name in (arm.name,) if pooled else (*arm.needs, arm.name):
             found = resolve(name_or_path, name, cache_dir=cache_dir)
             path, files[found.path.name] = found.path, found.sha256
     elif path.is_dir():
-        path = _arm_in(path, arm.file)
-    elif arm.file not in arms_of(path):
+        path = _arm_in(path, arm.otherwise if pooled else arm.file)
+    elif arm.name not in arms_of(path) and arm.file not in arms_of(path):
         raise ModelError(f"{path} is one set of weights and has no {arm.name} arm; give that file itself.")
-    model = _load_file(path)
-    if not arm.prompts:
+    model = _open_clip(name_or_path, cache_dir) if outside else _load_file(path)
+    if not arm.prompts or pooled:
         cast(Any, model.image_tower).prompts = None
+    needs = () if pooled else arm.needs
     model.name = model.name or (str(name_or_path) if str(name_or_path) in MODELS else path.stem)
-    model.weights_files = files or {
-        one.name: file_sha256(one)
-        for one in (*(path.with_name(f"{n}{path.suffix}") for n in arm.needs), path)
-    }
-    model.weights_sha256 = model.weights_files[path.name]
+    if not outside:
+        beside = [path.with_name(f"{n}{path.suffix}") for n in needs]
+        model.weights_files = files or {one.name: file_sha256(one) for one in (*beside, path)}
+        model.weights_sha256 = model.weights_files[path.name]
     model.text_key = model.text_key or model.weights_sha256
+    if pooled:
+        model = PooledCLIP(model)
     model.to(device)
     model.eval()
     return model
+
+
+def _open_clip(name: str | Path, cache_dir: Path | None) -> MaskAdaptedCLIP:
+    from ovseg_demo.clip.open_clip_loading import load_open_clip
+
+    return load_open_clip(name, default_cache_dir() if cache_dir is None else cache_dir)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names)
 
 
 def _load_file(path: Path) -> MaskAdaptedCLIP:

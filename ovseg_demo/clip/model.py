@@ -81,6 +81,7 @@ class MaskAdaptedCLIP(nn.Module):
         crop_recipe: how the crops must be made.
         embed_dim: width D of the space.
         score_scale: a cosine times this is a logit; 100 for every published CLIP.
+        score_bias: is added to every logit; 0 but for models that were trained with a sigmoid.
         weights_sha256: of the file the weights came from, "" if they came from none.
         weights_files: sha256 by name of all files that the arm is read from.
         calibration: numbers of the default merge rule chosen for these weights; empty = its defaults.
@@ -108,6 +109,7 @@ class MaskAdaptedCLIP(nn.Module):
         embed_dim: int,
         crop_recipe: CropRecipe | None = None,
         score_scale: float = 100.0,
+        score_bias: float = 0.0,
         name: str = "",
         weights_sha256: str = "",
         calibration: Mapping[str, float] | None = None,
@@ -118,6 +120,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.embed_dim = embed_dim
         self.crop_recipe = crop_recipe or CropRecipe(size=image_tower.image_size)
         self.score_scale = score_scale
+        self.score_bias = score_bias
         self.name = name
         self.weights_sha256 = weights_sha256
         self.calibration = dict(calibration or {})
@@ -131,6 +134,11 @@ class MaskAdaptedCLIP(nn.Module):
     def crop_dim(self) -> int:
         """Width of what the image tower gives for a crop; an arm that sees more than crops adds to it."""
         return self.embed_dim
+
+    @property
+    def sees_photo(self) -> bool:
+        """Whether it sees the photo around a region; if so, crops alone cannot be embedded."""
+        return False
 
     @property
     def weights_id(self) -> str:
@@ -330,10 +338,15 @@ class MaskAdaptedCLIP(nn.Module):
             return torch.zeros(0, self.embed_dim, device=self.device)
         return encode_names(self.text_tower, names, TEMPLATES[templates], self.text_parts).to(self.device)
 
+    def logits(self, features: NDArray[np.float32], text: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, D) and (C, D) unit vectors -> (n, C) float32: cosine times `score_scale` plus `score_bias`."""
+        cosines = features @ text.T
+        return np.asarray(np.float32(self.score_scale) * cosines + np.float32(self.score_bias), np.float32)
+
     def region_logits(
         self, features: NDArray[np.float32], text: NDArray[np.float32], names: Sequence[str]
     ) -> NDArray[np.float32]:
-        """How well names fit regions: cosine times `score_scale`, and what the bank's votes add to it.
+        """How well names fit regions: the model's own logit, and what the bank's votes add to it.
 
         Args:
             features: (R, D) unit vectors of regions.
@@ -343,7 +356,7 @@ class MaskAdaptedCLIP(nn.Module):
         Returns:
             (R, C) float32.
         """
-        logits = np.float32(self.score_scale) * (features @ text.T)
+        logits = self.logits(features, text)
         return logits if self.bank is None else logits + self.bank.log_votes(features, names)
 
     @torch.no_grad()

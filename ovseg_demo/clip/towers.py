@@ -6,8 +6,8 @@ mask prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import open_clip
 import torch
@@ -99,6 +99,44 @@ class ClipImageTower(nn.Module):
         x = torch.cat([class_token, tokens], dim=1) + visual.positional_embedding.to(tokens.dtype)
         x = run_blocks(visual.transformer.resblocks, visual.ln_pre(x), self.prompts, token_mask)
         return cast(Tensor, visual.ln_post(x[:, 0]) @ visual.proj)
+
+
+class OpenClipImageTower(nn.Module):
+    """Any other image tower of open_clip: crops in, features out, no places for mask prompts."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        size = cast(Any, visual).image_size
+        self.image_size = int(size if isinstance(size, int) else size[0])
+        # One patch for the whole crop: without prompts nobody asks which patches show the region.
+        self.patch, self.grid = self.image_size, 1
+        self.visual = visual
+        self.prompts: MaskPrompts | None = None
+
+    def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """(B, 3, S, S) normalised crops -> (B, D) features, not normalised; the mask is not used."""
+        features = self.visual(crops)
+        return cast(Tensor, features[0] if isinstance(features, tuple) else features)
+
+
+class OpenClipTextTower(nn.Module):
+    """The text tower of any model of open_clip, with the tokeniser that it was trained with.
+
+    Args:
+        model: open_clip's model; its image tower is taken out of it.
+        tokenize: n sentences -> (n, context) int64 token ids, longer ones cut.
+    """
+
+    def __init__(self, model: nn.Module, tokenize: Callable[[list[str]], Tensor]) -> None:
+        super().__init__()
+        cast(Any, model).visual = nn.Identity()  # belongs to the image tower
+        self.model = model
+        self.tokenize = tokenize
+
+    def forward(self, sentences: Sequence[str]) -> Tensor:
+        """n sentences -> (n, D) features, not normalised."""
+        tokens = self.tokenize(list(sentences))
+        return cast(Tensor, cast(Any, self.model).encode_text(tokens.to(next(self.parameters()).device)))
 
 
 class ClipTextTower(nn.Module):

@@ -3,6 +3,7 @@
     table.py     what exists: models and arms
     arms.py      which arms a model has
     local.py     a name to a checked file on this machine
+    open_clip_names.py   names of models outside the table: all of open_clip
     hub.py       downloads
     listing.py   the printed table
 
@@ -11,10 +12,11 @@ Weights lie in this repository or in the package built from it (`EmbeddedFile`),
 folder by a person (`HandFile`). Every file is hashed before its path is handed out.
 """
 
-from ovseg_demo.models.arms import ALL, BOTH, arms_of, chosen_arms, compared_arms, default_arm
-from ovseg_demo.models.hub import exists, is_file
+from ovseg_demo.models.arms import ALL, BOTH, arms_of, chosen_arms, compared_arms, default_arm, own_arms
+from ovseg_demo.models.hub import NotOnHubError, exists, fetch_current, is_file
 from ovseg_demo.models.listing import ModelRow, describe, rows
 from ovseg_demo.models.local import LocalWeights, resolve
+from ovseg_demo.models.open_clip_names import OpenClipName, is_open_clip, parse_open_clip
 from ovseg_demo.models.table import (
     ARMS,
     COMPARED,
@@ -40,6 +42,8 @@ __all__ = [
     "LocalWeights",
     "ModelEntry",
     "ModelRow",
+    "NotOnHubError",
+    "OpenClipName",
     "PackagedFile",
     "arms_of",
     "chosen_arms",
@@ -47,7 +51,11 @@ __all__ = [
     "default_arm",
     "describe",
     "exists",
+    "fetch_current",
     "is_file",
+    "is_open_clip",
+    "own_arms",
+    "parse_open_clip",
     "resolve",
     "rows",
 ]

@@ -24,9 +24,11 @@ from ovseg_demo.files import file_sha256, write_text
 __all__ = [
     "DownloadProgress",
     "HubFile",
+    "NotOnHubError",
     "cached",
     "exists",
     "fetch",
+    "fetch_current",
     "hash_of_file",
     "is_file",
     "local_folder",
@@ -37,6 +39,7 @@ DownloadProgress = Callable[[int, int], None]
 
 _CONNECT_TIMEOUT_S = 10.0
 _STALE_AFTER_S = 3600.0
+_GONE = (401, 404)  # what the hub says of repositories that are gone
 _CHOOSE_ANOTHER = "choose another model"
 """What a visitor of a server can do about weights that are not there."""
 
@@ -163,6 +166,35 @@ def fetch(
     return path, digest
 
 
+class NotOnHubError(DownloadError):
+    """The hub was reached and has no such repository or file."""
+
+
+def fetch_current(
+    repo: str, file: str, model: str, cache_dir: Path, progress: DownloadProgress | None = None
+) -> Path:
+    """A file of a repository that is not in the table, downloaded if none was before.
+
+    Nobody has published its hash; results record the hash of what came.
+
+    Args:
+        repo: OWNER/NAME on the hub.
+        file: path in the repository.
+        model: the model it belongs to, for messages.
+        cache_dir: the app's cache folder.
+        progress: told about a download while it runs.
+
+    Raises:
+        NotOnHubError: there is no such repository or file.
+        DownloadError: it is not here and the hub cannot be reached.
+    """
+    source = HubFile(repo, file, 0, "main", "")
+    if (path := _shared(source) or _downloaded(source, cache_dir)) is not None:
+        return path
+    how_to_get = f"connect and run again, or get the files of {repo} on another machine and give their folder"
+    return _download(source, model, cache_dir, how_to_get, progress, anew=False)
+
+
 def _download(
     source: HubFile,
     model: str,
@@ -206,9 +238,11 @@ def _download(
         raise stop.reason from None
     # The hub's library raises its own errors, those of whichever transport it uses, and the system's.
     except Exception as error:
-        missing = f"{model} ({source.size_bytes / 1e6:,.0f} MB) is not on this"
+        size = f" ({source.size_bytes / 1e6:,.0f} MB)" if source.size_bytes else ""
+        missing = f"{model}{size} is not on this"
         reason, public = _reason(error, folder) or (trouble, trouble)
-        raise DownloadError(
+        kind = NotOnHubError if _status(error) in _GONE else DownloadError
+        raise kind(
             f"{missing} machine and {reason}; {how_to_get}.",
             public=f"{missing} server and {public}; {_CHOOSE_ANOTHER}.",
         ) from error
@@ -219,8 +253,8 @@ def _reason(error: Exception, folder: Path) -> tuple[str, str] | None:
     """Why a download failed, as half a sentence, and that without folders; None if the connection broke."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 404):  # what the hub says of repositories that are gone
+    status = _status(error)
+    if status in _GONE:
         return (f"the model hub does not have it (status {status})",) * 2
     if status is not None:
         return (f"the model hub refused it (status {status})",) * 2
@@ -232,6 +266,11 @@ def _reason(error: Exception, folder: Path) -> tuple[str, str] | None:
     if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return f"{folder} cannot be written (set OVSEG_CACHE_DIR to a folder that can)", "cannot be stored"
     return None
+
+
+def _status(error: Exception) -> int | None:
+    """What the hub answered, None if it did not."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 class _StoppedError(Exception):

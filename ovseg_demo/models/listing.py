@@ -41,11 +41,16 @@ def rows(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] = MO
             entry.licence,
             entry.non_commercial,
             entry.arms,
-            tuple(part for part, source in entry.sources.items() if present_file(entry, source, folder)),
+            _present(entry, folder),
             sum(file_size(entry, source, folder) for source in entry.sources.values()),
         )
         for entry in models.values()
     )
+
+
+def _present(entry: ModelEntry, folder: Path) -> tuple[str, ...]:
+    parts = {part for part, source in entry.sources.items() if present_file(entry, source, folder)}
+    return tuple(arm for arm in entry.arms if entry.part_of(arm) in parts) or tuple(parts)
 
 
 def describe(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] = MODELS) -> str:

@@ -20,7 +20,6 @@ from ovseg_demo.models.hub import (
     local_folder,
 )
 from ovseg_demo.models.table import (
-    ARMS,
     MODELS,
     PACKAGE,
     REPOSITORY,
@@ -77,8 +76,8 @@ def resolve(
         return LocalWeights(Path(name), hash_of_file(Path(name), folder), None)
     part = "weights"
     if entry.kind == "clip":
-        weights = weights or entry.arms[-1]
-        part = ARMS[weights].file if weights in ARMS else weights
+        weights = weights or entry.own_arms[-1]
+        part = entry.part_of(weights)
     source = entry.sources.get(part)
     if source is None:
         arms = " or ".join(entry.arms)

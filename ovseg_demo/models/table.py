@@ -31,6 +31,9 @@ class ArmEntry:
     needs: tuple[Arm, ...] = ()
     """Arms whose files must lie beside its own."""
 
+    otherwise: Arm = ""
+    """The arm whose file does without training where a model has no file of its own for this one."""
+
 
 VANILLA: Arm = "vanilla"
 
@@ -44,9 +47,10 @@ ARMS: dict[Arm, ArmEntry] = {
         ArmEntry("adapted", "CLIP fine-tuned on masked crops, with mask prompts", file="adapted"),
         ArmEntry(
             "context",
-            "adapted, and a head that also sees the photo around a region",
+            "one look at the photo around the regions: with a trained head, or pooled under each mask",
             file="context",
             needs=("adapted",),
+            otherwise=VANILLA,
         ),
     )
 }
@@ -118,9 +122,21 @@ class ModelEntry:
     """Another place the weights can be had from, as half a sentence."""
 
     @property
-    def arms(self) -> tuple[Arm, ...]:
+    def own_arms(self) -> tuple[Arm, ...]:
         """The arms that have a file of their own, the best last; none for a proposer."""
         return tuple(arm for arm in ARMS if arm in self.sources)
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """Those, and the ones that do with the file of another arm."""
+        return tuple(arm for arm in ARMS if arm in self.sources or ARMS[arm].otherwise in self.sources)
+
+    def part_of(self, arm: Arm) -> str:
+        """Which of `sources` an arm is read from, whether it is there or not."""
+        entry = ARMS.get(arm)
+        if entry is None:
+            return arm
+        return entry.otherwise if entry.otherwise and entry.file not in self.sources else entry.file
 
 
 # The file names of the SAM family hold the start of the MD5; what is checked is the SHA-256.

@@ -149,14 +149,13 @@ class Classifier:
         logits = self.clip.region_logits(features.regions, text, compared)
         of_typed, of_hidden, of_parts = np.split(logits, np.cumsum([len(typed), len(hidden)]), axis=1)
         # Known regions are parts of photos: they do not vote for the photo as a whole.
-        scale = np.float32(self.clip.score_scale)
-        of_photo = np.asarray(scale * features.photo[None], dtype=np.float32)
+        photo = features.photo[None]
         return Scores(
             typed=_best_synonyms(of_typed, vocabulary),
             hidden=of_hidden,
-            photo_typed=_best_synonyms(of_photo @ typed.T, vocabulary)[0],
-            photo_hidden=(of_photo @ hidden.T)[0],
-            others=scale * features.regions @ others,
+            photo_typed=_best_synonyms(self.clip.logits(photo, typed), vocabulary)[0],
+            photo_hidden=self.clip.logits(photo, hidden)[0],
+            others=self.clip.logits(features.regions, others[None])[:, 0],
             queries=self._name_queries(queries, typed, others, vocabulary),
             hidden_names=hidden_kept,
             parts=of_parts,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import OvsegError
-from ovseg_demo.models import ARMS, MODELS, ModelEntry, ModelRow, resolve, rows
+from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
 
@@ -78,11 +78,13 @@ def fetch_missing(
         DownloadError: the weights cannot be had; says how to get them.
     """
     here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
-    wanted: list[tuple[str, Arm | None, str]] = [(model, arm, ARMS[arm].file) for arm in arms]
-    wanted.append((proposer, None, "weights"))
-    for name, arm, part in wanted:
+    wanted: list[tuple[str, Arm | None]] = [*((model, arm) for arm in arms), (proposer, None)]
+    for name, arm in wanted:
         entry = models.get(name)
-        if entry and isinstance(entry.sources.get(part), HubFile) and part not in here[name].present:
+        if entry is None:
+            continue
+        source = entry.sources.get("weights" if arm is None else entry.part_of(arm))
+        if isinstance(source, HubFile) and (arm or "weights") not in here[name].present:
             for done, total in _download(name, arm, models, cache_dir):
                 share = done / total if total else 0.0
                 yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share

@@ -81,7 +81,7 @@ class RegionEvaluator:
 
     def _features(self, clip: MaskAdaptedCLIP, masked: bool) -> Any:
         tower: Any = clip.image_tower
-        if not hasattr(tower, "from_stem") or clip.crop_dim != clip.embed_dim:  # or it sees more than crops
+        if not hasattr(tower, "from_stem") or clip.sees_photo:
             for batch in true_regions(self.truth, masked=masked, photos=self.photos):
                 yield clip.encode_photo_regions(batch.image, batch.masks, use_prompts=masked), batch.classes
             return

@@ -1,0 +1,275 @@
+"""Load any CLIP of open_clip with its own picture size, pixel values, context and temperature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+from open_clip.convert import convert_state_dict
+from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ovseg_demo.clip.model import MaskAdaptedCLIP
+from ovseg_demo.clip.towers import ClipImageTower, OpenClipImageTower, OpenClipTextTower
+from ovseg_demo.clip.transformers_clip import open_clip_config, open_clip_weights
+from ovseg_demo.errors import CheckpointError, DownloadError, ModelError, quoted
+from ovseg_demo.files import file_sha256
+from ovseg_demo.models import NotOnHubError, OpenClipName, fetch_current, parse_open_clip
+from ovseg_demo.models.open_clip_names import CONFIGS
+from ovseg_demo.regions import CropRecipe
+from ovseg_demo.weight_files import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    named,
+    read_file,
+    tensor_of,
+)
+
+_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "pytorch_model.bin",
+)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
+
+
+@dataclass
+class OpenClipFiles:
+    """What a model is read from."""
+
+    config: dict[str, Any]
+    """open_clip's `model_cfg`."""
+    weights: Path
+    pixels: dict[str, Any] = field(default_factory=dict)
+    """open_clip's `preprocess_cfg`, as far as it is known."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer's files; None for CLIP's own."""
+
+
+def load_open_clip(name: str | Path, cache_dir: Path) -> MaskAdaptedCLIP:
+    """Load a model by a name of `models.open_clip_names`; weights are fetched if need be.
+
+    Raises:
+        UnknownModelError: there is no such model.
+        DownloadError: its files are not on this machine and cannot be fetched.
+        CheckpointError: the weights are damaged or of another architecture.
+        ModelError: it has a text tower that open_clip does not define itself.
+    """
+    wanted = parse_open_clip(name)
+    files = find_files(wanted, cache_dir)
+    return build(wanted.name, files)
+
+
+# --- finding the files -----------------------------------------------------------------------------------
+
+
+def find_files(wanted: OpenClipName, cache_dir: Path) -> OpenClipFiles:
+    """The files of a model, fetched if they are not on this machine; raises as `load_open_clip`."""
+    if wanted.folder is not None:
+        return _in_folder(wanted.folder, wanted.name)
+    if wanted.repository:
+        return _in_repository(wanted.repository, wanted.name, cache_dir)
+    config = open_clip.get_model_config(wanted.architecture)
+    if wanted.file is not None:
+        return OpenClipFiles(config, wanted.file, {}, _hub_tokenizer(config, wanted.name, cache_dir))
+    listed = open_clip.pretrained.get_pretrained_cfg(wanted.architecture, wanted.tag)
+    # Some weights were trained with another activation than the architecture's usual one.
+    config["quick_gelu"] = bool(listed.get("quick_gelu", config.get("quick_gelu", False)))
+    place = listed.get("hf_hub", "")
+    if not place:
+        raise DownloadError(
+            f"{wanted.name} is not on the model hub; get {listed.get('url') or 'its weights'} and give "
+            f"open_clip:{wanted.architecture}/FILE."
+        )
+    repository, _, file = place.rpartition("/")
+    weights = _first(repository, (file,) if file else _WEIGHTS, wanted.name, cache_dir)
+    return OpenClipFiles(config, weights, listed, _hub_tokenizer(config, wanted.name, cache_dir))
+
+
+def _in_folder(folder: Path, name: str) -> OpenClipFiles:
+    config_file = next(folder / c for c in CONFIGS if (folder / c).is_file())
+    weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
+    if weights is None:
+        raise CheckpointError(f"The folder {quoted(folder, 200)} has no weights; {_WEIGHTS[0]} is one name.")
+    config, pixels = _read_config(config_file, name)
+    tokenizer = folder if config["text_cfg"].get("hf_tokenizer_name") else None
+    return OpenClipFiles(config, weights, pixels, tokenizer)
+
+
+def _in_repository(repository: str, name: str, cache_dir: Path) -> OpenClipFiles:
+    config_file = _first(repository, CONFIGS, name, cache_dir)
+    config, pixels = _read_config(config_file, name)
+    weights = _first(repository, _WEIGHTS, name, cache_dir)
+    return OpenClipFiles(config, weights, pixels, _hub_tokenizer(config, name, cache_dir, repository))
+
+
+def _read_config(file: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        if file.name == CONFIGS[1]:
+            return open_clip_config(record, name), {}
+        config = record.get("model_cfg", record)
+        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+            raise KeyError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"The {file.name} of {name} is no configuration of open_clip.") from None
+    return config, record.get("preprocess_cfg", {})
+
+
+def _hub_tokenizer(config: Mapping[str, Any], name: str, cache_dir: Path, own: str = "") -> Path | None:
+    """The folder of a tokenizer from the hub, None for CLIP's own."""
+    repository = config["text_cfg"].get("hf_tokenizer_name", "")
+    if not repository:
+        return None
+    for place in dict.fromkeys((own, repository)):
+        if place:
+            try:
+                main = fetch_current(place, _TOKENIZER_FILES[0], name, cache_dir)
+            except NotOnHubError:
+                continue
+            for file in _TOKENIZER_FILES[1:]:
+                _optional(place, file, name, cache_dir)
+            return main.parent
+    raise DownloadError(
+        f"The tokenizer {repository} of {name} is not on the model hub; choose another model."
+    )
+
+
+def _optional(repository: str, file: str, name: str, cache_dir: Path) -> Path | None:
+    try:
+        return fetch_current(repository, file, name, cache_dir)
+    except NotOnHubError:
+        return None
+
+
+def _first(repository: str, files: tuple[str, ...], name: str, cache_dir: Path) -> Path:
+    for file in files:
+        if (path := _optional(repository, file, name, cache_dir)) is not None:
+            return path
+    raise NotOnHubError(
+        f"The model hub has no repository {quoted(repository)} with {' or '.join(files[:2])}; check {name}."
+    )
+
+
+# --- building the model ----------------------------------------------------------------------------------
+
+
+def build(name: str, files: OpenClipFiles) -> MaskAdaptedCLIP:
+    """The model of a configuration with its weights; raises as `load_open_clip`."""
+    model = empty_model(files.config, name)
+    load_weights(model, files.weights)
+    return wrap(model, files, name)
+
+
+def empty_model(config: Mapping[str, Any], name: str) -> nn.Module:
+    """open_clip's model of a configuration, with random weights.
+
+    Raises:
+        ModelError: its text tower is of another library, or open_clip cannot build it.
+    """
+    config = deepcopy(dict(config))
+    if "hf_model_name" in config["text_cfg"]:
+        raise ModelError(f"{name} has a text tower of another library; choose one with open_clip's own.")
+    custom = config.pop("custom_text", False)
+    config["vision_cfg"].pop("timm_model_pretrained", None)
+    kind = CustomTextCLIP if custom else CLIP
+    if "multimodal_cfg" in config:
+        kind = open_clip.CoCa
+    try:
+        return cast(nn.Module, kind(**config).eval())
+    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ModelError(f"open_clip cannot build {name}: {why}.") from error
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Put the weights of a file into a model; every tensor must fit.
+
+    Raises:
+        CheckpointError: the file is damaged or of another architecture.
+    """
+    entries = entries_of(read_file(path), path)
+    names = [key for key in entries if key.rpartition(".")[2] not in _BUFFERS]
+    weights = {key: tensor_of(entries, key, path) for key in names}
+    check_finite(weights, path)
+    if any(key.startswith("vision_model.") for key in weights):
+        weights = open_clip_weights(weights)
+    weights = cast(dict[str, Tensor], convert_state_dict(model, weights))
+    if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
+        weights = convert_to_custom_text_state_dict(weights)
+    wanted = model.state_dict()
+    for key in ("logit_scale", "logit_bias"):  # a number, or a list of one number
+        if key in weights and key in wanted and weights[key].numel() == wanted[key].numel():
+            weights[key] = weights[key].reshape(wanted[key].shape)
+    # Buffers that every file lacks or has are those of the architecture.
+    stored = {
+        key: value for key, value in wanted.items() if key in weights or key in dict(model.named_parameters())
+    }
+    check_names_and_shapes(
+        weights, {k: v.shape for k, v in stored.items()}, f"{named(path)} is of another architecture"
+    )
+    model.load_state_dict(weights, strict=False)
+
+
+def wrap(model: Any, files: OpenClipFiles, name: str) -> MaskAdaptedCLIP:
+    """The classifier of an open_clip model: crops, names and logits as it was trained with."""
+    visual = model.visual
+    scale = float(model.logit_scale.detach().exp())
+    bias = getattr(model, "logit_bias", None)
+    plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
+    tower = ClipImageTower(visual) if plain else OpenClipImageTower(visual)
+    mean = files.pixels.get("mean") or open_clip.OPENAI_DATASET_MEAN
+    std = files.pixels.get("std") or open_clip.OPENAI_DATASET_STD
+    clip = MaskAdaptedCLIP(
+        tower,
+        OpenClipTextTower(model, tokenizer_of(files)),
+        embed_dim=int(files.config["embed_dim"]),
+        crop_recipe=CropRecipe(
+            size=tower.image_size,
+            pixel_mean=tuple(255 * float(v) for v in mean),  # type: ignore[arg-type]
+            pixel_std=tuple(255 * float(v) for v in std),  # type: ignore[arg-type]
+        ),
+        score_scale=scale,
+        score_bias=0.0 if bias is None else float(bias.detach()),
+        name=name,
+    )
+    clip.weights_files = {files.weights.name: file_sha256(files.weights)}
+    clip.weights_sha256 = clip.weights_files[files.weights.name]
+    clip.text_key = f"{clip.weights_sha256} {name}"
+    return clip
+
+
+def tokenizer_of(files: OpenClipFiles) -> Any:
+    """Sentences to (n, context) token ids, as the model was trained with."""
+    text = files.config["text_cfg"]
+    context, options = text.get("context_length", 77), text.get("tokenizer_kwargs", {})
+    if files.tokenizer is None:
+        return open_clip.SimpleTokenizer(context_length=context, **options)
+    try:
+        return open_clip.HFTokenizer(
+            str(files.tokenizer),
+            context_length=context,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            **options,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ModelError(f"The tokenizer in {quoted(files.tokenizer, 200)} cannot be read: {why}.") from error
+
+
+def places_for_prompts(clip: MaskAdaptedCLIP) -> bool:
+    """Whether a tower has tokens that mask prompts can replace."""
+    return isinstance(clip.image_tower, ClipImageTower)
+
+
+__all__ = ["OpenClipFiles", "build", "find_files", "load_open_clip", "places_for_prompts"]
