@@ -25,6 +25,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
+from ovseg_demo.models import split_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.reading import text_progress
 from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, with_cpu_fallback
@@ -39,7 +40,9 @@ A = TypeVar("A", bound="PhotoAnalyser")
 
 
 class PhotoAnalyser:
-    """A proposer and the arms of one CLIP, with what the last photos cost kept.
+    """A proposer and the arms of one CLIP, or of several, with what the last photos cost kept.
+
+    An arm of another model has "@" and that model's name behind its own: "context@clip-vit-b-16".
 
     Args:
         model: name of the model table or path of a checkpoint; an arm is loaded when it is first asked for.
@@ -214,7 +217,8 @@ class PhotoAnalyser:
         with self._lock:
             if arm not in self._arms:
                 cache_dir = self.settings.cache_dir
-                clip = load_clip(self.model, weights=arm, device=self.device, cache_dir=cache_dir)
+                name, model = split_arm(arm, self.model)
+                clip = load_clip(model, weights=name, device=self.device, cache_dir=cache_dir)
                 clip.compute_in(fast_dtype(torch.device(self.device)))
                 self._arms[arm] = Classifier(clip, self._texts)
             return self._arms[arm]

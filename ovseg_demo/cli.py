@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
-from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, chosen_arms
+from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, OF_MODEL, chosen_arms
 from ovseg_demo.output.export import EXPORTS, write_arms, write_comparison, write_result
 from ovseg_demo.ray_backend import Work, on_ray
 from ovseg_demo.result import Arm, ClassResult, Segmentation, compare, percent
@@ -294,14 +294,20 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
         f"presets: {', '.join(PRESETS)}",
     )
     add("--out", required=True, metavar="DIR", help="folder for the results")
-    add("--model", default=settings.model, metavar="NAME", help="name or file (default: %(default)s)")
+    add(
+        "--model",
+        default=settings.model,
+        metavar="NAME",
+        help="name, file or folder, open_clip:MODEL/WEIGHTS or hf-hub:OWNER/NAME (default: %(default)s)",
+    )
     add(
         "--weights",
         nargs="+",
         default=[],
         metavar="ARM",
         help=f"which arms of the model name the regions: {'; '.join(f'{a.name} ({a.about})' for a in arms)}; "
-        f"{BOTH} ({' and '.join(COMPARED)}) or {ALL}. The last of several is the main result, the others get "
+        f"{BOTH} ({' and '.join(COMPARED)}) or {ALL}; of another model with {OF_MODEL}MODEL behind it, "
+        f"such as context{OF_MODEL}clip-vit-b-16. The last of several is the main result, the others get "
         "folders of their own beside it, and two are compared (default: the best arm of the model)",
     )
     # argparse reads a percent sign as the start of one of its own names.

@@ -21,7 +21,7 @@ from ovseg_demo.corrections.corrected_region import check_count, check_size
 from ovseg_demo.errors import CorrectionError
 from ovseg_demo.memory import Example, Memory, memory_evidence, thumbnail
 from ovseg_demo.merging import Scores
-from ovseg_demo.models import arms_of
+from ovseg_demo.models import arms_of, default_arm
 from ovseg_demo.naming.classifier import PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.naming.ranked_names import RankedName, ranked_names
@@ -164,7 +164,7 @@ class RegionTools(PhotoAnalyser):
             ImageError, CorrectionError: the photo or the mask cannot be used.
         """
         photo = self.analysed(image)
-        arm = arm or arms_of(self.model)[-1]
+        arm = arm or default_arm(self.model)
         own = self.embed(self._cut_out(photo, [mask]), arm).regions[0]
         alike = self._features(photo, arm).regions @ own
         return tuple((int(k) + 1, float(alike[k])) for k in np.argsort(-alike, kind="stable"))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Arm = str
-"""Name of the weights that classify, one of `ovseg_demo.models.ARMS`."""
+"""Name of what classifies, one of `ovseg_demo.models.ARMS`; with "@MODEL" if it is another model's."""
 Colour = tuple[int, int, int]
 
 UNASSIGNED = 0

@@ -19,7 +19,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.corrections import CorrectedRegion, apply_corrections, joined_vocabulary
 from ovseg_demo.memory import Memory
 from ovseg_demo.merging import merge
-from ovseg_demo.models import COMPARED, default_arm
+from ovseg_demo.models import COMPARED, default_arm, split_arm
 from ovseg_demo.naming.classifier import PhotoAnalysis
 from ovseg_demo.naming.reading import names_compared, text_progress
 from ovseg_demo.output.neighbouring_colours import separate_colours
@@ -226,7 +226,8 @@ class Segmenter(RegionTools):
             **({"memory": len(options.memory)} if options.memory else {}),
             **({"notice": self.notice} if self.notice else {}),
         }
-        clip = clip_facts(self.model, arm, self.region_clip(arm))
+        name, model = split_arm(arm, self.model)
+        clip = clip_facts(model, name, self.region_clip(arm))
         models = {"clip": clip, "proposer": proposer_facts(self.proposer)}
         spent = {"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds}
         result = segmentation(photo, arm, vocabulary, merged, timings=spent, models=models, settings=used)

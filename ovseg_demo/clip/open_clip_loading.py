@@ -12,6 +12,7 @@ from typing import Any, cast
 import open_clip
 from open_clip.convert import convert_state_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -40,7 +41,14 @@ _WEIGHTS = (
     "pytorch_model.bin",
 )
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
+_BUFFERS = (
+    "position_ids",
+    "attn_mask",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "num_batches_tracked",
+)
 
 
 @dataclass
@@ -177,16 +185,16 @@ def empty_model(config: Mapping[str, Any], name: str) -> nn.Module:
     Raises:
         ModelError: its text tower is of another library, or open_clip cannot build it.
     """
-    config = deepcopy(dict(config))
-    if "hf_model_name" in config["text_cfg"]:
+    own: dict[str, Any] = deepcopy(dict(config))
+    if "hf_model_name" in own["text_cfg"]:
         raise ModelError(f"{name} has a text tower of another library; choose one with open_clip's own.")
-    custom = config.pop("custom_text", False)
-    config["vision_cfg"].pop("timm_model_pretrained", None)
+    custom = own.pop("custom_text", False)
+    own["vision_cfg"].pop("timm_model_pretrained", None)
     kind = CustomTextCLIP if custom else CLIP
-    if "multimodal_cfg" in config:
+    if "multimodal_cfg" in own:
         kind = open_clip.CoCa
     try:
-        return cast(nn.Module, kind(**config).eval())
+        return cast(nn.Module, kind(**own).eval())
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ModelError(f"open_clip cannot build {name}: {why}.") from error
@@ -199,8 +207,7 @@ def load_weights(model: Any, path: Path) -> None:
         CheckpointError: the file is damaged or of another architecture.
     """
     entries = entries_of(read_file(path), path)
-    names = [key for key in entries if key.rpartition(".")[2] not in _BUFFERS]
-    weights = {key: tensor_of(entries, key, path) for key in names}
+    weights = {key: tensor_of(entries, key, path) for key in entries if not _is_buffer(key)}
     check_finite(weights, path)
     if any(key.startswith("vision_model.") for key in weights):
         weights = open_clip_weights(weights)
@@ -211,14 +218,14 @@ def load_weights(model: Any, path: Path) -> None:
     for key in ("logit_scale", "logit_bias"):  # a number, or a list of one number
         if key in weights and key in wanted and weights[key].numel() == wanted[key].numel():
             weights[key] = weights[key].reshape(wanted[key].shape)
-    # Buffers that every file lacks or has are those of the architecture.
-    stored = {
-        key: value for key, value in wanted.items() if key in weights or key in dict(model.named_parameters())
-    }
-    check_names_and_shapes(
-        weights, {k: v.shape for k, v in stored.items()}, f"{named(path)} is of another architecture"
-    )
+    shapes = {key: value.shape for key, value in wanted.items() if not _is_buffer(key)}
+    check_names_and_shapes(weights, shapes, f"{named(path)} is of another architecture")
     model.load_state_dict(weights, strict=False)
+
+
+def _is_buffer(key: str) -> bool:
+    """Entries that some files have and that the architecture says already, or that training alone uses."""
+    return key.rpartition(".")[2] in _BUFFERS
 
 
 def wrap(model: Any, files: OpenClipFiles, name: str) -> MaskAdaptedCLIP:
@@ -256,7 +263,7 @@ def tokenizer_of(files: OpenClipFiles) -> Any:
     if files.tokenizer is None:
         return open_clip.SimpleTokenizer(context_length=context, **options)
     try:
-        return open_clip.HFTokenizer(
+        return HFTokenizer(
             str(files.tokenizer),
             context_length=context,
             tokenizer_mode=text.get("tokenizer_mode"),

@@ -47,7 +47,7 @@ def open_clip_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     if config.get("model_type") != "clip":
         kind = config.get("model_type") or "something unnamed"
         raise CheckpointError(f"{source} is no CLIP: its config.json is of {kind}.")
-    both = CLIPConfig.from_dict(dict(config))
+    both: Any = CLIPConfig.from_dict(dict(config))
     image, text = both.vision_config, both.text_config
     activation = image.hidden_act
     if activation not in ("quick_gelu", "gelu") or text.hidden_act != activation:

@@ -12,7 +12,19 @@ Weights lie in this repository or in the package built from it (`EmbeddedFile`),
 folder by a person (`HandFile`). Every file is hashed before its path is handed out.
 """
 
-from ovseg_demo.models.arms import ALL, BOTH, arms_of, chosen_arms, compared_arms, default_arm, own_arms
+from ovseg_demo.models.arms import (
+    ALL,
+    BOTH,
+    OF_MODEL,
+    arm_of,
+    arms_of,
+    chosen_arms,
+    compared_arms,
+    default_arm,
+    listed_arms,
+    own_arms,
+    split_arm,
+)
 from ovseg_demo.models.hub import NotOnHubError, exists, fetch_current, is_file
 from ovseg_demo.models.listing import ModelRow, describe, rows
 from ovseg_demo.models.local import LocalWeights, resolve
@@ -35,6 +47,7 @@ __all__ = [
     "BOTH",
     "COMPARED",
     "MODELS",
+    "OF_MODEL",
     "VANILLA",
     "ArmEntry",
     "EmbeddedFile",
@@ -45,6 +58,7 @@ __all__ = [
     "NotOnHubError",
     "OpenClipName",
     "PackagedFile",
+    "arm_of",
     "arms_of",
     "chosen_arms",
     "compared_arms",
@@ -54,8 +68,10 @@ __all__ = [
     "fetch_current",
     "is_file",
     "is_open_clip",
+    "listed_arms",
     "own_arms",
     "parse_open_clip",
     "resolve",
     "rows",
+    "split_arm",
 ]

@@ -11,10 +11,24 @@ from ovseg_demo.models.open_clip_names import is_open_clip
 from ovseg_demo.models.table import ARMS, COMPARED, MODELS, VANILLA
 from ovseg_demo.result import Arm
 
-__all__ = ["ALL", "BOTH", "arms_of", "chosen_arms", "compared_arms", "default_arm", "own_arms"]
+__all__ = [
+    "ALL",
+    "BOTH",
+    "OF_MODEL",
+    "arm_of",
+    "arms_of",
+    "chosen_arms",
+    "compared_arms",
+    "default_arm",
+    "listed_arms",
+    "own_arms",
+    "split_arm",
+]
 
 BOTH = "both"
 """Stands for the arms that a comparison shows."""
+OF_MODEL = "@"
+"""Parts an arm from the model it belongs to, where that is another than the request's."""
 ALL = "all"
 """Stands for all arms of a model."""
 
@@ -61,17 +75,47 @@ def chosen_arms(words: Sequence[str], model: str | Path) -> tuple[Arm, ...]:
     """The arms that a person asks for, each once, in the order asked.
 
     Args:
-        words: names of arms, "both" or "all"; none = the best arm of the model.
+        words: names of arms, "both" or "all", each with "@MODEL" behind it if another model's are meant;
+            none = the best arm of the model.
         model: whose arms.
 
     Raises:
         ModelError: there is no such arm.
     """
-    groups = {BOTH: COMPARED, ALL: arms_of(model)}
     chosen: list[Arm] = []
     for word in words or [default_arm(model)]:
-        if word not in groups and word not in ARMS:
+        name, other = split_arm(word, model)
+        groups = {BOTH: COMPARED, ALL: arms_of(other)}
+        if name not in groups and name not in ARMS:
             known = ", ".join([*ARMS, *groups])
-            raise ModelError(f"There is no arm called {quoted(word)}; choose from {known}.")
-        chosen += groups.get(word, (word,))
+            raise ModelError(
+                f"There is no arm called {quoted(name)}; choose from {known}, of another model as "
+                f"ARM{OF_MODEL}MODEL."
+            )
+        chosen += [arm_of(one, other, model) for one in groups.get(name, (name,))]
     return tuple(dict.fromkeys(chosen))
+
+
+def split_arm(arm: Arm, model: str | Path) -> tuple[Arm, str]:
+    """What an arm is and which model's.
+
+    Args:
+        arm: its name, with "@MODEL" behind it if it is another model's.
+        model: the model that is meant otherwise.
+
+    Returns:
+        The arm's own name, and the model.
+    """
+    name, _, other = arm.partition(OF_MODEL)
+    return name, other or str(model)
+
+
+def arm_of(name: Arm, model: str | Path, usual: str | Path) -> Arm:
+    """The full name of a model's arm: the model is left out where it is the usual one."""
+    return name if str(model) == str(usual) else f"{name}{OF_MODEL}{model}"
+
+
+def listed_arms() -> tuple[Arm, ...]:
+    """Every arm of every CLIP of the table, by its full name."""
+    clips = [entry for entry in MODELS.values() if entry.kind == "clip"]
+    return tuple(arm_of(arm, entry.name, "") for entry in clips for arm in entry.arms)

@@ -218,7 +218,12 @@ def _in_folder(
     seg: Segmentation, formats: tuple[str, ...], photo_name: str, check: Callable[[], None] = lambda: None
 ) -> Files:
     files = export(seg, formats, photo_name, check=check)
-    return {f"{seg.arm}/{name}": content for name, content in files.items()}
+    return {f"{folder_of(seg.arm)}/{name}": content for name, content in files.items()}
+
+
+def folder_of(arm: str) -> str:
+    """Folder for the files of an arm: its name, in which a model's may hold slashes and colons."""
+    return re.sub(r"[^\w.@+-]+", "-", arm).strip("-.") or "arm"
 
 
 def _why_not(error: OSError, folder: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import OvsegError
-from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows
+from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows, split_arm
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
 
@@ -78,7 +78,8 @@ def fetch_missing(
         DownloadError: the weights cannot be had; says how to get them.
     """
     here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
-    wanted: list[tuple[str, Arm | None]] = [*((model, arm) for arm in arms), (proposer, None)]
+    of_models = [split_arm(arm, model) for arm in arms]
+    wanted: list[tuple[str, Arm | None]] = [*((name, arm) for arm, name in of_models), (proposer, None)]
     for name, arm in wanted:
         entry = models.get(name)
         if entry is None:

@@ -40,7 +40,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_arm_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="clip-vit-b-16 has no adapted weights; ask for its vanilla ones"):
+    with pytest.raises(
+        ModelError, match="has no adapted weights; ask for its vanilla or context ones"
+    ):
         resolve("clip-vit-b-16", "adapted", cache_dir=tmp_path)
 
 
@@ -134,7 +136,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter_for_weights_that_are_her
 
 
 def test_the_table_holds_what_the_readme_promises() -> None:
-    arms = {name: entry.arms for name, entry in MODELS.items() if entry.kind == "clip"}
+    arms = {name: entry.own_arms for name, entry in MODELS.items() if entry.kind == "clip"}
     assert arms == {
         "ovseg-mini": MINI_ARMS,
         "clip-vit-b-16": ("vanilla",),
@@ -150,7 +152,7 @@ def test_the_table_holds_what_the_readme_promises() -> None:
 def test_every_entry_is_complete(entry: ModelEntry) -> None:
     assert entry.title
     assert entry.licence
-    assert set(entry.sources) == (set(entry.arms) if entry.kind == "clip" else {"weights"})
+    assert set(entry.sources) == (set(entry.own_arms) if entry.kind == "clip" else {"weights"})
     assert entry.non_commercial == ("NC" in entry.licence or "research" in entry.licence)
     for source in entry.sources.values():
         if isinstance(source, HubFile):
@@ -185,7 +187,7 @@ def test_rows_show_each_arm_as_it_comes(tmp_path: Path, hub: HubServer) -> None:
     models = {"tiny": ModelEntry("tiny", "clip", "Tiny", "MIT", {"vanilla": PINNED, "adapted": other})}
     assert rows(cache_dir=tmp_path, models=models)[0].present == ()
     resolve("tiny", "vanilla", cache_dir=tmp_path, models=models)
-    assert rows(cache_dir=tmp_path, models=models)[0].present == ("vanilla",)
+    assert rows(cache_dir=tmp_path, models=models)[0].present == ("vanilla", "context")
     assert "vanilla" in describe(cache_dir=tmp_path, models=models).splitlines()[1]
 
 

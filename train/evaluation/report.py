@@ -31,8 +31,8 @@ TITLES = {
     "present_recall": "present: recall",
     "absent_precision": "absent: precision",
     "absent_recall": "absent: recall",
-    "top1": "top-1, true regions",
-    "top1_mean_per_class": "top-1, mean of classes",
+    "top1": "mask accuracy",
+    "top1_mean_per_class": "mask accuracy, mean of classes",
 }
 SHARED_STAGES = ("read", "propose")
 ARM_STAGES = ("crop", "embed", "text", "merge")
@@ -111,16 +111,8 @@ def _short(value: float) -> float | None:
 
 def print_report(report: Mapping[str, Any]) -> None:
     """The table: one row per figure, one column per arm, one per difference from the first."""
-    settings, arms, minus = report["settings"], report["arms"], report["differences"]
-    print(
-        f"{report['data_set']}: {report['photos']} photos, {report['classes']} classes; "
-        f"masks {settings['masks']}, merge {settings['merge']}, model {settings['model']}; "
-        "percent with 95 % intervals"
-    )
-    if report["skipped"]:
-        print(f"{len(report['skipped'])} photos were skipped.")
-    if report["published_photos"] not in (None, report["photos"]):
-        print(f"Not comparable with published figures, which are on {report['published_photos']} photos.")
+    arms, minus = report["arms"], report["differences"]
+    print_head(report)
     titles = ["", *arms, *(f"{arm} - {report['first_arm']}" for arm in minus)]
     columns = [(figures, "") for figures in arms.values()] + [(figures, "+") for figures in minus.values()]
     rows = [titles]
@@ -133,6 +125,20 @@ def print_report(report: Mapping[str, Any]) -> None:
         rows.append([f"seconds: {stage}", *(f"{figures['seconds'][stage]:.3f}" for figures in arms.values())])
     for row in rows:
         print("  ".join(cell.ljust(24) for cell in row).rstrip())
+
+
+def print_head(report: Mapping[str, Any]) -> None:
+    """What was measured on what, and what is missing."""
+    settings = report["settings"]
+    print(
+        f"{report['data_set']}: {report['photos']} photos, {report['classes']} classes; "
+        f"masks {settings['masks']}, merge {settings['merge']}, model {settings['model']}; "
+        "percent with 95 % intervals"
+    )
+    if report["skipped"]:
+        print(f"{len(report['skipped'])} photos were skipped.")
+    if report["published_photos"] not in (None, report["photos"]):
+        print(f"Not comparable with published figures, which are on {report['published_photos']} photos.")
 
 
 def _cell(figures: Mapping[str, Any], name: str, sign: str) -> str:

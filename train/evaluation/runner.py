@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError, quoted
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.models import ALL, ARMS, BOTH, chosen_arms, default_arm
+from ovseg_demo.models import ALL, ARMS, BOTH, chosen_arms, default_arm, split_arm
 from ovseg_demo.proposals import Proposer, find_proposer
 from ovseg_demo.result import Arm, Segmentation
 from ovseg_demo.segmenter import MergeRule, Segmenter
@@ -25,12 +26,16 @@ from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 from train.data.folders import MAX_NAME_LENGTH, NOTHING
 from train.data.sources import DataError
-from train.data.truth import TruthPhoto, TruthSet
+from train.data.truth import Labels, TruthPhoto, TruthSet
 from train.evaluation.metrics import Counts, PhotoCounts, Tally, confusion_matrix
 from train.evaluation.proposers import CachedProposer, GroundTruthProposer
 
 T = TypeVar("T")
+MaskSource = Literal["proposals", "truth"]
 _ARMS = ", ".join([*ARMS, BOTH, ALL])
+
+LEAST_SHARE = 0.5
+"""A class must fill this share of a proposal to be its true name."""
 
 LARGEST_SIDE = 8192
 """True masks are named at the photo's own size, up to this longer side."""
@@ -58,10 +63,12 @@ def arm_sources(arms: Sequence[str], model: str) -> list[ArmSource]:
             raise SettingsError(f"--arms names {quoted(name)} twice.")
         if name and path:
             found[name] = ArmSource(name, path, default_arm(path))
-        elif text in (*ARMS, BOTH, ALL):
-            found |= {arm: ArmSource(arm, model, arm) for arm in chosen_arms([text], model)}
+        elif split_arm(text, model)[0] in (*ARMS, BOTH, ALL):
+            for arm in chosen_arms([text], model):
+                weights, of_model = split_arm(arm, model)
+                found[arm] = ArmSource(arm, of_model, weights)
         else:
-            raise SettingsError(f"--arms has {quoted(text)}: give {_ARMS} or NAME=PATH.")
+            raise SettingsError(f"--arms has {quoted(text)}: give {_ARMS}, one of them @MODEL, or NAME=PATH.")
     if not found:
         raise SettingsError(f"--arms is empty: give {_ARMS} or NAME=PATH.")
     return list(found.values())
@@ -93,7 +100,7 @@ class EvaluatorSettings:
     """How photos go through the Segmenter."""
 
     arms: tuple[ArmSource, ...]
-    masks: Literal["proposals", "truth"] = "proposals"
+    masks: MaskSource = "proposals"
     merge: MergeRule = "benchmark"
     templates: Templates = "vild"
     proposer: str = ""
@@ -106,7 +113,7 @@ class EvaluatorSettings:
     max_side_px: int = Settings.max_side_px
     max_regions: int = Settings.max_regions
     least_side_px: int = 0
-    """True regions whose box has a shorter side are not asked for."""
+    """Regions whose box has a shorter side are not asked for."""
 
 
 def make_segmenters(settings: EvaluatorSettings, proposer: Proposer | None = None) -> dict[str, Segmenter]:
@@ -199,13 +206,15 @@ class Evaluator:
         image, labels = photo.read(), photo.read_labels()
         if labels.shape != image.shape[:2]:
             raise ImageError(f"The photo is {image.shape[:2]} and its truth {labels.shape}.")
-        asked: list[int] = []
+        asked: Sequence[int] | None = None
         if self.true_masks:
             working = resize_to_side(image, LARGEST_SIDE)
             asked = self.true_masks.set_truth(photo.read_segments(), (working.shape[0], working.shape[1]))
         # All arms before anything is counted.
         results = {arm.name: self._segment(arm, image) for arm in self.settings.arms}
         classes = len(self.vocabulary)
+        if asked is None:
+            asked = self._classes_of_proposals(next(iter(results.values())), labels)
         for arm, result in results.items():
             confusion = confusion_matrix(labels, result.label_map, classes, self.truth.ignore)
             found = np.array([item.found for item in result.classes])
@@ -218,12 +227,25 @@ class Evaluator:
             image, self.vocabulary, arm.weights, merge=settings.merge, templates=settings.templates
         )
 
-    def _named_regions(self, asked: list[int], result: Segmentation) -> tuple[Counts, Counts]:
-        """(C,) true regions that are large enough, and those of them whose best name is right."""
+    def _classes_of_proposals(self, result: Segmentation, labels: Labels) -> list[int]:
+        """The true class of each proposal of a result, -1 for one that no class fills by half."""
+        assert result.masks is not None
+        height, width = result.masks.shape[1:]
+        small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        found = []
+        for mask in result.masks:
+            inside = small[mask]
+            counts = np.bincount(inside[inside != self.truth.ignore], minlength=1)
+            best = int(counts.argmax())
+            found.append(best if inside.size and counts[best] >= LEAST_SHARE * inside.size else -1)
+        return found
+
+    def _named_regions(self, asked: Sequence[int], result: Segmentation) -> tuple[Counts, Counts]:
+        """(C,) regions that are large enough, and those of them whose best name is right."""
         regions, named = (np.zeros(len(self.vocabulary), dtype=np.int64) for _ in range(2))
-        for index, region in zip(asked, result.regions if self.true_masks else (), strict=True):
+        for index, region in zip(asked, result.regions, strict=True):
             left, top, right, bottom = region.box
-            if min(right - left, bottom - top) >= self.settings.least_side_px:
+            if index >= 0 and min(right - left, bottom - top) >= self.settings.least_side_px:
                 regions[index] += 1
                 named[index] += region.top[0][0] == self.vocabulary.names[index]
         return regions, named

@@ -34,8 +34,8 @@ class EvaluateSettings:
     """Your own data: file with one class a line, synonyms after bars."""
     ignore: int = 255
     """Your own data: value of pixels that do not count."""
-    masks: Literal["proposals", "truth"] = "proposals"
-    """Masks that are classified: the proposer's or the true ones."""
+    masks: Literal["proposals", "truth", "both"] = "proposals"
+    """Masks that are classified: the proposer's, the true ones, or both in one table."""
     merge: Literal["benchmark", "default", "published-demo"] = "benchmark"
     """How named masks become a label map."""
     ensemble: float = 0.0
@@ -46,8 +46,8 @@ class EvaluateSettings:
     model: str = Settings.model
     """Name of the model table, or a checkpoint."""
     arms: tuple[str, ...] = (ALL,)
-    """Arms of the model (vanilla, adapted, context; no-prompts, mpt-only; both, all), and further checkpoints
-    as NAME=PATH; each is compared with the first."""
+    """Arms of the model (vanilla, adapted, context; no-prompts, mpt-only; both, all), arms of other models as
+    ARM@MODEL, and further checkpoints as NAME=PATH; each is compared with the first."""
     proposer: str = ""
     """Where the proposals come from: a name, or the file of a SAM or of all of OVSeg; by default the one that
     the model was published with, or mobile-sam. maskformer with a model given by its path is the segmenter in
@@ -65,7 +65,7 @@ class EvaluateSettings:
     max_regions: int = Settings.max_regions
     """Proposals that are kept per photo."""
     least_side_px: int = LEAST_SIDE
-    """True regions whose box has a shorter side are not asked for in the top-1 figures."""
+    """Regions whose box has a shorter side are not asked for in the mask accuracy."""
     device: str = Settings.device
     """auto, cpu, cuda or cuda:<number>."""
     draws: int = 1000
@@ -75,7 +75,9 @@ class EvaluateSettings:
     json: Path | None = None
     """JSON file for all measurements."""
     chart: Path | None = None
-    """PNG file for a chart of every class."""
+    """PNG file for a chart of every class; with --masks both two files, -truth and -proposals."""
+    table: Path | None = None
+    """PNG file for the table of all arms."""
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "mask_threshold"):
@@ -86,8 +88,8 @@ class EvaluateSettings:
             raise SettingsError(
                 f"--ensemble {self.ensemble} belongs to the published rules: set --merge benchmark."
             )
-        if self.ensemble > 0 and (self.masks == "truth" or not self._names_its_masks()):
-            source = "the truth" if self.masks == "truth" else self.proposer or Settings.proposer
+        if self.ensemble > 0 and (self.masks != "proposals" or not self._names_its_masks()):
+            source = "the truth" if self.masks != "proposals" else self.proposer or Settings.proposer
             raise SettingsError(
                 f"--ensemble {self.ensemble} mixes CLIP with a segmenter that names its masks itself, which "
                 f"{source} does not: use 0, CLIP alone, or --proposer maskformer."

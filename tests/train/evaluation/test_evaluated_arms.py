@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 
 from ovseg_demo.clip import load_clip
+from ovseg_demo.proposals import Proposals, Steps
 from tests.tiny_mini import write_mini
 from train.data.folders import read_folders
 from train.data.true_regions import true_regions
 from train.data.truth import TruthSet
+from train.evaluate import evaluate
 from train.evaluation.runner import Evaluator, EvaluatorSettings, arm_sources, class_vocabulary
+from train.evaluation.settings import EvaluateSettings
 from train.zeroshot import ZeroshotSettings, region_accuracy
 
 
@@ -44,6 +49,8 @@ def test_all_means_every_arm_of_the_model(model: Path) -> None:
     assert [arm.weights for arm in arm_sources(("both", "context"), str(model))] == [
         *("vanilla", "adapted", "context"),
     ]
+    (apart,) = arm_sources((f"adapted@{model}",), "ovseg-mini")
+    assert (apart.name, apart.model, apart.weights) == (f"adapted@{model}", str(model), "adapted")
     (other,) = arm_sources((f"mine={model}",), "ovseg-mini")
     assert (other.name, other.weights) == ("mine", "context")  # its best
 
@@ -75,3 +82,72 @@ def test_true_masks_are_evaluated_under_every_arm(model: Path, truth: TruthSet) 
     assert set(counted.counts) == {"vanilla", "adapted", "context"}
     assert all(len(counts) == 2 for counts in counted.counts.values())
     assert len(set(counted.sha256.values())) == 3
+
+
+def test_both_kinds_of_masks_make_one_table_and_one_picture(
+    model: Path, truth: TruthSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = truth.photos[0].path.parent.parent
+    clip = tmp_path / "clip.pt"
+    torch.manual_seed(0)
+    vision, text = CLIPVisionCfg(2, 64, image_size=16, patch_size=4), CLIPTextCfg(width=64, heads=1, layers=1)
+    torch.save(CLIP(32, vision, text, quick_gelu=True).state_dict(), clip)
+    files = [tmp_path / name for name in ("report.json", "table.png", "chart.png")]
+    evaluate(
+        EvaluateSettings(
+            images=folder / "photos",
+            labels=folder / "labels",
+            classes=folder / "names.txt",
+            masks="both",
+            model=str(model),
+            arms=("vanilla", "adapted", f"context@{clip}"),
+            templates="single",
+            max_side_px=128,
+            draws=20,
+            json=files[0],
+            table=files[1],
+            chart=files[2],
+        )
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.split()[0] for line in lines[-3:]] == ["vanilla", "adapted", f"context@{clip}"]
+    assert lines[-5].split("  ")[0] == "" and "mask accuracy" in lines[-5] and "seconds a photo" in lines[-5]
+    assert "true masks" in lines[-4] and "proposals" in lines[-4]
+    reports = json.loads(files[0].read_text())["masks"]
+    for masks in ("truth", "proposals"):
+        arms = reports[masks]["arms"]
+        assert list(arms) == ["vanilla", "adapted", f"context@{clip}"]
+        assert all("miou" in arm and "top1" in arm["intervals"] for arm in arms.values())
+    with Image.open(files[1]) as table:
+        assert table.format == "PNG" and table.width > 8 * 200 and table.height > 3 * 30
+    assert (tmp_path / "chart-truth.png").is_file() and (tmp_path / "chart-proposals.png").is_file()
+
+
+def test_a_proposals_true_name_is_the_class_that_fills_half_of_it(model: Path, truth: TruthSet) -> None:
+    arms = tuple(arm_sources(("vanilla",), str(model)))
+    settings = EvaluatorSettings(arms, templates="single", model=str(model))
+    masks = np.zeros((4, 90, 120), dtype=np.bool_)
+    masks[0, :50] = True  # grass alone
+    masks[1, :80, 60:] = True  # five parts grass, three parts brick
+    masks[2, 40:70, :40] = True  # ten rows grass, twenty unlabelled
+    masks[3, 50:, 40:50] = True  # brick alone
+    evaluator = Evaluator(truth, class_vocabulary(truth), settings, GivenMasks(masks))
+    result = evaluator._segment(arms[0], truth.photos[0].read())
+    order = [int(np.flatnonzero([np.array_equal(m, own) for own in masks])[0]) for m in result.masks]  # type: ignore[union-attr]
+    found = evaluator._classes_of_proposals(result, truth.photos[0].read_labels())
+    assert dict(zip(order, found, strict=True)) == {0: 0, 1: 0, 2: -1, 3: 2}
+    counts = evaluator.run(truth.photos[:1]).counts["vanilla"][0]
+    assert counts.regions.tolist() == [2, 0, 1]
+
+
+class GivenMasks:
+    """Proposes the same masks for every photo."""
+
+    name = "given"
+
+    def __init__(self, masks: np.ndarray) -> None:
+        self.masks = masks
+
+    def stream(self, image: np.ndarray) -> Steps:
+        yield 1.0
+        return Proposals.of(self.masks, np.ones(len(self.masks), dtype=np.float32))
