@@ -89,6 +89,11 @@ class Controls:
         """The fields of `SHARED`, in its order."""
         return [self.words, *(getattr(self.options, name) for name in SHARED[1:])]
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the fields of `SHARED` hold at first."""
+        return {name: field.value for name, field in zip(SHARED, self.shareable, strict=True)}
+
 
 def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
     """Builds the column; the first example is filled in."""

@@ -57,6 +57,8 @@ _WAIT = f"(...asked) => [globalThis.ovseg.begin(asked), ...{_BUSY}]"
 # request has failed, which is no news, even if that comes when Run has just been pressed again.
 _STOP = f"() => [globalThis.ovseg.stop(), ...{_IDLE}]"
 
+_HAS_PHOTO = "(photo) => { globalThis.ovseg?.hasPhoto(photo); }"
+
 _FAILED = f"""async () => {{
   const told = await globalThis.ovseg.failed();
   return told ? [told, ...{_IDLE}] : [];
@@ -154,6 +156,10 @@ def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) 
     options: dict[str, Any] = {"outputs": places, "cancels": runner.events, "api_visibility": "private"}
     left.photo.input(None, inputs=left.photo, js=_SHOW_PHOTO, **options)
     left.stop.click(None, js=_STOP, **options)
+    # Also where no visitor has chosen it: an example, a photo from the strip.
+    has_photo = {"inputs": left.photo, "js": _HAS_PHOTO, "api_visibility": "private"}
+    left.photo.change(None, **has_photo)
+    page.load(None, **has_photo)
     # Suggestions are of the photo that was there.
     left.photo.change(lambda: gr.Dataset(samples=[], visible=False), outputs=left.suggestions, **UNQUEUED)
 

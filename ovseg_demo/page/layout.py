@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,12 +14,13 @@ import gradio as gr
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.models import compared_arms, default_arm
 from ovseg_demo.page.api import add_endpoints, endpoint_parameters
-from ovseg_demo.page.controls import SHARED, controls, model_badge
+from ovseg_demo.page.controls import controls, model_badge
 from ovseg_demo.page.downloads import batch_panel, export_row
 from ovseg_demo.page.events import Runner, connect_run, connect_settings, connect_words
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.links import connect_links
+from ovseg_demo.page.region_calls import CALLS, RegionCalls
 from ovseg_demo.page.server.gradio_compat import bound_queue, queue_length, upload_folder
 from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
@@ -56,7 +58,7 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
             with gr.Column(elem_id="outputs", scale=1):
                 with gr.Row(elem_id="above"):
                     left.options.strictness.render()  # type: ignore[no-untyped-call]
-                shown = viewer(first.payload if first else None, SHARED)
+                shown = viewer(first.payload if first else None, left.defaults)
                 export_row(key, pool)
                 batch_panel(left, pool)
         runner = Runner(left, shown, key, kept, pool)
@@ -79,6 +81,7 @@ def served(
     *,
     tracker: RequestTracker | None = None,
     stored_bytes: Callable[[], int] = lambda: 0,
+    pool: ModelPool | None = None,
     **where: Any,
 ) -> str:
     """Serves a page with its theme and limits behind the request filter; returns its address.
@@ -87,10 +90,13 @@ def served(
         page: from `build`.
         settings: limits.
         tracker: the one of the page's pool; it answers `/healthz` and `/counters`.
+        pool: the page's models, which the short calls about regions use; without it there are none.
         stored_bytes: reads how full the folder of uploads is.
         where: Gradio's own arguments for name, port and lifetime of the server.
     """
+    regions = RegionCalls(pool, upload_folder()) if pool else None
     filter_options = {
+        "short_calls": {name: partial(regions.answer, name) for name in CALLS} if regions else {},
         "settings": settings,
         "tracker": tracker or RequestTracker(settings),
         "folder": upload_folder(),
@@ -136,7 +142,14 @@ def launch(settings: Settings) -> None:
         sweeper.start()
         pool.tracker.gauge("stored_bytes", stored_bytes)
         pool.tracker.gauge("queue_length", lambda: queue_length(page))
-        served(page, settings, tracker=pool.tracker, stored_bytes=stored_bytes, prevent_thread_lock=True)
+        served(
+            page,
+            settings,
+            tracker=pool.tracker,
+            stored_bytes=stored_bytes,
+            pool=pool,
+            prevent_thread_lock=True,
+        )
         if not ON_ZERO_GPU:
             # After the page is served: importing the models takes seconds.
             threading.Thread(target=_warm_up, args=(pool,), daemon=True).start()

@@ -16,6 +16,7 @@ from visiting import Visit, chromium, visiting
 
 from ovseg_demo.page.layout import build, served
 from ovseg_demo.page.server.model_pool import ModelPool
+from ovseg_demo.proposals import Prompt, PromptableProposer, PromptedMasks
 from ovseg_demo.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ class Watched:
         self.ended += 1
         return found
 
+    def embed_image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert isinstance(self.proposer, PromptableProposer)
+        return self.proposer.embed_image(image)
+
+    def prompt(self, embedding: NDArray[np.float32], prompt: Prompt, size: tuple[int, int]) -> PromptedMasks:
+        assert isinstance(self.proposer, PromptableProposer)
+        return self.proposer.prompt(embedding, prompt, size)
+
 
 @pytest.fixture(scope="session")
 def pool() -> ModelPool:
@@ -72,7 +81,9 @@ def watched(pool: ModelPool) -> Watched:
 def url(pool: ModelPool, watched: Watched) -> Iterator[str]:
     """Where the page is served; one server for all tests."""
     page = build(pool.settings, pool)
-    address = served(page, pool.settings, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    address = served(
+        page, pool.settings, pool=pool, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1"
+    )
     yield address
     page.close(verbose=False)
 

@@ -15,10 +15,11 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +31,8 @@ from ovseg_demo.settings import Settings
 __all__ = ["RequestFilter"]
 
 _log = logging.getLogger("ovseg_demo")
+
+ShortCall = Callable[[bytes], tuple[int, dict[str, Any]]]
 
 _API = "/gradio_api"
 _UPLOAD = f"{_API}/upload"
@@ -44,6 +47,7 @@ _READ = re.compile(
     rf"|{_API}/file=.+"
 )
 _WRITE = re.compile(rf"{_API}/(upload|queue/join|cancel|reset|run/[^/]+|call/(v2/)?[^/]+)/?")
+_SHORT_CALL = re.compile(r"/ovseg/([a-z]+)")
 _MCP = re.compile(rf"{_API}/mcp(/.*)?")
 
 # Scripts and styles of the page are in the page itself; everything else may only come from here.
@@ -63,6 +67,8 @@ class RequestFilter:
         folder: the only folder that files are served from.
         stored_bytes: reads how full that folder is.
         endpoints: what calls may leave out.
+        short_calls: answers to what is posted to `/ovseg/NAME`, by name: a JSON body in, HTTP status and
+            content out; each is worked out in a thread of its own.
         mcp: whether the tools for language models are served, too.
     """
 
@@ -76,8 +82,10 @@ class RequestFilter:
         stored_bytes: Callable[[], int] = lambda: 0,
         mcp: bool = False,
         endpoints: EndpointParameters | None = None,
+        short_calls: Mapping[str, ShortCall] | None = None,
     ) -> None:
         self.app = app
+        self.short_calls = short_calls or {}
         self.endpoints = endpoints or {}
         self.settings = settings
         self.tracker = tracker
@@ -98,6 +106,10 @@ class RequestFilter:
         method, path = scope["method"], scope["path"]
         if path in ("/healthz", "/counters") and method in ("GET", "HEAD"):
             await self._operator(path, scope, send)
+            return
+        short = _SHORT_CALL.fullmatch(path) if method == "POST" else None
+        if short and short.group(1) in self.short_calls:
+            await self._short_call(short.group(1), scope, receive, send)
             return
         known = _READ if method in ("GET", "HEAD") else _WRITE if method in ("POST", "OPTIONS") else None
         if not (known and known.fullmatch(path)) and not (self.mcp and _MCP.fullmatch(path)):
@@ -136,6 +148,20 @@ class RequestFilter:
             await self._refuse(send, 422, lacking)
         else:
             await self._through(scope, body.again(whole), _busy(send, self._refuse))
+
+    async def _short_call(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        # A page of another site cannot send this kind without being asked whether it may.
+        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip()
+        if kind != "application/json":
+            await self._refuse(send, 415, "This takes JSON.")
+            return
+        body = _Body(receive, self.settings.max_request_bytes, self.settings.timeout_s)
+        whole = await body.whole()
+        if body.fault:
+            await self._refuse(send, *body.fault)
+            return
+        status, content = await run_in_threadpool(self.short_calls[name], whole)
+        await _answer(send, JSONResponse(content, status))
 
     async def _passing_on(self, scope: Scope, body: _Body, send: Send) -> None:
         """Hands the body on as it comes; if it turns out too large or slow, the sender is told at once."""

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 import gradio as gr
+
+from ovseg_demo.output.palette import HUES
 
 __all__ = ["chips", "standalone_page", "viewer"]
 
 _VIEWER = ("decode.js", "paint.js", "viewer.js", "zoom.js", "input.js", "show.js")
 """What shows a result, wherever it comes from."""
 
-_PAGE = ("arriving.js", "photos.js", "strip.js", "requests.js", "connection.js", "save.js", "receive.js")
+_PAGE = ("arriving.js", "photos.js", "strip.js", "requests.js", "connection.js", "save.js")
 """What speaks with the page and the server."""
 
+_EDIT = (
+    "masks.js",
+    "corrections.js",
+    "region_calls.js",
+    "edit.js",
+    "edit_region.js",
+    "edit_tools.js",
+    "edit_input.js",
+)
+"""What corrects a result."""
 
-def viewer(first: dict[str, Any] | None, shared: tuple[str, ...]) -> gr.HTML:
+
+def viewer(first: dict[str, Any] | None, shared: Mapping[str, Any]) -> gr.HTML:
     """The component; its value is one of the objects that `ovseg_demo.page.handlers` sends.
 
     Args:
         first: what is shown before anything has run; an empty stage if None.
-        shared: names of the fields of a request, after the photo.
+        shared: the fields of a request after the photo, by name, with what they hold at first.
     """
     return gr.HTML(
         value=first or {"kind": "empty"},
         html_template=_read("viewer.html"),
-        css_template=_read("viewer.css"),
+        css_template=_read("viewer.css") + _read("edit.css"),
         # One function body: the files share their names, and nothing of them is seen outside.
         js_on_load=script(shared),
         apply_default_css=False,
@@ -53,10 +67,11 @@ def chips(words: str, nouns: tuple[str, ...]) -> gr.HTML:
     )
 
 
-def script(shared: tuple[str, ...]) -> str:
+def script(shared: Mapping[str, Any]) -> str:
     """The viewer's program, which runs with `element`, `props`, `watch` and `upload` in reach."""
-    parts = (_read(name) for name in _VIEWER + _PAGE)
-    return "\n".join([f"const SHARED_FIELDS = {json.dumps(shared)};", *parts])
+    parts = (_read(name) for name in (*_VIEWER, *_PAGE, *_EDIT, "receive.js"))
+    constants = {"SHARED_FIELDS": list(shared), "DEFAULTS": dict(shared), "HUES": HUES}
+    return "\n".join([*(f"const {name} = {json.dumps(value)};" for name, value in constants.items()), *parts])
 
 
 def standalone_page() -> str:

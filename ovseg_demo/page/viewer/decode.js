@@ -35,6 +35,7 @@ async function decodeResult(value) {
 
 // Whether pixel number i of the map lies in the whole region, also where another one covers it.
 function inRegion(result, fact, i) {
+  if (fact.mask) return fact.mask[i] === 1;
   if (!result.bits) return false;
   const byte = result.bits[fact.place * result.bytesPerMask + (i >> 3)];
   return ((byte >> (7 - (i & 7))) & 1) === 1;

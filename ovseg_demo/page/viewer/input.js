@@ -47,7 +47,7 @@ function tipLine(arm, i) {
   if (bothArms()) line.append(make("span", { class: "ov-tip-arm" }, titleOf(arm)));
   if (index) line.append(swatch(arm.classes[index - 1]));
   line.append(make("b", {}, className(arm, index)));
-  if (index && fact) line.append(` ${confidenceText(fact.confidence)}`);
+  if (index && fact) line.append(` ${howSure(fact)}`);
   return line;
 }
 

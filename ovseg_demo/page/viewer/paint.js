@@ -111,7 +111,7 @@ const NAME_FONT = "system-ui, sans-serif";
 function drawNames(context, arm, hidden, width, height, scale) {
   const named = arm.spots.filter((spot) => !hidden.has(spot.index)).map((spot) => {
     const c = arm.classes[spot.index - 1];
-    return { spot, text: shortened(c.name, 28), colour: c.colour };
+    return { spot, text: `${shortened(c.name, 28)}${spot.corrected ? " ✓" : ""}`, colour: c.colour };
   });
   drawPills(context, named, width, height, scale, 2.3);
 }

@@ -1,6 +1,6 @@
 // The visitor's last photos with their words and results, in this browser only (IndexedDB).
 
-const MOST_PHOTOS = 12;
+const MOST_PHOTOS = 12, MOST_CORRECTED = 200;
 
 function database() {
   return new Promise((resolve, reject) => {
@@ -30,9 +30,24 @@ const photosNewestFirst = async () =>
 const findPhoto = (id) => inPhotos("readonly", (photos) => photos.get(id));
 const removePhotos = () => inPhotos("readwrite", (photos) => photos.clear());
 
+// Changes some fields of a photo that is there, in one step; whether it was there.
+async function changePhoto(id, changes) {
+  let there = false;
+  await inPhotos("readwrite", (photos) => {
+    const asked = photos.get(id || "");
+    asked.onsuccess = () => {
+      there = Boolean(asked.result);
+      if (there) photos.put({ ...asked.result, ...changes });
+    };
+  });
+  return there;
+}
+
 async function keepPhoto(entry) {
   await inPhotos("readwrite", (photos) => photos.put(entry));
-  const old = (await photosNewestFirst()).slice(MOST_PHOTOS);
+  // Corrections are work: photos with some make room only for others with some.
+  const kept = await photosNewestFirst(), [worked, others] = [(one) => one.edits, (one) => !one.edits].map((kind) => kept.filter(kind));
+  const old = [...worked.slice(MOST_CORRECTED), ...others.slice(MOST_PHOTOS)];
   await inPhotos("readwrite", (photos) => { for (const { id } of old) photos.delete(id); });
 }
 

@@ -107,6 +107,9 @@ globalThis.ovseg = {
     return { kind: "note", level: "error", message };
   },
 
+  // Whatever fills the photo field says so.
+  hasPhoto(file) { photoFile = file || null; },
+
   restored() {
     restoring.done();
     return restoring.values;

@@ -10,6 +10,7 @@ function forget() {
   [result, before, layers] = [null, null, {}];
   view.allChanges = false;
   tellChips();
+  for (const work of onForgotten) work();
   legend.hidden = missing.hidden = changes.hidden = card.hidden = tip.hidden = none.hidden = true;
 }
 
@@ -48,6 +49,7 @@ function show(next) {
   const shared = bothArms() && ["split", "difference"].includes(view.mode);
   setMode(next.arms[view.mode] || shared ? view.mode : Object.keys(next.arms)[0]);
   fillChanges();
+  for (const work of onShown) work(next);
 }
 
 // What was done and how long it took; "instant" where nobody had to wait.

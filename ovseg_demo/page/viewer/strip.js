@@ -35,10 +35,9 @@ async function keepRequest(file, asked) {
 
 async function keepResult(value) {
   note(RUNNING, null);
-  const entry = await findPhoto((await keeping) || "");
-  if (!entry) return;
-  await keepPhoto({ ...entry, payload: value, asked: value.asked, thumb: thumbnail(result.image), time: Date.now() });
-  note(SHOWN, entry.id);
+  const id = await keeping;
+  if (!(await changePhoto(id, { payload: value, asked: value.asked, thumb: thumbnail(result.image), time: Date.now() }))) return;
+  note(SHOWN, id);
   await fillStrip();
 }
 
@@ -70,7 +69,7 @@ async function restoreFields(entry) {
   const { path, url } = await upload(file);
   const sent = { path, url, orig_name: entry.name, mime_type: entry.photo.type, size: file.size, meta: { _type: "gradio.FileData" } };
   await new Promise((done) => {
-    restoring = { values: [sent, ...SHARED_FIELDS.map((name) => entry.asked[name])], done };
+    restoring = { values: [sent, ...SHARED_FIELDS.map((name) => entry.asked[name] ?? DEFAULTS[name])], done };
     document.querySelector("#restore").click();
   });
   return photoKey(sent);
@@ -79,6 +78,7 @@ async function restoreFields(entry) {
 // A kept photo with its result; the fields follow as soon as the server has the photo again.
 async function openPhoto(entry) {
   choose(null);
+  keeping = Promise.resolve(entry.id);
   note(SHOWN, entry.id);
   await showResult({ ...entry.payload, opens: true });
   const mine = request;

@@ -15,6 +15,8 @@ const view = {
 let result = null, photo = null, layers = {}, request = 0;
 // While an answer is worked on: the outlines found so far, and the result that comes back if there is none.
 let preview = null, before = null;
+// What else is to be done when a result comes into the picture and leaves it, and when the picture is drawn.
+const onShown = [], onForgotten = [], onDrawn = [];
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -61,6 +63,7 @@ function paint(context, width, height, scale) {
   } else if (view.mode === "difference") drawDifference(context, width, height, scale);
   else drawArm(context, mainArm(), width, height, scale);
   drawHighlight(context, width, height);
+  for (const work of onDrawn) work(context, width, height, scale);
 }
 
 function within(context, left, top, width, height, work) {
@@ -151,7 +154,7 @@ function legendRow(c) {
   const row = make("tr", {},
     make("th", { scope: "row" }, make("label", {}, toggle, swatch(c), name)),
     make("td", { class: "ov-number" }, percent(c.area_fraction)),
-    make("td", {}, meter(c.confidence), confidenceText(c.confidence)));
+    make("td", {}, ...(c.corrected && c.found ? ["corrected by you"] : [meter(c.confidence), confidenceText(c.confidence)])));
   row.addEventListener("pointerenter", () => setFocus(c.index));
   row.addEventListener("pointerleave", () => setFocus(0));
   return row;
@@ -220,17 +223,18 @@ function fillCard() {
     crop.setAttribute("aria-label", "The region cut out, its background blanked, stretched to a square");
     seen.append(crop, make("figcaption", {}, "what CLIP saw"));
   }
-  const columns = Object.values(result.arms).map((arm) => topFive(arm, arm.byId.get(fact.id)));
+  const columns = fact.corrected ? [] : Object.values(result.arms).map((arm) => topFive(arm, arm.byId.get(fact.id)));
   card.replaceChildren(
     make("header", {}, make("h2", {}, title), close),
     make("p", { class: "ov-verdict" }, ...verdict(mainArm(), fact)),
-    make("p", {}, `${percent(fact.area_fraction)} of the photo; mask quality ${Math.round(fact.quality * 100)} %`),
+    make("p", {}, `${percent(fact.area_fraction)} of the photo${fact.corrected ? "" : `; mask quality ${Math.round(fact.quality * 100)} %`}`),
     make("div", { class: "ov-region-body" }, seen, ...columns));
 }
 
 // How sure the name of a region is, or why it has none.
 function verdict(arm, fact) {
   const [best] = fact.top;
+  if (fact.corrected) return ["Corrected by you"];
   if (fact.class_index) return [`This region: ${confidenceText(fact.confidence)}`];
   if (fact.closest_hidden) return ["No typed word fits; ", make("span", { class: "ov-name" }, fact.closest_hidden), ", which nobody typed, fits better"];
   return best ? ["No typed word fits well enough; closest: ", make("span", { class: "ov-name" }, best.name), `, ${confidencePercent(best.score)} %`] : ["No typed word fits"];
@@ -292,9 +296,11 @@ function walk(step) {
   const at = ids.indexOf(view.current);
   view.current = ids[(at + step + ids.length) % ids.length] ?? ids[0];
   const fact = mainArm().byId.get(view.current);
-  find(".ov-walked").textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${confidenceText(fact.confidence)}; ${percent(fact.area_fraction)} of the photo`;
+  find(".ov-walked").textContent = `Region #${fact.id}: ${className(mainArm(), fact.class_index)}, ${howSure(fact)}; ${percent(fact.area_fraction)} of the photo`;
   draw();
 }
+
+const howSure = (fact) => (fact.corrected ? "corrected by you" : confidenceText(fact.confidence));
 
 function cycleMode() {
   const order = ["adapted", "vanilla", "split", "difference"];

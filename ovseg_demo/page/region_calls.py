@@ -1,0 +1,331 @@
+"""Short calls about single regions, answered beside the line that the long runs wait in.
+
+The viewer posts JSON to `ovseg/NAME` and gets JSON:
+
+    regions   presses and a box -> up to three masks, the best first and with names
+    names     masks -> five names each
+    like      a mask -> ids of the regions of the photo that look like it
+    remember  corrected regions -> examples for the visitor's memory
+
+Nothing is kept for a visitor: photo and memory are uploads, which only those find who know their address.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ovseg_demo.errors import CorrectionError, SettingsError, VocabularyError, quoted
+from ovseg_demo.imaging import load_image
+from ovseg_demo.memory_cache import MemoryCache
+from ovseg_demo.models import MODELS, arms_of
+from ovseg_demo.output.mask_formats import decode_rle, encode_rle
+from ovseg_demo.page.model_downloads import load_models
+from ovseg_demo.page.server.model_pool import ModelPool, Models
+from ovseg_demo.page.server.request_tracker import RequestContext
+from ovseg_demo.progress import run_to_end
+from ovseg_demo.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ovseg_demo.memory import Memory
+    from ovseg_demo.naming.ranked_names import RankedName
+    from ovseg_demo.segmenter import Segmenter
+
+__all__ = ["CALLS", "RegionCalls", "full_mask"]
+
+CALLS = ("regions", "names", "like", "remember")
+
+MAX_WAITING = 16
+"""Calls that may wait for one that is answered; the next one is told that the demo is busy."""
+
+_MAX_MASKS = 64
+_MAX_SIDE_PX = 2048
+_KEPT_BYTES = 200_000_000
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+class GoneError(Exception):
+    """An upload is no longer on the server."""
+
+
+class RegionCalls:
+    """Answers the calls, two at a time.
+
+    Args:
+        pool: the models.
+        folder: that uploads lie in; nothing outside it is read.
+    """
+
+    def __init__(self, pool: ModelPool, folder: Path) -> None:
+        self.pool = pool
+        self._folder = folder.resolve()
+        self._photos: MemoryCache[Image] = MemoryCache(_KEPT_BYTES, pool.settings.state_lifetime_s)
+        self._memories: MemoryCache[Memory] = MemoryCache(_KEPT_BYTES, pool.settings.state_lifetime_s)
+        self._places = threading.BoundedSemaphore(2)
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    def answer(self, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """HTTP status and content for a call.
+
+        Args:
+            name: one of `CALLS`.
+            body: JSON, from anybody.
+        """
+        with self._lock:
+            if self._waiting >= MAX_WAITING:
+                self.pool.tracker.count("refused", "503")
+                return 503, {"detail": "The demo is busy just now; please try again in a moment."}
+            self._waiting += 1
+        try:
+            with self._places, self.pool.tracker.request(name) as context:
+                return self._answered(name, body, context)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _answered(self, name: str, body: bytes, context: RequestContext) -> tuple[int, dict[str, Any]]:
+        work: dict[str, Callable[[_Call], dict[str, Any]]] = {
+            "regions": _regions,
+            "names": _names,
+            "like": _like,
+            "remember": _remember,
+        }
+        try:
+            return 200, work[name](self._read(body, context))
+        except GoneError:
+            context.outcome = "refused"
+            return 410, {"detail": "The photo is no longer on the server; choose it again."}
+        except Exception as error:
+            sentence = context.error_message(error)
+            return (500 if context.outcome == "failed" else 422), {"detail": sentence}
+
+    def _read(self, body: bytes, context: RequestContext) -> _Call:
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise CorrectionError("The request is no JSON object; load the page anew.")
+        models = _models(content.get("models"), self.pool)
+        arm = content.get("arm")
+        if arm not in arms_of(models.model):
+            raise CorrectionError(f"{quoted(arm)} is no arm of {models.model}; press Run again.")
+        photo = self._photo(content.get("photo"))
+        memory = self._memory(content.get("memory"))
+        segmenter = run_to_end(load_models(self.pool, models, (arm,)), context.check)
+        return _Call(content, photo, segmenter, arm, memory)
+
+    def _photo(self, path: object) -> Image:
+        file = self._upload(path)
+        photo = self._photos.get(file)
+        if photo is None:
+            limits = self.pool.settings
+            photo = load_image(file, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+            self._photos.put(file, photo)
+        return photo
+
+    def _memory(self, path: object) -> Memory | None:
+        if path is None:
+            return None
+        file = self._upload(path)
+        memory = self._memories.get(file)
+        if memory is None:
+            memory = read_memory(file)
+            self._memories.put(file, memory)
+        return memory
+
+    def _upload(self, path: object) -> Path:
+        return uploaded_file(path, self._folder)
+
+
+def uploaded_file(path: object, folder: Path) -> Path:
+    """A file that was uploaded.
+
+    Raises:
+        GoneError: it is not there, or lies elsewhere.
+    """
+    try:
+        file = Path(str(path)).resolve()
+        if file.is_relative_to(folder) and file.is_file():
+            return file
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise GoneError
+
+
+def read_memory(file: Path) -> Memory:
+    """A visitor's memory, as JSON of the page or as `memory.safetensors`.
+
+    Raises:
+        CorrectionError: it is no memory, or holds too much.
+    """
+    from ovseg_demo.memory import Memory
+
+    content = file.read_bytes()
+    if content.lstrip()[:1] != b"{":
+        return Memory.from_bytes(content)
+    try:
+        return Memory.from_json(json.loads(content))
+    except (ValueError, RecursionError):
+        raise CorrectionError("This is no memory, or it is damaged; export it again.") from None
+
+
+class _Call:
+    """One call, read and with its models."""
+
+    def __init__(
+        self, content: Mapping[str, Any], photo: Image, segmenter: Segmenter, arm: str, memory: Memory | None
+    ) -> None:
+        self.content, self.photo, self.segmenter, self.arm, self.memory = (
+            content,
+            photo,
+            segmenter,
+            arm,
+            memory,
+        )
+        self.map_size = _size(content.get("map"))
+
+    @property
+    def words(self) -> Vocabulary | tuple[()]:
+        """The words of the page; none where they cannot be used, which a run tells."""
+        text, limits = self.content.get("words"), self.segmenter.settings
+        try:
+            return Vocabulary.parse(
+                text if isinstance(text, str) else "",
+                max_names=limits.max_names,
+                max_name_length=limits.max_name_length,
+            )
+        except VocabularyError:
+            return ()
+
+    @property
+    def masks(self) -> list[Mask]:
+        """The masks that were sent, at the size of the photo."""
+        codes = self.content.get("masks")
+        if not isinstance(codes, list) or not 0 < len(codes) <= _MAX_MASKS:
+            raise CorrectionError(f"A call takes 1 to {_MAX_MASKS} masks.")
+        return [full_mask(code, self.map_size, self.photo.shape[:2]) for code in codes]
+
+    def small(self, mask: Mask) -> str:
+        """Run lengths of a mask at the size of the map."""
+        height, width = self.map_size
+        if mask.shape == (height, width):
+            return encode_rle(mask)
+        code = np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
+        resized = cv2.resize(code, (width, height), interpolation=cv2.INTER_AREA)
+        return encode_rle(resized > min(127, int(resized.max()) - 1))
+
+    def named(self, masks: list[Mask]) -> list[list[dict[str, Any]]]:
+        """Five names for each mask."""
+        ranked = self.segmenter.name_masks(
+            self.photo, masks, self.words, (self.arm,), templates=self._templates, memory=self.memory
+        )
+        return [[_told(name) for name in row] for row in ranked[self.arm]]
+
+    @property
+    def _templates(self) -> Any:
+        return self.segmenter.settings.templates
+
+
+def _told(name: RankedName) -> dict[str, Any]:
+    return {"name": name.name, "score": round(name.confidence, 4), "typed": name.typed}
+
+
+def _regions(call: _Call) -> dict[str, Any]:
+    points, box = call.content.get("points"), call.content.get("box")
+    try:
+        pressed = [(float(x), float(y), bool(inside)) for x, y, inside in points or ()]
+        dragged = None if box is None else cast(Any, tuple(float(side) for side in box))
+    except (TypeError, ValueError):
+        raise CorrectionError(
+            "A press is two numbers and whether it is inside, a box four numbers."
+        ) from None
+    if dragged is not None and len(dragged) != 4:
+        raise CorrectionError(f"A box has four numbers, not {len(dragged)}.")
+    found = call.segmenter.regions_at(call.photo, pressed, dragged)
+    names = call.named([found.masks[0]])
+    masks = [
+        {"counts": call.small(mask), "quality": round(float(quality), 4)}
+        for mask, quality in zip(found.masks, found.quality, strict=True)
+    ]
+    masks[0]["names"] = names[0]
+    return {"masks": masks}
+
+
+def _names(call: _Call) -> dict[str, Any]:
+    return {"names": call.named(call.masks)}
+
+
+def _like(call: _Call) -> dict[str, Any]:
+    near = call.segmenter.classifier(call.arm).memory_settings.near
+    found = call.segmenter.more_like_this(call.photo, call.masks[0], call.arm)
+    return {"alike": [region_id for region_id, cosine in found if cosine >= near]}
+
+
+def _remember(call: _Call) -> dict[str, Any]:
+    from ovseg_demo.corrections import CorrectedRegion
+
+    names = call.content.get("names")
+    masks = call.masks
+    if not isinstance(names, list) or len(names) != len(masks):
+        raise CorrectionError("Every mask that is remembered needs a name.")
+    regions = [CorrectedRegion.of(mask, name) for mask, name in zip(masks, names, strict=True)]
+    return call.segmenter.remember(call.photo, regions).to_json()
+
+
+def full_mask(counts: object, map_size: tuple[int, int], size: tuple[int, ...]) -> Mask:
+    """A mask of the viewer at the size of the photo.
+
+    Args:
+        counts: COCO's compressed run lengths at the size of the map.
+        map_size: height and width of the map.
+        size: height and width of the photo.
+
+    Raises:
+        CorrectionError: the code is damaged, or the mask is empty.
+    """
+    try:
+        mask = decode_rle(counts if isinstance(counts, str) else "", map_size)
+    except ValueError as error:
+        raise CorrectionError(f"A mask cannot be read: {error}.") from None
+    if not mask.any():
+        raise CorrectionError("The mask is empty; mark at least one pixel.")
+    height, width = size[:2]
+    if mask.shape == (height, width):
+        return mask
+    code = np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
+    resized = cv2.resize(code, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized > min(127, int(resized.max()) - 1))
+
+
+def _size(value: object) -> tuple[int, int]:
+    if isinstance(value, list) and len(value) == 2 and all(type(v) is int and 0 < v <= 1024 for v in value):
+        return value[0], value[1]
+    raise CorrectionError(f"The size of the map is {quoted(value)}; load the page anew.")
+
+
+def _models(value: object, pool: ModelPool) -> Models:
+    """Models by name, as the fields of the page offer them; a path is none."""
+    asked = value if isinstance(value, dict) else {}
+    own = pool.default
+    model, proposer = asked.get("model", own.model), asked.get("proposer", own.proposer)
+    density, side = asked.get("density", own.density), asked.get("max_side_px", own.max_side_px)
+    if model != own.model and not (model in MODELS and MODELS[model].kind == "clip"):
+        raise SettingsError(f"There is no model {quoted(model)} here.")
+    if proposer != own.proposer and not (proposer in MODELS and MODELS[proposer].kind == "proposer"):
+        raise SettingsError(f"There is no proposer {quoted(proposer)} here.")
+    if density not in ("low", "normal", "high"):
+        raise SettingsError(f"The density is {quoted(density)}; it is low, normal or high.")
+    if side != own.max_side_px and not (isinstance(side, int | float) and 32 <= side <= _MAX_SIDE_PX):
+        raise SettingsError(f"The working size is {quoted(side)}; it is at most {_MAX_SIDE_PX}.")
+    return Models(model, proposer, density, int(side))

@@ -1,0 +1,262 @@
+"""Regions added, renamed, removed, merged, cut and drawn by a visitor, in a real browser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from visiting import PATIENCE_MS, Visit
+
+pytestmark = pytest.mark.slow
+
+
+class Editing:
+    """A visitor with the tools open on a fresh result."""
+
+    def __init__(self, visit: Visit, photo: str = "cow.jpg", words: str = "cow, grass") -> None:
+        self.visit, self.page = visit, visit.page
+        visit.run(photo, words)
+        self.page.locator(".ed-start").click()
+
+    def tool(self, name: str) -> None:
+        self.page.locator(f"[data-tool={name}]").click()
+
+    def act(self, name: str) -> None:
+        self.page.locator(".ed-bar").get_by_role("button", name=name, exact=True).click()
+
+    def press(self, x: float, y: float, **how: Any) -> None:
+        """Presses at a place of the picture, in shares of it."""
+        box = self.page.locator(".ov-canvas").bounding_box()
+        assert box is not None
+        place = {"x": x * box["width"], "y": y * box["height"]}
+        self.page.locator(".ov-canvas").click(position=place, **how)  # type: ignore[arg-type]
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        box = self.page.locator(".ov-canvas").bounding_box()
+        assert box is not None
+        for number, (x, y) in enumerate(places):
+            self.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+            if number == 0:
+                self.page.mouse.down()
+        self.page.mouse.up()
+
+    def waits_for_names(self) -> None:
+        self.page.wait_for_selector(".ed-name:not([hidden]) .ed-best", timeout=PATIENCE_MS)
+
+    def names(self, name: str) -> None:
+        """Types a name into the panel that asks for it."""
+        self.page.locator(".ed-name input").fill(name)
+        self.page.locator(".ed-name input").press("Enter")
+        self.page.locator(".ed-name").wait_for(state="hidden")
+
+    def at(self, x: float, y: float) -> tuple[str, bool]:
+        """Name of what is at a place, and whether a visitor said so."""
+        found = self.page.evaluate(
+            """([x, y]) => {
+              const shown = ovseg.shown(), arm = shown.arms.adapted;
+              const i = Math.floor(y * shown.height) * shown.width + Math.floor(x * shown.width);
+              const index = arm.labels[i], fact = arm.byId.get(arm.regions[i]);
+              return [index ? arm.classes[index - 1].name : "", Boolean(fact?.corrected)];
+            }""",
+            [x, y],
+        )
+        return str(found[0]), bool(found[1])
+
+    @property
+    def count(self) -> int:
+        """How many corrections there are."""
+        text = self.page.locator(".ed-state").inner_text()
+        return int(text.split()[0]) if text else 0
+
+    def saved(self) -> None:
+        self.visit.waits_for("saved in this browser", ".ed-state")
+
+
+def test_a_press_adds_a_region_with_a_name(visit: Visit) -> None:
+    editing = Editing(visit, words="grass")
+    page = visit.page
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    assert page.locator(".ed-best").count() == 5
+    first = page.locator(".ed-best .ov-name").first.inner_text()
+    page.keyboard.press("Enter")
+    page.locator(".ed-name").wait_for(state="hidden")
+    assert editing.at(0.5, 0.5) == (first, True)
+    assert first in visit.legend and "corrected by you" in visit.legend
+    # A new word is among the chips.
+    assert first in page.locator(".ch-list").inner_text()
+    editing.saved()
+    assert visit.complaints == [] and visit.elsewhere == []
+
+
+def test_tab_shows_another_mask_and_escape_drops(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    assert "Mask 1 of" in page.locator(".ed-name h2").inner_text()
+    before = visit.pixels()
+    page.keyboard.press("Tab")
+    visit.waits_for("Mask 2 of", ".ed-name h2")
+    assert visit.pixels() != before
+    page.keyboard.press("Escape")
+    assert not page.locator(".ed-name").is_visible()
+    assert editing.count == 0
+
+
+def test_a_box_and_what_does_not_belong(visit: Visit) -> None:
+    editing = Editing(visit)
+    editing.drag((0.2, 0.2), (0.5, 0.5), (0.8, 0.85))
+    editing.waits_for_names()
+    before = visit.pixels()
+    editing.press(0.3, 0.75, modifiers=["Alt"])
+    visit.page.wait_for_function("() => document.querySelector('.ov-stage').dataset.asking === 'false'")
+    editing.waits_for_names()
+    assert visit.pixels() != before
+    editing.names("my animal")
+    assert "my animal" in visit.legend
+
+
+def test_the_time_from_press_to_name(visit: Visit) -> None:
+    editing = Editing(visit)
+    took = []
+    for number in range(9):
+        editing.press(0.3 + 0.05 * number, 0.5)
+        editing.waits_for_names()
+        visit.page.wait_for_function("() => document.querySelector('.ov-stage').dataset.asking === 'false'")
+        took.append(int(str(visit.page.locator(".ov-stage").get_attribute("data-took"))))
+        visit.page.keyboard.press("Escape")
+    print("ms from press to name:", json.dumps(took), "median", sorted(took)[4])
+    assert sorted(took)[4] < 3000
+
+
+def test_rename_remove_undo_and_redo(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    assert editing.at(0.5, 0.5) == ("cow", False)
+    page.keyboard.press("r")
+    editing.names("Bessie")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    page.keyboard.press("Control+z")
+    assert editing.at(0.5, 0.5) == ("cow", False)
+    page.keyboard.press("Control+Shift+Z")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    editing.press(0.5, 0.5)
+    editing.act("Remove")
+    assert editing.at(0.5, 0.5) == ("", True)
+    editing.act("Undo")
+    editing.act("Undo")
+    assert editing.at(0.5, 0.5) == ("cow", False)
+    assert editing.count == 0
+    editing.act("Redo")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    assert visit.complaints == []
+
+
+def test_merge_cut_and_the_brush(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    editing.act("Merge")
+    editing.press(0.3, 0.93)
+    visit.waits_for("2 regions are one now", ".ed-hint")
+    assert editing.at(0.3, 0.93) == editing.at(0.5, 0.5) == ("cow", True)
+
+    editing.tool("cut")
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    editing.names("rump")
+    assert editing.at(0.5, 0.5) == ("rump", True)
+    assert editing.at(0.3, 0.93) == ("cow", True)
+
+    editing.tool("brush")
+    assert page.locator(".ed-size").is_visible()
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    editing.tool("brush")
+    editing.drag((0.5, 0.5), (0.5, 0.1))
+    assert editing.at(0.5, 0.1) == ("rump", True)
+    editing.tool("erase")
+    editing.drag((0.5, 0.1), (0.52, 0.1))
+    assert editing.at(0.5, 0.1) != ("rump", True)
+    before = editing.count
+    editing.act("Undo")
+    assert editing.at(0.5, 0.1) == ("rump", True)
+    assert before >= 1
+
+
+def test_what_cannot_be_done_is_one_sentence(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    editing.press(0.5, 0.5, modifiers=["Alt"])
+    visit.waits_for("Press on the thing first", ".ed-hint")
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    page.locator(".ed-name input").fill("<b>cow</b>")
+    page.keyboard.press("Enter")
+    visit.waits_for("holds markup", ".ed-wrong")
+    page.keyboard.press("Escape")
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    editing.tool("brush")
+    editing.drag((0.5, 0.5), (0.51, 0.5))
+    visit.waits_for("Nothing has changed", ".ed-hint")
+    assert editing.count == 0
+
+
+def test_corrections_survive_a_reload_and_other_words(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    page.keyboard.press("r")
+    editing.names("Bessie")
+    editing.saved()
+    visit.type("grass, sky")
+    page.locator("#run").click()
+    visit.waits_for_other_words()
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    page.reload()
+    visit.waits_for("1 correction, saved", ".ed-state")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    page.locator(".ed-start").click()
+    editing.act("Undo")
+    assert editing.at(0.5, 0.5) != ("Bessie", True)
+
+
+def test_by_keys_alone(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    page.locator(".ov-stage").focus()
+    page.keyboard.press("1")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    editing.waits_for_names()
+    page.keyboard.press("Enter")
+    page.locator(".ed-name").wait_for(state="hidden")
+    assert editing.count == 1
+    page.keyboard.press("2")
+    page.keyboard.press("ArrowRight")
+    visit.waits_for("Selected: region", ".ov-walked")
+    page.keyboard.press("Delete")
+    assert editing.count >= 1
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    assert editing.count == 0
+
+
+def test_by_touch(phone: Visit) -> None:
+    editing = Editing(phone)
+    page = phone.page
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    page.locator(".ov-canvas").tap(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    editing.waits_for_names()
+    page.locator(".ed-best").first.tap()
+    page.locator(".ed-name").wait_for(state="hidden")
+    assert editing.at(0.5, 0.5)[1]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
