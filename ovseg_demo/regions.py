@@ -119,8 +119,7 @@ def crop_regions(
         normalised = normalise_pixels(
             pixels[y0:y1, x0:x1].to(device).permute(2, 0, 1).float(), recipe
         ).contiguous()
-        fill = torch.tensor(recipe.pixel_mean if recipe.fill == "mean" else (0.0, 0.0, 0.0), device=device)
-        background = normalise_pixels(fill.view(3, 1, 1), recipe)
+        background = background_of(recipe).to(device)
 
     def cut(row: int) -> None:
         k, (left, top, right, bottom) = tight[row][0], boxes[row]
@@ -142,6 +141,12 @@ def crop_regions(
         boxes=torch.tensor(boxes, dtype=torch.int64, device=device).reshape(-1, 4),
         index=torch.tensor([k for k, _ in tight], dtype=torch.int64, device=device),
     )
+
+
+def background_of(recipe: CropRecipe) -> Tensor:
+    """What stands around a region in its crop, (3, 1, 1) float32, normalised."""
+    fill = torch.tensor(recipe.pixel_mean if recipe.fill == "mean" else (0.0, 0.0, 0.0))
+    return normalise_pixels(fill.view(3, 1, 1), recipe)
 
 
 def tight_box(mask: Tensor) -> tuple[int, int, int, int] | None:

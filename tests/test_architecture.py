@@ -23,15 +23,16 @@ PACKAGE = ROOT / "ovseg_demo"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
-    ("settings", "decompression_limits", "devices", "files", "result", "workers"),
+    ("settings", "decompression_limits", "devices", "files", "metrics", "result", "workers"),
     ("imaging", "vocabulary", "progress", "memory_cache"),
     ("models", "output", "cache", "weight_files"),
     ("regions", "proposals", "corrections"),
     ("clip", "merging", "memory"),
     ("naming",),
-    ("reporting", "analysis"),
+    ("reporting", "truth", "analysis"),
     ("region_tools",),
     ("segmenter",),
+    ("explanation",),
     ("cli", "page"),
     ("__main__",),
 )

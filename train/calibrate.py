@@ -22,13 +22,14 @@ import torch
 from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
+from ovseg_demo.metrics import Reliability
 from ovseg_demo.models import ALL, chosen_arms
 from ovseg_demo.naming.classifier import Classifier
 from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.data_sets import read_data_set
 from train.data.named_regions import HELD_OUT_FOLD, read_named_regions
-from train.evaluation.calibration import TYPED, Reliability, fit, held_out_reliability, pixel_figures
+from train.evaluation.calibration import TYPED, fit, held_out_reliability, pixel_figures
 from train.evaluation.calibration_data import examples_of
 from train.evaluation.reliability_chart import draw_reliability
 from train.evaluation.runner import evenly_spaced

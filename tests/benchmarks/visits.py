@@ -22,6 +22,7 @@ import ovseg_demo
 from ovseg_demo.cache import TextCache
 from ovseg_demo.files import whole_file
 from ovseg_demo.merging import Scores, merge
+from ovseg_demo.metrics import PhotoCounts, confusion_matrix
 from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.output.rendering import overlay
 from ovseg_demo.proposals import Proposals, Proposer
@@ -32,7 +33,6 @@ from ovseg_demo.vocabulary import Vocabulary
 from tests.benchmarks.machine import Stopwatch, facts
 from tests.benchmarks.straightforward import StandardGenerator, embed_names, embed_one_by_one
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluation.metrics import PhotoCounts, confusion_matrix
 
 RULES = ("default", "benchmark")
 TEMPLATES = "vild"

@@ -13,11 +13,11 @@ import torch
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
+from ovseg_demo.metrics import Counts, bootstrap_draws, interval, percent_of
 from ovseg_demo.models import default_arm
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA
 from train.data.truth import TruthPhoto, TruthSet
-from train.evaluation.metrics import Counts, bootstrap_draws, interval, percent_of
 from train.evaluation.runner import EvaluatorSettings, arm_sources, make_segmenters
 
 GOALS = {"absent_not_found": 92.0, "present_found": 88.0}

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from scipy.special import logit
 from ovseg_demo.merging import Merged, MergeSettings, merge_default, presence_evidence
 from ovseg_demo.merging.evidence import LONG_LIST as LONG_LIST_WORDS
 from ovseg_demo.merging.evidence import log_sum_exp, presence_facts
+from ovseg_demo.metrics import Reliability
 from train.evaluation.calibration_data import LONG_LIST, MIXES, Example
 from train.evaluation.free_words import SENSIBLE
 
@@ -199,33 +200,6 @@ def fit(examples: Sequence[Example], start: MergeSettings | None = None) -> Merg
     for step in (fit_regions, fit_words, fit_bars, fit_claims, fit_confidence):
         settings = step(examples, settings)
     return settings
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How right confidences are: tenths of 0..1, with the mean confidence, the share right and the count."""
-
-    confidence: tuple[float, ...]
-    right: tuple[float, ...]
-    count: tuple[int, ...]
-
-    @classmethod
-    def of(cls, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Reliability:
-        """Put (n,) confidences in tenths; empty tenths are left out."""
-        bins = np.minimum((10 * confidence).astype(np.int64), 9)
-        rows = [
-            (float(confidence[bins == b].mean()), float(right[bins == b].mean()), int((bins == b).sum()))
-            for b in range(10)
-            if (bins == b).any()
-        ]
-        means, shares, counts = zip(*rows, strict=True) if rows else ((), (), ())
-        return cls(tuple(means), tuple(shares), tuple(counts))
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error, 0..1: mean distance of confidence and share right over all."""
-        gaps = [abs(c - r) * n for c, r, n in zip(self.confidence, self.right, self.count, strict=True)]
-        return sum(gaps) / max(sum(self.count), 1)
 
 
 def held_out_reliability(

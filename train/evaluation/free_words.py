@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
+from ovseg_demo.metrics import Estimate, bootstrap_draws, interval, percent_of
 from ovseg_demo.naming.hidden_names import head_word
 from ovseg_demo.proposals import Proposals, Steps
 from ovseg_demo.result import Segmentation
@@ -23,7 +24,6 @@ from ovseg_demo.vocabulary import fold
 from train.core.options import DEFAULT_DATA
 from train.data.named_regions import HELD_OUT_FOLD, NamedPhoto, read_named_regions
 from train.data.sources import DataError
-from train.evaluation.metrics import Estimate, bootstrap_draws, interval, percent_of
 from train.evaluation.runner import EvaluatorSettings, arm_sources, evenly_spaced, make_segmenters
 
 SENSIBLE = 0.75

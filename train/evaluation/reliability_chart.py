@@ -8,8 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ovseg_demo.metrics import Reliability
 from train.core.files import write_whole
-from train.evaluation.calibration import Reliability
 
 
 def draw_reliability(arms: Mapping[str, tuple[Reliability, Reliability]], path: Path) -> None:

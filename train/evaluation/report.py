@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from train.data.benchmarks import PUBLISHED_PHOTOS
-from train.data.truth import TruthSet
-from train.evaluation.metrics import (
+from ovseg_demo.metrics import (
     Estimate,
     Tally,
     bootstrap_draws,
@@ -19,6 +17,8 @@ from train.evaluation.metrics import (
     estimates,
     ratios,
 )
+from train.data.benchmarks import PUBLISHED_PHOTOS
+from train.data.truth import TruthSet
 from train.evaluation.runner import EvaluationCounts
 from train.evaluation.settings import EvaluateSettings
 

@@ -1,5 +1,7 @@
 """Metrics of a segmentation: counts per photo, figures from the counts, bootstrap intervals over photos.
 
+The page and the evaluation of models both take theirs from here.
+
 A figure is a function of sums over photos. The same formula gives the value (every photo once) and its
 interval (photos drawn with replacement, the middle 95 % of the draws). All arms share the draws, so their
 difference has an interval of its own, much narrower than theirs.
@@ -245,3 +247,30 @@ def _compare(tally: Tally, base: Tally, draws: NDArray[np.float64], by: Comparis
         if not np.isnan(point):
             found[name] = Estimate(point, interval(by(drawn[name], base_drawn[name])))
     return found
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How right confidences are: tenths of 0..1, with the mean confidence, the share right and the count."""
+
+    confidence: tuple[float, ...]
+    right: tuple[float, ...]
+    count: tuple[int, ...]
+
+    @classmethod
+    def of(cls, confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Reliability:
+        """Put (n,) confidences in tenths; empty tenths are left out."""
+        bins = np.minimum((10 * confidence).astype(np.int64), 9)
+        rows = [
+            (float(confidence[bins == b].mean()), float(right[bins == b].mean()), int((bins == b).sum()))
+            for b in range(10)
+            if (bins == b).any()
+        ]
+        means, shares, counts = zip(*rows, strict=True) if rows else ((), (), ())
+        return cls(tuple(means), tuple(shares), tuple(counts))
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error, 0..1: mean distance of confidence and share right over all."""
+        gaps = [abs(c - r) * n for c, r, n in zip(self.confidence, self.right, self.count, strict=True)]
+        return sum(gaps) / max(sum(self.count), 1)
