@@ -33,6 +33,7 @@ from train.evaluation.calibration_data import photo_features
 from train.evaluation.free_words import stored_proposals
 from train.evaluation.runner import evenly_spaced
 from train.exporting.weights import save_bank
+from train.mining.nouns import singular
 
 Known = tuple[NDArray[np.float32], tuple[str, ...]]
 """(D,) feature of a region and its names."""
@@ -103,12 +104,22 @@ def bank_from(known: Iterable[Known], dimensions: int) -> NameBank:
     points = rows @ projection
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     columns: dict[str, int] = {}
+    forms = _forms({fold(name) for own in names for name in own})
     pairs = [
         (row, columns.setdefault(name, len(columns)))
         for row, own in enumerate(names)
-        for name in dict.fromkeys(fold(one) for one in own)
+        for name in sorted({form for one in own for form in forms[fold(one)]})
     ]
     return NameBank(projection, points, list(columns), np.array(pairs, dtype=np.int64))
+
+
+def _forms(names: Iterable[str]) -> dict[str, set[str]]:
+    """Singular and plural of each name, as far as they are among the names: "leaf" and "leaves"."""
+    alike: dict[str, set[str]] = {}
+    for name in names:
+        start, _, last = name.rpartition(" ")
+        alike.setdefault(f"{start} {singular(last)}", set()).add(name)
+    return {name: some for some in alike.values() for name in some}
 
 
 @torch.inference_mode()

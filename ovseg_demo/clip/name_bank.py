@@ -5,8 +5,9 @@ the logit of a name grows by
 
     WEIGHT * log(v_n + FLOOR)
 
-(the idea of retrieval beside CLIP: RetCLIP). A name that no known region carries has no votes to get; it
-counts as if it had the share UNKNOWN, which is what leaves the names of a photo told apart as well as before.
+(the idea of retrieval beside CLIP: RetCLIP). A name that no known region carries, nor what it ends in, has no
+votes to get; it counts as if it had the share UNKNOWN, with which it is told from known names no worse than
+without a bank.
 The constants are chosen on fold 0 of named_regions, which is in no bank.
 """
 
@@ -96,9 +97,14 @@ class NameBank:
         return shares
 
     def _find(self, name: str) -> int:
-        """The column of a name or of its singular; the column after the last if the bank has neither."""
-        folded = fold(name)
-        return self._column.get(folded, self._column.get(folded.removesuffix("s"), len(self.names)))
+        """The column of a name, of its singular, or of what it ends in ("red chair" is a chair).
+
+        The column after the last if the bank has none of them.
+        """
+        words = fold(name).split(" ")
+        ends = (" ".join(words[start:]) for start in range(len(words)))
+        forms = (form for end in ends for form in (end, end.removesuffix("s")))
+        return next((self._column[form] for form in forms if form in self._column), len(self.names))
 
 
 def bank_entries(bank: NameBank, tower: str) -> tuple[dict[str, Tensor], dict[str, str]]:
