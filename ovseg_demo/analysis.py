@@ -49,7 +49,7 @@ class PhotoAnalyser:
         proposer: gives the masks.
         device: where the classifier runs.
         settings: limits and defaults.
-        reload: loads the proposer anew for `device=...`, should a GPU fail; None = it stays as it is.
+        reload: loads the proposer again for `device=...` if a GPU fails; None = it stays as it is.
         photos: where analysed photos are kept, which other segmenters may share; None = its own.
     """
 
@@ -131,13 +131,13 @@ class PhotoAnalyser:
         if (kept := self._photos.get(key)) is not None:
             # Its features stay shared with what is kept; the timings are this request's own.
             return replace(kept, timings={"read": stopwatch.seconds["read"], "propose": 0.0})
-        photo = yield from self.examine(pixels, arms)
+        photo = yield from self.compute_analysis(pixels, arms)
         photo.timings |= stopwatch.seconds
         photo.key = key
         self._photos.put(key, photo)
         return photo
 
-    def examine(
+    def compute_analysis(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress, None, PhotoAnalysis]:
         """Find the regions of a photo that is not kept yet.
@@ -192,7 +192,7 @@ class PhotoAnalyser:
         return other
 
     def _move_to_cpu(self, device: str) -> bool:
-        """Goes on on the CPU after a failure on a device; False if that is the CPU."""
+        """Continue on the CPU after a device has failed; False if the device is the CPU."""
         with self._lock:
             if self.device == device:  # else another request has moved it already
                 if device == "cpu":
@@ -204,7 +204,7 @@ class PhotoAnalyser:
                 self.notice = "The GPU failed, so this ran on the CPU, which takes longer."
             return True
 
-    def use(self, classifier: Classifier, arm: Arm) -> None:
+    def add_classifier(self, classifier: Classifier, arm: Arm) -> None:
         """Take a classifier that is loaded already as an arm."""
         self._arms[arm] = classifier
 

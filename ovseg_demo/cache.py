@@ -125,7 +125,7 @@ class TextCache:
         except sqlite3.OperationalError as error:  # locked, read-only, full
             _log.warning("Text features are not kept in %s: %s", self._path, error)
         except sqlite3.DatabaseError as error:
-            _log.warning("%s is damaged (%s) and is begun anew", self._path, error)
+            _log.warning("%s is damaged (%s) and is started again", self._path, error)
             self._path.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("Text features are not kept in %s: %s", self._path, error.strerror)

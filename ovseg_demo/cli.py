@@ -40,7 +40,7 @@ _MAX_LISTED = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+    """Run one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         # Names may hold any script, terminals may not.
         if hasattr(stream, "reconfigure"):
@@ -147,7 +147,7 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
             wrong = f"{photo}: {error}"
             _show(error, request.debug)
         except Exception as error:
-            # A bug met by one photo must not cost the results of the others.
+            # An unexpected error of one photo must not lose the results of the others.
             wrong = f"{photo}: unexpected {type(error).__name__}: {error}; --debug shows where."
             _show(error, request.debug)
         return {"said": said, "wrong": wrong}

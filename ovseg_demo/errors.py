@@ -14,11 +14,13 @@
     └── SettingsError          a setting outside its range
 
 Each message is one sentence that a person can act on and holds the offending value, so that the page and
-the command line show it as it stands. Where it names folders of this machine, `public` is the sentence for
-visitors of a server.
+the command line show it as it stands. Visitors of a server read `public`. Messages about weights and files
+may name folders of the machine; their `public` is a general sentence unless the place that raises gives one.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 __all__ = [
     "CheckpointError",
@@ -36,18 +38,23 @@ __all__ = [
     "quoted",
 ]
 
+_CANNOT = "This server cannot do that; choose another model, or try again later."
+
 
 class OvsegError(Exception):
     """Base of every error this package raises on purpose.
 
     Args:
         message: one sentence for the person who runs the program.
-        public: the sentence for visitors of a server; the same if None.
+        public: the sentence for visitors of a server; by default `default_public`, or else the message.
     """
+
+    default_public: ClassVar[str | None] = None
 
     def __init__(self, message: str = "", *, public: str | None = None) -> None:
         super().__init__(message)
-        self.public = message if public is None else public
+        default = message if self.default_public is None else self.default_public
+        self.public = default if public is None else public
 
 
 class ImageError(OvsegError):
@@ -69,6 +76,8 @@ class CorrectionError(OvsegError):
 class ModelError(OvsegError):
     """Something about a model or its weights."""
 
+    default_public = _CANNOT
+
 
 class UnknownModelError(ModelError):
     """The name is not in the model table and is no file either."""
@@ -84,6 +93,8 @@ class DownloadError(ModelError):
 
 class OutputError(OvsegError):
     """A result cannot be written where it should go."""
+
+    default_public = _CANNOT
 
 
 class ResourceError(OvsegError):

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the hash of a file."""
+"""Files that are written whole or not at all; the hash of a file, and its size in words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ovseg_demo.errors import OutputError
 
-__all__ = ["file_sha256", "whole_file", "write_text", "write_whole"]
+__all__ = ["atomic_file", "file_sha256", "size_text", "write_bytes", "write_text"]
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name when the block ends.
 
     A block that raises, a kill and a full disk leave an earlier file as it was. The folder is made if it is
@@ -38,23 +38,23 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write bytes; see `whole_file`.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes; see `atomic_file`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8; see `whole_file`.
+    """Write text as UTF-8; see `atomic_file`.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_whole(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def file_sha256(path: Path) -> str:
@@ -68,3 +68,12 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as people read it.
+
+    >>> size_text(41_300_000), size_text(2_565_000_000)
+    ('41 MB', '2.6 GB')
+    """
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

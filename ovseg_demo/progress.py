@@ -80,7 +80,7 @@ def with_cpu_fallback(
     """An attempt, and another one if a device fails for another reason than its memory.
 
     Args:
-        attempt: begins anew each time.
+        attempt: starts the work from the beginning.
         leave_device: moves the work to the CPU; False if it is there already.
 
     Raises:

@@ -85,7 +85,7 @@ class RegionResult:
     """Up to five (typed name, score) pairs, best first; hidden names have their share of 1 beside them. The
     score of the winning class is `confidence`."""
     closest_hidden: str = ""
-    """Of a region that nothing claims: the name nobody typed that fits it better than every typed one."""
+    """Of a region that nothing claims: the hidden name that fits it better than every typed one."""
     corrected: bool = False
     """A person drew or named it: it lies over all proposals; without a class it leaves pixels unassigned."""
 

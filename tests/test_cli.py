@@ -20,7 +20,7 @@ RESULT = {"overlay.png", "label_map.png", "result.json"}
 
 
 def run(*arguments: str | Path) -> int:
-    """Runs the program in this process; its exit code."""
+    """Run the program in this process; its exit code."""
     return main([str(argument) for argument in arguments])
 
 

@@ -64,7 +64,7 @@ def test_what_torch_and_numpy_really_raise_is_recognised() -> None:
         assert not is_device_failure(error)
 
 
-def test_a_broken_device_is_told_from_a_full_one_and_from_a_bug() -> None:
+def test_a_failed_device_is_distinguished_from_full_memory_and_other_errors() -> None:
     assert is_device_failure(GPU_BROKEN)
     assert is_device_failure(AssertionError("Torch not compiled with CUDA enabled"))
     assert not is_out_of_memory(GPU_BROKEN)

@@ -86,7 +86,7 @@ def test_pixels_without_truth_count_nowhere() -> None:
         assert (figures["miou"][0], figures["pixel_accuracy"][0], figures["unassigned"][0]) == (100, 100, 0)
 
 
-def test_unassigned_pixels_miss_their_class_and_accuse_no_other() -> None:
+def test_unassigned_pixels_miss_their_class_and_count_for_no_other() -> None:
     truth, predicted = np.array([[0, 0, 1, 1]]), np.array([[1, 0, 2, 2]])
     figures = tally_of([(truth, predicted)], classes=2).figures()
     assert figures["iou"][0].tolist() == [50, 100]

@@ -70,8 +70,8 @@ def texts() -> TextCache:
 @pytest.fixture
 def segmenter(clip: MaskAdaptedCLIP, texts: TextCache) -> Segmenter:
     made = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
-    made.use(Classifier(clip, texts), "adapted")
-    made.use(Classifier(clip, texts), "vanilla")
+    made.add_classifier(Classifier(clip, texts), "adapted")
+    made.add_classifier(Classifier(clip, texts), "vanilla")
     return made
 
 
@@ -150,7 +150,7 @@ def test_progress_only_moves_forward(segmenter: Segmenter, photo: NDArray[np.uin
     assert fractions[-1] == 1.0
 
 
-class Telling(Quarters):
+class QuartersWithMasks(Quarters):
     """Tells of each quarter when it has found it."""
 
     def stream(self, image: NDArray[np.uint8]) -> Generator[float | ProposalStep, None, Proposals]:
@@ -161,10 +161,10 @@ class Telling(Quarters):
         return result
 
 
-def test_regions_are_told_as_they_are_found_and_once_more_when_they_are_all(
+def test_regions_are_yielded_as_they_are_found_and_again_when_all_are(
     segmenter: Segmenter, photo: NDArray[np.uint8]
 ) -> None:
-    segmenter.proposer = Telling()
+    segmenter.proposer = QuartersWithMasks()
     told: list[Progress] = list(segmenter.stream(photo, "dog, sky"))
     found = [p.masks for p in told if p.stage == "propose" and p.masks is not None]
     assert [masks.shape for masks in found] == [(1, 22, 32)] * 4  # half of the working size
@@ -172,7 +172,7 @@ def test_regions_are_told_as_they_are_found_and_once_more_when_they_are_all(
     assert all_of_them is not None and len(all_of_them) == 4
 
 
-def test_a_proposer_that_tells_numbers_has_its_regions_shown_when_they_are_all(
+def test_a_proposer_that_yields_fractions_has_its_regions_shown_at_the_end(
     segmenter: Segmenter, photo: NDArray[np.uint8]
 ) -> None:
     told: list[Progress] = list(segmenter.stream(photo, "dog, sky"))
@@ -210,7 +210,7 @@ def test_analysed_photos_are_bounded_in_bytes_with_all_that_is_kept_of_them(
     pixels = 80 * 120 * 3 + 42 * 64 * 3 + 4 * 42 * 64
     assert one > pixels + 5 * 768 * 4, "features and stem count, too"
     small = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64, max_analysed_bytes=3 * one))
-    small.use(Classifier(clip, texts), "adapted")
+    small.add_classifier(Classifier(clip, texts), "adapted")
     for shade in range(5):
         small(np.full((80, 120, 3), shade, np.uint8), "dog")
     assert len(small._photos) == 3 and small._photos.kept_bytes <= 3 * one

@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ovseg_demo.errors import VocabularyError
@@ -213,6 +213,7 @@ def test_a_vocabulary_written_out_and_read_again_is_the_same(text: str) -> None:
 
 
 @given(st.lists(TRICKY, min_size=1, max_size=5))
+@example(["fence, wooden", "sky"])
 def test_names_of_a_list_are_written_out_and_read_again_with_their_commas(words: list[str]) -> None:
     try:
         vocabulary = Vocabulary.of(words)

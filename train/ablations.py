@@ -25,7 +25,7 @@ import numpy as np
 
 from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.pair_folder import PairFolder
 from train.evaluation.region_accuracy import RegionAccuracy, RegionEvaluator
@@ -89,7 +89,7 @@ class Row:
 
 
 class AblationRunner:
-    """Makes the runs of the tables, each only once, and asks their weights."""
+    """Run the trainings of the tables, each only once, and evaluate their weights."""
 
     def __init__(self, settings: AblationSettings) -> None:
         self.settings = settings
@@ -135,13 +135,13 @@ class AblationRunner:
         return out
 
     def folder(self, title: str, seed: int) -> Path:
-        """Where a run lies; one with other numbers lies elsewhere."""
+        """The folder of a run; its name depends on the settings."""
         chosen = self.settings
         about = f"{Path(chosen.model).name}_{chosen.epochs:g}_{chosen.least_score:g}_{chosen.same_pairs}"
         return chosen.work / f"{title}_{about}_{seed}"
 
     def evaluate(self, weights: Path | None, *, masked: bool = True) -> dict[str, RegionAccuracy]:
-        """What the true regions are called, by data set; None asks the vanilla model."""
+        """Accuracy on the true regions, by data set; None evaluates the vanilla model."""
         arm: Literal["vanilla", "adapted"] = "adapted" if weights else "vanilla"
         clip = load_clip(weights or self.settings.model, weights=arm)
         return {one.name: one.evaluate(clip, masked=masked) for one in self.sets}
@@ -282,7 +282,7 @@ def main(settings: AblationSettings) -> None:
             "settings": {k: str(v) for k, v in asdict(settings).items()},
             "rows": list(map(asdict, rows)),
         }
-        write_whole(settings.json, (json.dumps(content, indent=1) + "\n").encode())
+        write_bytes(settings.json, (json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

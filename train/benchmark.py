@@ -28,7 +28,7 @@ from ovseg_demo.clip.checkpoints import ClipConfig
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.errors import SettingsError
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.core.loop import AdaptationModel, PairSource, run_training
 from train.core.options import run_command
 from train.core.prompts import add_prompts
@@ -213,7 +213,7 @@ def benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     for key, value in figures.items():
         print(f"{key.replace('_', ' '):22} {value}")
     if settings.json:
-        write_whole(settings.json, (json.dumps(figures, indent=1) + "\n").encode())
+        write_bytes(settings.json, (json.dumps(figures, indent=1) + "\n").encode())
     return figures
 
 

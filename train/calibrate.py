@@ -7,7 +7,7 @@ few and many (`calibration_data.MIXES`); those that are COCO photos also for all
 are told in train/evaluation/calibration.py. What is printed for the confidence is the expected calibration
 error on photos that took no part in fitting. The numbers go into config.json beside the weights.
 
-Features are computed once per arm and kept, so that everything can be chosen anew in a minute.
+Features are computed once per arm and cached, so that choosing again takes a minute.
 """
 
 from __future__ import annotations

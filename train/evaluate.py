@@ -65,7 +65,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     """Run the evaluation, print the table, write JSON and chart."""
     truth = chosen_data_set(settings)
     masks: tuple[MaskSource, ...] = ("truth", "proposals") if settings.masks == "both" else (settings.masks,)
-    reports = {source: measure(settings, truth, source) for source in masks}
+    reports: dict[str, dict[str, Any]] = {source: measure(settings, truth, source) for source in masks}
     if len(reports) == 1:
         print_report(*reports.values())
     else:

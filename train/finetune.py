@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
 from train.core.loop import AdaptationModel, run_training
@@ -44,7 +43,7 @@ class FinetuneSettings(AdaptSettings):
             "weight_decay": 0.1,
             "warmup": 20,
             "distil": 2.0,
-            "unnamed": 1.0,
+            "pseudo_labels": 1.0,
             "jitter": 0.24,
         },
     }
@@ -72,10 +71,7 @@ def finetune(given: FinetuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
     with distributed.process_group() as device:
-        if settings.start is None:
-            clip = load_clip(settings.model, weights="vanilla", device=device)
-        else:
-            clip = load_clip(settings.start, weights="adapted", device=device)
+        clip = settings.start_clip(device)
         pairs = open_pairs(settings, clip)
         if settings.prompt_depth:
             torch.manual_seed(settings.seed)
@@ -93,7 +89,7 @@ def finetune(given: FinetuneSettings) -> None:
 
 
 def train_image_tower(model: AdaptationModel, *, prompts: bool = False) -> None:
-    """The whole image tower and the temperature move; the mini tower's stem stays, and prompts as told."""
+    """Train the image tower and the temperature; the mini tower's stem is frozen, prompts by the settings."""
     model.requires_grad_(True)
     if hasattr(model.tower, "trunk"):
         model.tower.trunk.stem.requires_grad_(False)

@@ -22,12 +22,12 @@ import json
 
 from train.core.files import write_text
 from train.core.options import run_command
-from train.evaluation.free_words import GOALS, FreeWordsSettings, answer_freely
+from train.evaluation.free_words import GOALS, FreeWordsSettings, evaluate_free_words
 
 
 def free_words(settings: FreeWordsSettings) -> None:
     """Print the figures of each arm, and write them as JSON."""
-    report = answer_freely(settings)
+    report = evaluate_free_words(settings)
     photos = len(report["answers"])
     title = f"fold 0: {photos} photos, model {settings.model}, {settings.merge} merging"
     print(f"{title}; percent with 95 % intervals")

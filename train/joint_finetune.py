@@ -4,8 +4,8 @@
 
 The tower sees a region's blanked crop, as in the paper. The head also sees the whole photo, once, through the
 same trunk (`ovseg_demo/clip/context.py`). Both learn from the same regions, whose names are right together;
-captioned photos keep what vanilla knows. What the frozen stem makes of crops and photos is computed first and
-kept; a run that was stopped resumes.
+captioned photos are held to vanilla's features. The frozen stem's output for crops and photos is computed
+first and kept; a run that was stopped resumes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def joint_finetune(settings: JointSettings) -> None:
         photo_weight=settings.photo_weight,
     )
     if settings.start is not None and settings.start.is_dir():
-        model.take_head(load_context(settings.start / "context.safetensors"))
+        model.load_head(load_context(settings.start / "context.safetensors"))
     groups = train_joint_model(model, settings)
     sampler = PhotoSampler(
         pairs.photos.photo_of,
@@ -113,10 +113,10 @@ def open_joint_pairs(
 
 
 def train_joint_model(model: JointModel, settings: JointSettings) -> list[dict[str, Any]]:
-    """Say what moves; returns AdamW's groups.
+    """Freeze and unfreeze parameters; returns AdamW's groups.
 
-    Frozen are the text tower, mask prompts, the trunk's stem, as many blocks behind it as told, and depthwise
-    convolutions, which have few weights and whose gradients take most of a step on a CPU.
+    Frozen are the text tower, mask prompts, the trunk's stem, the blocks behind it that the settings name,
+    and depthwise convolutions, which have few weights and whose gradients take most of a step on a CPU.
     """
     model.requires_grad_(True)
     model.text.requires_grad_(False)

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.core.options import run_command
 from train.data.contact_sheet import write_contact_sheet
 from train.data.shards import write_manifest
@@ -50,7 +50,7 @@ def main(settings: MineSettings) -> None:
     write_contact_sheet(settings.out, settings.out / "contact_sheet.png", count=100, seed=settings.seed)
     print(summary)
     if (told := _precision(settings)) is not None:
-        write_whole(settings.out / "precision.txt", f"{told}\n".encode())
+        write_bytes(settings.out / "precision.txt", f"{told}\n".encode())
         print(told)
 
 
@@ -68,7 +68,7 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
     """Write the manifest; returns what it says in a few lines."""
     totals: Counter[str] = Counter()
     nouns: Counter[str] = Counter()
-    shards, unnamed, skipped = [], [], []
+    shards, unlabeled, skipped = [], [], []
     number = 0
     while len(shard_range(settings, number, count)):
         record = json.loads(shard_paths(settings, number)[1].read_text("utf-8"))
@@ -76,9 +76,11 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
         nouns.update(record["nouns"])
         skipped += record["skipped"]
         shards.append({name: record[name] for name in ("name", "photos", "pairs", "sha256")})
-        if settings.unnamed:
+        if settings.unlabeled_regions:
             name = unlabeled_path(settings, number).name
-            unnamed.append({"name": name, "regions": record["unnamed"], "sha256": record["unnamed_sha256"]})
+            unlabeled.append(
+                {"name": name, "regions": record["unlabeled"], "sha256": record["unlabeled_sha256"]}
+            )
         number += 1
     write_manifest(
         settings.out,
@@ -90,14 +92,14 @@ def summarise(settings: MineSettings, photos: Sequence[Photo], count: int, match
             "counts": {**totals, "different_nouns": len(nouns)},
             "skipped": skipped,
             "shards": shards,
-            **({"unnamed": unnamed} if unnamed else {}),
+            **({"unlabeled": unlabeled} if unlabeled else {}),
             "nouns": dict(nouns.most_common()),
         },
     )
     lines = [
         f"{totals['pairs']} pairs of {len(nouns)} nouns from {totals['photos']} photos"
         f" in {len(shards)} shards ({totals['offered']} nouns offered).",
-        *([f"{sum(one['regions'] for one in unnamed)} regions without a noun."] if unnamed else []),
+        *([f"{sum(one['regions'] for one in unlabeled)} regions without a noun."] if unlabeled else []),
         *(f"skipped {one['photo']}: {one['error']}" for one in skipped[:10]),
     ]
     if len(skipped) > 10:

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
 from train.core.options import DEFAULT_DATA, run_command
-from train.data.contact_sheet import close_pairs
+from train.data.contact_sheet import report_shards
 from train.data.named_regions import INHERIT_IOU, TRAINING_FOLDS, NamedPhoto, inherit_names, training_regions
 from train.data.shards import ImageFormat, Pair, cut_pair, write_shards
-from train.mining.work_folder import claim
+from train.mining.work_folder import record_settings
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def main(settings: NamedPairSettings) -> None:
     """Write shards, manifest and contact sheet."""
     photos = training_regions(settings.data, settings.folds)
     how = {name: value for name, value in asdict(settings).items() if name not in ("out", "data")}
-    claim(settings.out, how, "--out")
+    record_settings(settings.out, how, "--out")
     skipped: list[dict[str, str]] = []
     counts = write_shards(
         settings.out,
@@ -100,7 +100,7 @@ def main(settings: NamedPairSettings) -> None:
         photos={"named_regions": len(photos)},
         skipped=skipped,
     )
-    close_pairs(settings.out, counts, skipped)
+    report_shards(settings.out, counts, skipped)
 
 
 def _pairs_by_photo(

@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import torch
 
-from ovseg_demo.clip import load_clip
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
 from train.core.loop import AdaptationModel, run_training
@@ -42,7 +41,7 @@ class PromptTuneSettings(AdaptSettings):
             "epochs": 2.5,
             "warmup": 20,
             "distil": 2.0,
-            "unnamed": 1.0,
+            "pseudo_labels": 1.0,
             "jitter": 0.24,
         },
     }
@@ -62,10 +61,7 @@ def prompt_tune(given: PromptTuneSettings) -> None:
     """Run the training and write the weights."""
     settings = given.filled()
     with distributed.process_group() as device:
-        if settings.start is None:
-            clip = load_clip(settings.model, weights="vanilla", device=device)
-        else:
-            clip = load_clip(settings.start, weights="adapted", device=device)
+        clip = settings.start_clip(device)
         pairs = open_pairs(settings, clip)
         # Anew: what was loaded before may have drawn more or fewer numbers.
         torch.manual_seed(settings.seed)

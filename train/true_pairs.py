@@ -21,14 +21,14 @@ from tqdm import tqdm
 from ovseg_demo.errors import ImageError, SettingsError
 from ovseg_demo.imaging import resize_to_side
 from train.core.options import DEFAULT_DATA, run_command
-from train.data.contact_sheet import close_pairs
+from train.data.contact_sheet import report_shards
 from train.data.named_regions import held_out_photos, photo_key
 from train.data.shards import ImageFormat, Pair, cut_pair, write_shards
 from train.data.sources import DataError, path_below
-from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, need, read_instances
+from train.data.truth import TRUTH_SETS, TruthPhoto, TruthSet, existing, read_instances
 from train.evaluation.runner import evenly_spaced
 from train.mining.features import RegionFilter
-from train.mining.work_folder import claim
+from train.mining.work_folder import record_settings
 
 TRAINABLE = ("coco-train", "coco-train-official")
 """The sets with truth that may be trained on; the others are for evaluation alone."""
@@ -77,7 +77,7 @@ class TruePairSettings:
         if self.instances is not None:
             if self.images is None:
                 raise DataError(f"--instances {self.instances} needs its photos' folder: give --images.")
-            return read_instances(self.instances.stem, [(need(self.instances), need(self.images))])
+            return read_instances(self.instances.stem, [(existing(self.instances), existing(self.images))])
         if self.data_set not in TRAINABLE:
             raise DataError(
                 f"{self.data_set!r} is not to be trained on: choose {' or '.join(TRAINABLE)}, "
@@ -123,7 +123,9 @@ def photo_pairs(photo: TruthPhoto, truth: TruthSet, settings: TruePairSettings) 
 def main(settings: TruePairSettings) -> None:
     """Write shards, manifest and contact sheet."""
     truth = settings.truth()
-    claim(settings.out, {k: v for k, v in asdict(settings).items() if k not in ("out", "data")}, "--out")
+    record_settings(
+        settings.out, {k: v for k, v in asdict(settings).items() if k not in ("out", "data")}, "--out"
+    )
     photos = _photos(truth, settings)
     skipped: list[dict[str, str]] = []
     counts = write_shards(
@@ -135,7 +137,7 @@ def main(settings: TruePairSettings) -> None:
         photos={truth.name: len(photos)},
         skipped=skipped,
     )
-    close_pairs(settings.out, counts, skipped)
+    report_shards(settings.out, counts, skipped)
 
 
 def _photos(truth: TruthSet, settings: TruePairSettings) -> list[TruthPhoto]:

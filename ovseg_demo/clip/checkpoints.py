@@ -33,9 +33,9 @@ from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
+    first_keys,
     read_file,
-    some,
     tensor_of,
     write_tensors,
 )
@@ -99,7 +99,7 @@ def build_clip(weights: Mapping[str, Tensor], source: Path) -> tuple[CLIP, MaskP
         clip = config.build()
     wanted = {key: value.shape for key, value in clip.state_dict().items()}
     given = {key: value for key, value in weights.items() if key != PROMPTS}
-    check_names_and_shapes(given, wanted, f"{named(source)} is not the CLIP it looks like")
+    check_names_and_shapes(given, wanted, f"{file_label(source)} is not the CLIP it looks like")
     clip.load_state_dict(given, assign=True)
     context = config.context_length
     clip.attn_mask = torch.full((context, context), float("-inf")).triu(1)  # causal; not part of any file
@@ -149,10 +149,12 @@ class ClipConfig:
             "token_embedding.weight": 2,
         }
         if missing := [key for key in telling if key not in weights]:
-            raise CheckpointError(f"{named(source)} is not a whole CLIP: it lacks {some(missing)}.")
+            raise CheckpointError(
+                f"{file_label(source)} is not a whole CLIP: it lacks {first_keys(missing)}."
+            )
         for key, axes in telling.items():
             if weights[key].ndim != axes or 0 in weights[key].shape:
-                raise CheckpointError(f"{named(source)} has {key} of shape {tuple(weights[key].shape)}.")
+                raise CheckpointError(f"{file_label(source)} has {key} of shape {tuple(weights[key].shape)}.")
         patches = weights["visual.positional_embedding"].shape[0] - 1
         config = cls(
             embed_dim=weights["text_projection"].shape[1],
@@ -172,7 +174,7 @@ class ClipConfig:
             (words == VOCABULARY_SIZE, f"a vocabulary of {words} tokens"),
         ):
             if not fits:
-                raise CheckpointError(f"{named(source)} has {what}, and no CLIP has that.")
+                raise CheckpointError(f"{file_label(source)} has {what}, and no CLIP has that.")
         return config
 
     def build(self) -> CLIP:
@@ -201,7 +203,7 @@ class ClipConfig:
         places = self.grid**2
         if values.ndim != 3 or values.shape[1] not in (1, places) or values.shape[2] != self.vision_width:
             raise CheckpointError(
-                f"{named(source)} has mask prompts of shape {tuple(values.shape)}; "
+                f"{file_label(source)} has mask prompts of shape {tuple(values.shape)}; "
                 f"(depth, {places}, {self.vision_width}) fits the image tower."
             )
         prompts = MaskPrompts(*values.shape)
@@ -225,8 +227,8 @@ def _clip_entries(content: object, path: Path) -> dict[str, object]:
     entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}
     if not any(key.startswith("visual.") for key in entries):
         _refuse_other_kinds(entries, path)
-        found = some(list(entries)) or "none"
-        raise CheckpointError(f"{named(path)} holds no CLIP image tower: its entries are {found}.")
+        found = first_keys(list(entries)) or "none"
+        raise CheckpointError(f"{file_label(path)} holds no CLIP image tower: its entries are {found}.")
     return entries
 
 
@@ -237,10 +239,12 @@ def _check_pixel_values(entries: Mapping[str, object], path: Path) -> None:
         if key in entries:
             theirs = tensor_of(entries, key, path).flatten()
             if theirs.shape != (3,) or not torch.allclose(theirs, torch.tensor(ours), atol=0.1, rtol=0):
-                raise CheckpointError(f"{named(path)} was trained on other pixel values than CLIP's: {key}.")
+                raise CheckpointError(
+                    f"{file_label(path)} was trained on other pixel values than CLIP's: {key}."
+                )
 
 
 def _refuse_other_kinds(entries: Iterable[str], path: Path) -> None:
     for start, kind in _OTHER_KINDS.items():
         if alien := [key for key in entries if key.startswith(start)]:
-            raise CheckpointError(f"{named(path)} is {kind}: it has {some(alien)}.")
+            raise CheckpointError(f"{file_label(path)} is {kind}: it has {first_keys(alien)}.")

@@ -45,7 +45,7 @@ from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
     read_file,
     tensor_of,
 )
@@ -162,7 +162,7 @@ def load_context(path: Path) -> ContextCLIP:
     """
     adapted_file = path.with_name("adapted.safetensors")
     if not adapted_file.is_file():
-        raise CheckpointError(f"{named(path)} needs {adapted_file.name} beside it, which is missing.")
+        raise CheckpointError(f"{file_label(path)} needs {adapted_file.name} beside it, which is missing.")
     adapted = load_mini(adapted_file)
     record = json.loads((path.parent / "config.json").read_text("utf-8"))
     section, scales = record.get("context", {}), record["score_scale"]
@@ -177,7 +177,7 @@ def load_context(path: Path) -> ContextCLIP:
     check_names_and_shapes(
         tensors,
         wanted | {TEXT_MAP: torch.Size((TEXT_WIDTH, TEXT_WIDTH))},
-        f"{named(path)} is not an ovseg-mini",
+        f"{file_label(path)} is not an ovseg-mini",
     )
     text_map = tensors.pop(TEXT_MAP)
     head.load_state_dict({key.removeprefix(HEAD_PREFIX): value for key, value in tensors.items()})

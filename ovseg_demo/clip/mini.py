@@ -29,7 +29,7 @@ from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, map_digests, text_
 from ovseg_demo.clip.text import unit_parts
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CropRecipe
-from ovseg_demo.weight_files import check_names_and_shapes, named
+from ovseg_demo.weight_files import check_names_and_shapes, file_label
 
 if TYPE_CHECKING:
     from ovseg_demo.clip.model import MaskAdaptedCLIP
@@ -280,7 +280,7 @@ def load_mini(file: Path) -> MaskAdaptedCLIP:
     text = MiniTextTower(config.embed_dim)
     wanted = {f"visual.{key}": value.shape for key, value in tower.state_dict().items()}
     wanted |= {f"text.{key}": value.shape for key, value in text.state_dict().items()}
-    check_names_and_shapes(tensors, wanted, f"{named(file)} is not an ovseg-mini")
+    check_names_and_shapes(tensors, wanted, f"{file_label(file)} is not an ovseg-mini")
     tower.load_state_dict(
         {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
     )

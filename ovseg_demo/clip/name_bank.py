@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.vocabulary import fold
-from ovseg_demo.weight_files import named
+from ovseg_demo.weight_files import file_label
 
 Floats = NDArray[np.float32]
 
@@ -143,7 +143,7 @@ def bank_of(
         return None
     if notes.get(TOWER_KEY) != tower:
         raise CheckpointError(
-            f"{named(path)} has a bank of names made with another adapted arm; make it anew with "
+            f"{file_label(path)} has a bank of names made with another adapted arm; make it anew with "
             f"python -m train.name_bank."
         )
     try:
@@ -155,4 +155,4 @@ def bank_of(
         names = [str(name) for name in json.loads(notes[NAMES_KEY])]
         return NameBank(projection, regions, names, tensors["pairs"].numpy().astype(np.int64))
     except (LookupError, ValueError) as error:
-        raise CheckpointError(f"{named(path)} has a damaged bank of names: {error}.") from error
+        raise CheckpointError(f"{file_label(path)} has a damaged bank of names: {error}.") from error

@@ -28,7 +28,7 @@ from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
     read_file,
     tensor_of,
 )
@@ -219,7 +219,7 @@ def load_weights(model: Any, path: Path) -> None:
         if key in weights and key in wanted and weights[key].numel() == wanted[key].numel():
             weights[key] = weights[key].reshape(wanted[key].shape)
     shapes = {key: value.shape for key, value in wanted.items() if not _is_buffer(key)}
-    check_names_and_shapes(weights, shapes, f"{named(path)} is of another architecture")
+    check_names_and_shapes(weights, shapes, f"{file_label(path)} is of another architecture")
     model.load_state_dict(weights, strict=False)
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ovseg_demo.corrections.corrected_region import correction_name
 from ovseg_demo.errors import CorrectionError, quoted
-from ovseg_demo.files import write_whole
+from ovseg_demo.files import write_bytes
 from ovseg_demo.memory.thumbnails import MAX_BYTES
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import fold
@@ -218,7 +218,7 @@ class Memory:
         Raises:
             OutputError: it cannot be written.
         """
-        write_whole(Path(path), self.to_bytes())
+        write_bytes(Path(path), self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> Memory:

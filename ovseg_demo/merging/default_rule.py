@@ -17,11 +17,11 @@ from ovseg_demo.merging.evidence import (
     Floats,
     MergeSettings,
     Scores,
+    balanced_log_odds,
     found_threshold,
     log_odds,
     log_sum_exp,
     presence_evidence,
-    shared_out,
     shares_of,
 )
 from ovseg_demo.proposals.base import Proposals
@@ -61,9 +61,9 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     """Decide regions, then pixels.
 
     1. A class is *found* if the evidence for it is strong enough.
-    2. Found classes share the regions out (`shared_out`): each region takes its most probable one, or none if
-       hidden names outweigh it too much. The best region of a found class is lost neither to hidden names
-       nor, as a rule, to other words.
+    2. Found classes compete for the regions (`balanced_log_odds`): each region takes its most probable one,
+       or none if hidden names outweigh it too much. The best region of a found class is lost neither to
+       hidden names nor, as a rule, to other words.
     3. A region that is best named as a part of a found class, and lies at a region of it, goes to that class.
     4. A region that encloses a surer region of the same class takes its next class, or none: the sky around
        an airplane is no airplane.
@@ -73,7 +73,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
     settings = settings or MergeSettings()
     evidence = presence_evidence(scores, proposals.area_fraction, settings)
     found = evidence > found_threshold(len(evidence), settings)
-    every = shared_out(log_odds(scores.typed, scores.hidden, settings), found, settings)
+    every = balanced_log_odds(log_odds(scores.typed, scores.hidden, settings), found, settings)
     shares = shares_of(every)
     region_class = np.zeros(len(proposals), dtype=np.int64)
     if found.any() and len(proposals):
@@ -86,7 +86,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
             claimed[own.argmax()] |= bool(np.isfinite(own.max()))
         region_class = np.where(claimed, best + 1, 0)
         shares = _parts_to_wholes(scores, proposals, region_class, found, shares, settings)
-        _leave_surroundings(proposals, region_class, choice, odds, shares, settings)
+        _release_enclosing_regions(proposals, region_class, choice, odds, shares, settings)
         shares = shares_of_claims(shares, region_class, settings)
     region_confidence = shares.max(axis=1, initial=0.0)
     claims = np.flatnonzero(region_class)
@@ -100,7 +100,7 @@ def merge_default(scores: Scores, proposals: Proposals, settings: MergeSettings 
         region_class=region_class,
         region_confidence=np.asarray(region_confidence, dtype=np.float32),
         found=found,
-        confidence=_without_sure_specks(_sigmoid(evidence), found, label_map),
+        confidence=_lower_speck_confidence(_sigmoid(evidence), found, label_map),
         probabilities=shares,
         closest_hidden=_closest_hidden(scores),
     )
@@ -178,7 +178,7 @@ def _lies_at(proposals: Proposals, k: int, others: NDArray[np.bool_]) -> bool:
     return bool((2 * inside >= (own[2:] - own[:2]).prod()).any())
 
 
-def _leave_surroundings(
+def _release_enclosing_regions(
     proposals: Proposals,
     region_class: NDArray[np.int64],
     choice: Floats,
@@ -222,7 +222,7 @@ def enclosed_by(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(np.sum(sides, axis=0, dtype=np.uint8) >= 3)
 
 
-def _without_sure_specks(
+def _lower_speck_confidence(
     confidence: Floats, found: NDArray[np.bool_], label_map: NDArray[np.uint16]
 ) -> Floats:
     """Lower the confidence of found classes whose largest piece is a speck."""

@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 LONG_LIST = 15
 """So many words are typed by hand; longer lists come from presets, and few of their words are there."""
 _FAR = 20.0
-"""Log-odds of what has no rival."""
+"""Log-odds of a name without competing names."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MergeSettings:
     claim_threshold: float = 0.0
     """A word claims a region where its log-odds against the hidden names are above this."""
     balance: float = 0.0
-    """How far found words share the regions out, 0..1: see `shared_out`."""
+    """How far found words share the regions out, 0..1: see `balanced_log_odds`."""
     presence_weight: float = 0.0
     """How much the evidence for a word counts when regions choose between found words."""
     surround_margin: float = 1.0
@@ -79,14 +79,14 @@ class MergeSettings:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the classifier says of the regions of one photo.
+    """Scores of the regions of one photo by the classifier.
 
     Attributes:
         typed: (R, C) float32 logits of the typed classes (a class is its best synonym).
         hidden: (R, D) float32 logits of the hidden names.
         photo_typed: (C,) float32 logits of the whole photo.
         photo_hidden: (D,) float32 logits of the whole photo.
-        others: (R,) float32 logits of the word "others", the published demo's rival of a single name.
+        others: (R,) float32 logits of the word "others", which the published demo adds to a single name.
         queries: (N, C + 2) float32 logits that a segmenter gives its own N masks: the typed classes,
             "others", no object. None if the proposer names nothing, or lives in another text space.
         hidden_names: the D hidden names; empty where nobody asks for them.
@@ -133,8 +133,8 @@ def shares_of(odds: Floats) -> Floats:
 def log_odds(typed: Floats, hidden: Floats, settings: MergeSettings | None = None) -> Floats:
     """Log-odds of each typed name against all hidden ones, (..., C).
 
-    Other typed names take no part, but a hidden name that resembles any of them has stepped back for all:
-    where a horse is asked for, "horse" no longer speaks against a zebra. Letting it speak there finds fewer
+    Other typed names take no part, but a hidden name that resembles any of them does not compete with any:
+    where a horse is asked for, "horse" does not compete with a zebra either. Letting it compete finds fewer
     present names and more absent ones (model card, "Tried").
     Where no hidden name may compete (all of them were typed), every typed one is far above them.
     """
@@ -146,21 +146,21 @@ def log_odds(typed: Floats, hidden: Floats, settings: MergeSettings | None = Non
     return np.asarray(own - rivals[..., None], dtype=np.float32)
 
 
-def shared_out(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) -> Floats:
-    """Log-odds of words and regions after the found words have shared the regions out, (R, C).
+def balanced_log_odds(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) -> Floats:
+    """Log-odds of words and regions balanced over the regions, (R, C).
 
     A word that fits every region of a photo a little would take them all from words that fit one of them.
-    Each found word c therefore pays for what all regions together give it, and words are compared by
+    The log-odds of each found word c are therefore reduced by what all regions together give it:
 
         odds_rc - balance * (log sum_r' exp(odds_r'c) - its mean over the found words)
 
     With a balance of 1 this is one step of Sinkhorn's normalisation, the two-sided softmax of matching. One
-    found word alone pays nothing; words that are not found take no part.
+    found word alone is not reduced; words that are not found take no part.
 
     Args:
         odds: (R, C) log-odds against the hidden names.
         found: (C,) bool.
-        settings: how much they pay.
+        settings: `balance`, the weight of the reduction.
     """
     if not settings.balance or not found.any() or not len(odds):
         return odds
@@ -172,7 +172,7 @@ def shared_out(odds: Floats, found: NDArray[np.bool_], settings: MergeSettings) 
 def presence_facts(
     scores: Scores, area_fraction: NDArray[np.float64], settings: MergeSettings
 ) -> NDArray[np.float64]:
-    """What speaks for each typed class, (C, 5).
+    """Evidence for the presence of each typed class, (C, 5).
 
     Columns: the best region's log-odds, the whole photo's, the logarithm of the expected share of the photo
     (sum over regions of probability x area; nested regions count each), the mean log-odds of all regions

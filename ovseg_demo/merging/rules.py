@@ -58,7 +58,7 @@ def _merge_as_published(
     ensemble: float,
     size: tuple[int, int] | None,
 ) -> Merged:
-    """Hard masks of a proposer, or all the soft ones of a segmenter with its own opinion of them."""
+    """Hard masks of a proposer, or all the soft ones of a segmenter that classifies them itself."""
     count, queries = len(names), proposals.queries
     columns = np.arange(count + (rule == "published-demo" and len(demo_names(names)) > count))
     clip = np.concatenate([scores.typed, scores.others[:, None]], axis=1)[:, columns]

@@ -9,7 +9,7 @@
 
 Weights lie in this repository or in the package built from it (`EmbeddedFile`), came with another package
 (`PackagedFile`), are fetched from the model hub when first asked for (`HubFile`), or are put into their
-folder by a person (`HandFile`). Every file is hashed before its path is handed out.
+folder by a person (`ManualFile`). Every file is hashed before its path is handed out.
 """
 
 from ovseg_demo.models.arms import (
@@ -36,7 +36,7 @@ from ovseg_demo.models.table import (
     VANILLA,
     ArmEntry,
     EmbeddedFile,
-    HandFile,
+    ManualFile,
     ModelEntry,
     PackagedFile,
 )
@@ -51,8 +51,8 @@ __all__ = [
     "VANILLA",
     "ArmEntry",
     "EmbeddedFile",
-    "HandFile",
     "LocalWeights",
+    "ManualFile",
     "ModelEntry",
     "ModelRow",
     "NotOnHubError",

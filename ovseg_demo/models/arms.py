@@ -88,10 +88,11 @@ def chosen_arms(words: Sequence[str], model: str | Path) -> tuple[Arm, ...]:
         groups = {BOTH: COMPARED, ALL: arms_of(other)}
         if name not in groups and name not in ARMS:
             known = ", ".join([*ARMS, *groups])
-            raise ModelError(
+            message = (
                 f"There is no arm called {quoted(name)}; choose from {known}, of another model as "
                 f"ARM{OF_MODEL}MODEL."
             )
+            raise ModelError(message, public=message)
         chosen += [arm_of(one, other, model) for one in groups.get(name, (name,))]
     return tuple(dict.fromkeys(chosen))
 

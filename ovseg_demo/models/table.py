@@ -81,7 +81,7 @@ class PackagedFile:
 
 
 @dataclass(frozen=True)
-class HandFile:
+class ManualFile:
     """A file that no program can fetch: a person gets it and puts it into the model's folder."""
 
     names: tuple[str, ...]
@@ -95,7 +95,7 @@ class HandFile:
         return next((path for name in self.names if is_file(path := folder / name)), None)
 
 
-Source = EmbeddedFile | PackagedFile | HubFile | HandFile
+Source = EmbeddedFile | PackagedFile | HubFile | ManualFile
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ MODELS: dict[str, ModelEntry] = {
             {
                 "vanilla": _CLIP_L14,
                 "adapted": _OVSEG,
-                "mpt-only": HandFile(
+                "mpt-only": ManualFile(
                     ("ovseg_swinbase_vitL14_mpt_only.pt", "ovseg_swinbase_vitL14_mpt_only.pth"),
                     "GETTING_STARTED.md of facebookresearch/ov-seg",
                 ),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovseg_demo.output.palette import HUES, keeping_order
+from ovseg_demo.output.palette import HUES, assignment_order
 from ovseg_demo.result import Segmentation
 
 __all__ = ["OPACITIES", "apart", "separate_colours", "touching"]
@@ -66,7 +66,7 @@ def separate_colours(results: Sequence[Segmentation]) -> tuple[Segmentation, ...
     means = _mean_colours(results)
     neighbours = touching(results)
     placed: list[int] = []
-    for i in keeping_order([c.name for c in classes]):
+    for i in assignment_order([c.name for c in classes]):
         near = [k for k in placed if (i, k) in neighbours]
         if near:
             others = [colour for k, colour in enumerate(colours) if k != i]

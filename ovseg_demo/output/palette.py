@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from ovseg_demo.vocabulary import fold
 
-__all__ = ["HUES", "Colour", "assign_colours", "keeping_order"]
+__all__ = ["HUES", "Colour", "assign_colours", "assignment_order"]
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
@@ -75,11 +75,11 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     digests = {key: _digest(key) for key in set(keys)}
     homes = {key: int.from_bytes(digest, "big") % len(HUES) for key, digest in digests.items()}
     homes |= {key: home for key, home in _CUSTOMARY.items() if key in homes}
-    waiting = list(dict.fromkeys(keys[i] for i in keeping_order(names)))
+    waiting = list(dict.fromkeys(keys[i] for i in assignment_order(names)))
     colours: dict[str, Colour] = {}
     level = 0
     while waiting:
-        slots = _seat(waiting, homes)
+        slots = _assign_level(waiting, homes)
         shades = _shades(level)
         colours |= {key: shades[slot] for key, slot in slots.items()}
         waiting = [key for key in waiting if key not in slots]
@@ -87,7 +87,7 @@ def assign_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     return tuple(colours[key] for key in keys)
 
 
-def keeping_order(names: Sequence[str]) -> list[int]:
+def assignment_order(names: Sequence[str]) -> list[int]:
     """Positions of the names, those first that keep their colour where two look alike.
 
     By hash, so that the same words in another order get the same colours.
@@ -96,16 +96,16 @@ def keeping_order(names: Sequence[str]) -> list[int]:
     return sorted(range(len(keys)), key=lambda i: (keys[i] not in _CUSTOMARY, _digest(keys[i]), keys[i]))
 
 
-def _seat(keys: Sequence[str], homes: Mapping[str, int]) -> dict[str, int]:
+def _assign_level(keys: Sequence[str], homes: Mapping[str, int]) -> dict[str, int]:
     """Assign the hues of one level: first to keys whose own hue is free, then to the others."""
     taken: dict[int, str] = {}
     for key in keys:
         taken.setdefault(homes[key], key)
-    seated = set(taken.values())
+    assigned = set(taken.values())
     for key in keys:
         if len(taken) == len(HUES):
             break
-        if key not in seated:
+        if key not in assigned:
             slot = homes[key]
             while slot in taken:
                 slot = (slot + 1) % len(HUES)

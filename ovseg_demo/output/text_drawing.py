@@ -53,7 +53,7 @@ class TextLine:
             return self.text
         if self.index:
             return f"class {self.index}"
-        return "".join(char if _draws_nothing(char) or _font_with(char) else "?" for char in self.text)
+        return "".join(char if _is_invisible(char) or _font_with(char) else "?" for char in self.text)
 
     @property
     def width(self) -> float:
@@ -77,7 +77,7 @@ def _runs(text: str) -> tuple[tuple[str, str], ...] | None:
     """The text cut into (font name, letters) pieces, or None if no font has one of the letters."""
     runs: list[tuple[str, str]] = []
     for char in text:
-        name = runs[-1][0] if runs and _draws_nothing(char) else _font_with(char)
+        name = runs[-1][0] if runs and _is_invisible(char) else _font_with(char)
         if name is None:
             return None
         if runs and runs[-1][0] == name:
@@ -87,7 +87,7 @@ def _runs(text: str) -> tuple[tuple[str, str], ...] | None:
     return tuple(runs)
 
 
-def _draws_nothing(char: str) -> bool:
+def _is_invisible(char: str) -> bool:
     """Blanks, joiners, accents and style selectors stay with the letter before them."""
     return unicodedata.category(char) in {"Zs", "Cf", "Mn", "Mc", "Me"}
 
@@ -95,18 +95,18 @@ def _draws_nothing(char: str) -> bool:
 @lru_cache(maxsize=8192)
 def _font_with(char: str) -> str | None:
     for name in (_OWN_FONT, *_OTHER_FONTS):
-        if _draws_nothing(char):
+        if _is_invisible(char):
             return name
         try:
             font = _load_font(name, 20.0)
         except OSError:
             continue
-        if _picture_of(font, char) != _picture_of(font, "\U0010fffd"):
+        if _glyph_image(font, char) != _glyph_image(font, "\U0010fffd"):
             return name
     return None
 
 
-def _picture_of(font: ImageFont.FreeTypeFont, char: str) -> tuple[Any, bytes]:
+def _glyph_image(font: ImageFont.FreeTypeFont, char: str) -> tuple[Any, bytes]:
     mask = font.getmask(char)
     return mask.size, bytes(mask)
 

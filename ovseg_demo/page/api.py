@@ -65,7 +65,7 @@ def cached_file(content: bytes, name: str) -> str:
 
 
 def add_endpoints(pool: ModelPool) -> None:
-    """Adds the endpoints to the page that is being built."""
+    """Add the endpoints to the page that is being built."""
     settings = pool.settings
     with gr.Column(visible=False):
         photo = photo_input("photo")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovseg_demo.errors import ImageError, OvsegError, ResourceError, quoted
+from ovseg_demo.files import size_text
 from ovseg_demo.output.export import Files, comparison_files, export, zipped
 from ovseg_demo.page.handlers import Request, Result, stream
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.model_pool import ModelPool
-from ovseg_demo.page.server.request_tracker import public_message
 from ovseg_demo.progress import Progress, map_steps
 from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
@@ -56,7 +56,7 @@ class BatchStep:
 def run_batch(
     uploads: Sequence[str], request: Request, pool: ModelPool, check: Callable[[], None] = lambda: None
 ) -> Iterator[BatchStep]:
-    """Segments all photos; yields while it works and after each, and the archive at the end.
+    """Segment all photos; yields progress, and the archive with the last step.
 
     Args:
         uploads: paths of photos, and of zip archives with photos in them.
@@ -93,7 +93,7 @@ def run_batch(
         try:
             result: Result = yield from map_steps(steps, told)
         except OvsegError as error:
-            failures.append(f"{name}: {public_message(error)}")
+            failures.append(f"{name}: {error.public}")
         else:
             # What `check` raises ends the batch: the photo is not at fault.
             for path, data in _files(result, name, check).items():
@@ -101,7 +101,7 @@ def run_batch(
                 files[f"{number + 1:03d}-{Path(name).stem}/{path}"] = data
         if made > limits.max_kept_bytes:
             raise ResourceError(
-                f"The results have more than {limits.max_kept_bytes / 1e6:,.0f} MB together; send fewer."
+                f"The results have more than {size_text(limits.max_kept_bytes)} together; send fewer."
             )
         yield BatchStep(number + 1, len(photos), tuple(failures))
     if failures:
@@ -128,7 +128,7 @@ def _photos(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]
                 raise ImageError(f"At most {limits.max_photos} photos are taken at once; send fewer.")
             if room < 0:
                 raise ImageError(
-                    f"The photos have more than {limits.max_batch_bytes / 1e6:,.0f} MB together; send fewer."
+                    f"The photos have more than {size_text(limits.max_batch_bytes)} together; send fewer."
                 )
     return photos
 

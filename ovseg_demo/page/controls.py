@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ovseg_demo.files import size_text
 from ovseg_demo.models import rows
 from ovseg_demo.page.api import photo_input
 from ovseg_demo.page.examples import Example
@@ -96,7 +97,7 @@ class Controls:
 
 
 def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
-    """Builds the column; the first example is filled in."""
+    """Build the column; the first example is filled in."""
     first = examples[0] if examples else None
     photo = photo_input(
         "Photo",
@@ -188,15 +189,11 @@ def listed_models(kind: str, settings: Settings) -> list[tuple[str, str]]:
             continue
         facts = [row.name]
         if row.size_bytes:
-            facts += [_size(row.size_bytes), _speed(row.size_bytes)]
+            facts += [size_text(row.size_bytes), _speed(row.size_bytes)]
         if len(row.present) < (len(row.arms) or 1):
             facts.append("not on this machine")
         listed.append((", ".join(facts), row.name))
     return listed
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _speed(size_bytes: int) -> str:

@@ -54,7 +54,7 @@ _SHOW_PHOTO = f"(photo) => [globalThis.ovseg.photoPayload(photo), ...{_IDLE}]"
 _WAIT = f"(...asked) => [globalThis.ovseg.begin(asked), ...{_BUSY}]"
 
 # Told at once, too: the server may be in the middle of a step. When that has ended, Gradio says that the
-# request has failed, which is no news, even if that comes when Run has just been pressed again.
+# request has failed, which is not an error, even if Run has just been pressed again.
 _STOP = f"() => [globalThis.ovseg.stop(), ...{_IDLE}]"
 
 _HAS_PHOTO = "(photo) => { globalThis.ovseg?.hasPhoto(photo); }"
@@ -93,7 +93,7 @@ class Runner:
         self.events: list[Any] = []
 
     def answer(self, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Shows each step of the answer to a request."""
+        """Show each step of the answer to a request."""
         for step in run(Request(*values), self.pool, client_still_waits()):
             running, payload, key = step.payload["kind"] == "working", step.payload, gr.skip()
             if step.result is not None:
@@ -102,7 +102,7 @@ class Runner:
             yield payload, key, gr.Button(visible=not running), gr.Button(visible=running)
 
     def again(self, key: str | None, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """The same where the photo has a result already: other words cost next to nothing then."""
+        """The same where the photo has a result already: other words take a fraction of a second then."""
         result = find_result(key, self.pool.result_store)
         if result is None or not same_photo(values[0], result):
             yield tuple(gr.skip() for _ in range(4))
@@ -110,7 +110,7 @@ class Runner:
         yield from self.answer(*values)
 
     def then_again(self, event: Any) -> None:
-        """Scores the words again after an event that changed them."""
+        """Score the words again after an event that changed them."""
         self.events.append(
             event.success(self.again, inputs=[self.key, *self.left.asked], js=WITH_KEY, **self.queue_options)
         )
@@ -177,7 +177,7 @@ def _named_thumbnails(examples: tuple[Example, ...]) -> str:
 def _told_aside(
     steps: Generator[Progress, None, T], context: RequestContext, of: dict[str, Any]
 ) -> Generator[tuple[Any, Any], None, T]:
-    """Tells of work that leaves what is shown in its place."""
+    """Report work that leaves the shown result as it is."""
     shown = 0.0
 
     def update(progress: Progress) -> tuple[Any, Any] | None:

@@ -5,7 +5,7 @@ for the photo; the result itself is read back from it, so exports and suggestion
 
     python -m ovseg_demo.page.example_results
 
-makes them anew with the default models and settings.
+computes them with the default models and settings.
 """
 
 from __future__ import annotations
@@ -134,11 +134,11 @@ def result_bytes(result: Comparison, words: str) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Writes the files."""
+    """Write the files."""
     from ovseg_demo.segmenter import Segmenter
 
     parser = argparse.ArgumentParser(
-        prog="python -m ovseg_demo.page.example_results", description="Compute the examples' results anew."
+        prog="python -m ovseg_demo.page.example_results", description="Compute the examples' results."
     )
     parser.parse_args(arguments)
     settings = Settings()

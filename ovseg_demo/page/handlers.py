@@ -102,7 +102,7 @@ def photo_key(path: str | None) -> str | None:
 
 
 def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: True) -> Iterator[PageUpdate]:
-    """Answers a request step by step; never raises. Closing the iterator stops the work.
+    """Answer a request step by step; never raises. Closing the iterator stops the work.
 
     Args:
         request: what was asked for.

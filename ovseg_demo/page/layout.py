@@ -84,7 +84,7 @@ def served(
     pool: ModelPool | None = None,
     **where: Any,
 ) -> str:
-    """Serves a page with its theme and limits behind the request filter; returns its address.
+    """Serve a page with its theme and limits behind the request filter; returns its address.
 
     Args:
         page: from `build`.
@@ -127,7 +127,7 @@ def served(
 
 
 def launch(settings: Settings) -> None:
-    """Serves the page until it is stopped, where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say."""
+    """Serve the page until it is stopped, where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say."""
     log_as_json_lines()
     with own_folder() as folder:
         pool = ModelPool(settings)

@@ -77,7 +77,7 @@ def connect_links(left: Controls, shown: gr.HTML, page: gr.Blocks, pool: ModelPo
         return [gr.skip(), *values]
 
     page.load(restore, outputs=[shown, *left.shareable], **UNQUEUED)
-    # Not by the server: what it leaves alone, Gradio makes anew, without our own reading of uploads.
+    # Not by the server: Gradio rebuilds fields that it leaves alone, without our own reading of uploads.
     page.load(None, outputs=left.photo, js=_NO_PHOTO, api_visibility="private")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import OvsegError
+from ovseg_demo.files import size_text
 from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows, split_arm
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
@@ -27,10 +28,10 @@ class _CancelledError(OvsegError):
 
 
 def models_with_sizes(model: str, proposer: str, cache_dir: Path | None = None) -> str:
-    """The models and their sizes, for people: "ovseg-mini (70 MB) and mobile-sam (41 MB)"."""
+    """The models and their sizes as text: "ovseg-mini (70 MB) and mobile-sam (41 MB)"."""
     sizes = {row.name: row.size_bytes for row in rows(cache_dir=cache_dir)}
     return " and ".join(
-        f"{name} ({sizes[name] / 1e6:,.0f} MB)" if sizes.get(name) else name for name in (model, proposer)
+        f"{name} ({size_text(sizes[name])})" if sizes.get(name) else name for name in (model, proposer)
     )
 
 
@@ -70,7 +71,7 @@ def fetch_missing(
     models: Mapping[str, ModelEntry] = MODELS,
     cache_dir: Path | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Downloads the weights that are not on this machine; yields a sentence and the share done.
+    """Download the weights that are not on this machine; yields a sentence and the share done.
 
     Closing the iterator stops the download; the next call resumes it.
 
@@ -88,7 +89,7 @@ def fetch_missing(
         if isinstance(source, HubFile) and (arm or "weights") not in here[name].present:
             for done, total in _download(name, arm, models, cache_dir):
                 share = done / total if total else 0.0
-                yield f"Downloading {name}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB", share
+                yield f"Downloading {name}: {size_text(done)} of {size_text(total)}", share
 
 
 def _download(

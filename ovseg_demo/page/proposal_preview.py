@@ -58,7 +58,7 @@ class ProposalPreview:
         return self._finding and len(self) > 0
 
     def take(self, progress: Progress) -> None:
-        """Notes the masks of a step; they cost nothing until `payload` is asked for."""
+        """Note the masks of a step; they cost nothing until `payload` is asked for."""
         if progress.stage in ("read", "embed"):
             self._forget()
         self._finding = progress.stage == "propose"
@@ -87,7 +87,7 @@ class ProposalPreview:
         }
 
     def _add(self, masks: NDArray[np.bool_]) -> None:
-        """Draws (k, h, w) masks that are not drawn yet."""
+        """Draw (k, h, w) masks that are not drawn yet."""
         self._size = (masks.shape[1], masks.shape[2])
         step = max(1, -(-max(self._size) // _COMPARED_SIDE))
         cells = masks[:, ::step, ::step].reshape(len(masks), -1).astype(np.float32)

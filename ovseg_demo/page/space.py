@@ -40,7 +40,7 @@ def requirements(text: str) -> str:
 
 
 def stage(folder: Path) -> None:
-    """Copies what belongs to the Space into an empty folder.
+    """Copy what belongs to the Space into an empty folder.
 
     Raises:
         OutputError: a part is missing, as in an installed package.
@@ -58,7 +58,7 @@ def stage(folder: Path) -> None:
 
 
 def upload(space: str, *, hardware: str | None = None, private: bool = False) -> str:
-    """Makes the Space if there is none, and uploads; returns its address.
+    """Make the Space if there is none, and upload; returns its address.
 
     Args:
         space: OWNER/NAME.

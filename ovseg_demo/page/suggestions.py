@@ -46,7 +46,7 @@ def add_word(words: str, name: str) -> str:
 def distractors(words: str) -> str:
     """The words with five more from the COCO list; the same ones for the same words.
 
-    They are there to be *not found*: a page that finds a zebra in every photo cannot be believed.
+    They are expected to be *not found*; a model that finds a zebra in every photo is not usable.
     """
     known = {fold(part) for part in _typed(words)}
     spare = [name for name in Vocabulary.preset("coco-133").names if fold(name) not in known]
@@ -102,7 +102,7 @@ def what_else(
     best = np.argsort(-votes, kind="stable")
     chosen: list[str] = []
     for name in (names[i] for i in best[: 4 * _SUGGESTIONS] if votes[i] >= _LEAST_SHARE):
-        # "wooden floor" after "floor" says little more.
+        # "wooden floor" adds little to "floor".
         if not any(_alike(name, other) for other in chosen):
             chosen.append(name)
     return tuple(chosen[:_SUGGESTIONS])

@@ -16,7 +16,7 @@ from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
 from ovseg_demo.proposals.prompting import PointPromptConfig, PointProposer
 from ovseg_demo.proposals.tiny_vit import RectangularTinyViT
-from ovseg_demo.proposals.weights import fill
+from ovseg_demo.proposals.weights import load_weights
 
 
 def load_mobile_sam(
@@ -34,7 +34,7 @@ def load_mobile_sam(
         CheckpointError: the weights are not MobileSAM's.
     """
     parts = build_mobile_sam(side)
-    fill(parts, weights, "mobile-sam")
+    load_weights(parts, weights, "mobile-sam")
     dtype = fast_dtype(device)
     encoder = RectangularTinyViT(parts["image_encoder"]).to(device, dtype)
 

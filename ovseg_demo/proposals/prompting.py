@@ -1,7 +1,7 @@
 """Masks for a whole image from point prompts: coarse everywhere, then fine where nothing good covers it.
 
 SAM's automatic generator prompts a dense grid and drops most of its masks as duplicates. Here a coarse grid
-comes first. Later points lie only in cells that no good mask covers, after each batch anew.
+comes first. Later points lie only in cells that no good mask covers; they are chosen after each batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PointPromptConfig:
     refine: int = 80
     """At most this many more points, where no good mask covers the image."""
     batch: int = 8
-    """Later points are chosen anew after so many prompts."""
+    """Number of prompts after which later points are chosen again."""
     min_quality: float = 0.75
     """Least predicted IoU of a kept mask."""
     min_stability: float = 0.7
@@ -110,7 +110,7 @@ class PointProposer:
     def stream(self, image: npt.NDArray[np.uint8]) -> Steps:
         """See Proposer.stream: one step after the encoder and one after each batch of prompts.
 
-        Masks on the way have the decoder's own size, a quarter of the encoder's input.
+        Masks of steps have the decoder's own size, a quarter of the encoder's input.
         """
         check_image(image)
         height, width = image.shape[:2]

@@ -76,7 +76,7 @@ class Queries(SoftMasks):
     Attributes:
         mask_threshold: a pixel belongs to a mask strictly above it.
         embeddings: (N, D) float32, where each query lies in the text space; not normalised.
-        no_object: (D,) float32 unit vector, the rival of all names: a mask of nothing.
+        no_object: (D,) float32 unit vector, which competes with all names: a mask of nothing.
         index: (K,) int64, which query each of the K proposals is.
     """
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.proposals.decoder import PointDecoder
 from ovseg_demo.proposals.prompting import PointPromptConfig, PointProposer
-from ovseg_demo.proposals.weights import fill
+from ovseg_demo.proposals.weights import load_weights
 
 SIDE = 1024
 _CHANNELS = 256
@@ -78,7 +78,7 @@ def load_sam(
         CheckpointError: the file cannot be read, is no state dict, or one of another model.
     """
     parts = build_sam(config or CONFIGS[name])
-    fill(parts, weights, name)
+    load_weights(parts, weights, name)
     dtype = fast_dtype(device)
     encoder = PaddedEncoder(parts["image_encoder"]).to(device, dtype)
 

@@ -12,7 +12,7 @@ from ovseg_demo.errors import CheckpointError
 from ovseg_demo.weight_files import check_finite, check_names_and_shapes
 
 
-def fill(parts: nn.ModuleDict, path: Path, name: str) -> None:
+def load_weights(parts: nn.ModuleDict, path: Path, name: str) -> None:
     """Give the modules the weights in a file, for inference; every key and shape has to match.
 
     Args:

@@ -12,9 +12,9 @@ from ovseg_demo.weight_files.reader import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
+    first_keys,
     read_file,
-    some,
     tensor_of,
 )
 from ovseg_demo.weight_files.writer import write_tensors
@@ -23,9 +23,9 @@ __all__ = [
     "check_finite",
     "check_names_and_shapes",
     "entries_of",
-    "named",
+    "file_label",
+    "first_keys",
     "read_file",
-    "some",
     "tensor_of",
     "write_tensors",
 ]

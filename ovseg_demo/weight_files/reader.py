@@ -20,9 +20,9 @@ __all__ = [
     "check_finite",
     "check_names_and_shapes",
     "entries_of",
-    "named",
+    "file_label",
+    "first_keys",
     "read_file",
-    "some",
     "tensor_of",
 ]
 
@@ -50,9 +50,9 @@ def read_file(path: Path) -> object:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise CheckpointError(f"{named(path)} cannot be read: {error.strerror}.") from error
+        raise CheckpointError(f"{file_label(path)} cannot be read: {error.strerror}.") from error
     if not head:
-        raise CheckpointError(f"{named(path)} is empty; fetch it again.")
+        raise CheckpointError(f"{file_label(path)} is empty; fetch it again.")
     try:
         if head[4:9] == b"\0\0\0\0{":
             _check_safetensors_length(path, size, int.from_bytes(head[:8], "little"))
@@ -65,13 +65,13 @@ def read_file(path: Path) -> object:
     except pickle.UnpicklingError as error:
         if "truncated" not in str(error):
             raise CheckpointError(
-                f"{named(path)} is refused: it holds more than tensors, and reading that could run code."
+                f"{file_label(path)} is refused: it holds more than tensors, and reading that could run code."
             ) from error
-        raise CheckpointError(f"{named(path)} is cut short; fetch it again.") from error
+        raise CheckpointError(f"{file_label(path)} is cut short; fetch it again.") from error
     except _DAMAGES as error:
-        raise CheckpointError(f"{named(path)} is cut short or damaged; fetch it again.") from error
+        raise CheckpointError(f"{file_label(path)} is cut short or damaged; fetch it again.") from error
     start = quoted(head.decode("latin-1"), 30)
-    raise CheckpointError(f"{named(path)} is no file of PyTorch or safetensors: it begins with {start}.")
+    raise CheckpointError(f"{file_label(path)} is no file of PyTorch or safetensors: it begins with {start}.")
 
 
 def entries_of(content: object, path: Path) -> dict[str, object]:
@@ -84,7 +84,9 @@ def entries_of(content: object, path: Path) -> dict[str, object]:
         wrapped = [content[k] for k in ("state_dict", "model") if isinstance(content.get(k), Mapping)]
         content = wrapped[0] if wrapped else content
     if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-        raise CheckpointError(f"{named(path)} holds {type(content).__name__}, not a dictionary of weights.")
+        raise CheckpointError(
+            f"{file_label(path)} holds {type(content).__name__}, not a dictionary of weights."
+        )
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
@@ -97,7 +99,7 @@ def tensor_of(entries: Mapping[str, object], key: str, path: Path, *, as_stored:
     value = entries[key]
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
-        raise CheckpointError(f"{named(path)} has {kind} where weights belong: {key}.")
+        raise CheckpointError(f"{file_label(path)} has {kind} where weights belong: {key}.")
     return (value.detach() if as_stored else value.detach().float()).contiguous()
 
 
@@ -105,7 +107,7 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise `CheckpointError` if weights are no numbers."""
     broken = [key for key, value in weights.items() if not value.isfinite().all()]
     if broken:
-        raise CheckpointError(f"{named(path)} holds NaN or infinite weights in {some(broken)}.")
+        raise CheckpointError(f"{file_label(path)} holds NaN or infinite weights in {first_keys(broken)}.")
 
 
 def check_names_and_shapes(
@@ -129,7 +131,7 @@ def check_names_and_shapes(
         if key in weights and tuple(weights[key].shape) != tuple(shape)
     ]
     kinds = (("lacks", missing), ("has unknown", unknown), ("has", misshapen))
-    if faults := [f"{what} {some(keys)}" for what, keys in kinds if keys]:
+    if faults := [f"{what} {first_keys(keys)}" for what, keys in kinds if keys]:
         raise CheckpointError(f"{subject}: it {' and '.join(faults)}.")
 
 
@@ -138,7 +140,9 @@ def _is_torchscript(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if not any(name.endswith("data.pkl") for name in names):
-        raise CheckpointError(f"{named(path)} is a zip archive without weights: it has {some(names)}.")
+        raise CheckpointError(
+            f"{file_label(path)} is a zip archive without weights: it has {first_keys(names)}."
+        )
     return any(name.endswith("/constants.pkl") for name in names)
 
 
@@ -154,11 +158,11 @@ def _check_safetensors_length(path: Path, size: int, header: int) -> None:
         raise EOFError(path)
 
 
-def named(path: Path) -> str:
+def file_label(path: Path) -> str:
     return f"The checkpoint {quoted(path.name)}"
 
 
-def some(keys: list[str], most: int = 5) -> str:
+def first_keys(keys: list[str], most: int = 5) -> str:
     """The first few keys and how many there are."""
     if len(keys) <= most:
         return ", ".join(keys)

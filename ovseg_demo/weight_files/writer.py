@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ovseg_demo.files import whole_file
+from ovseg_demo.files import atomic_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -18,7 +18,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, metadata)
         except SafetensorError as error:

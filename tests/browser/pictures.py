@@ -35,7 +35,7 @@ PHONE = {
 
 
 def show(page: Page, example: str) -> None:
-    """Clicks an example and waits until its result is drawn."""
+    """Click an example and wait until its result is drawn."""
     place = [one.photo.stem for one in load_examples()].index(example)
     title = load_examples()[place].title
     page.locator("#examples button").nth(place).click()
@@ -90,7 +90,7 @@ def screenshots(executable: str) -> None:
 
 
 def main() -> None:
-    """Makes everything, or the screenshots alone."""
+    """Make everything, or the screenshots alone."""
     if "--screenshots" not in sys.argv[1:]:
         example_results.main()
         overview.main()

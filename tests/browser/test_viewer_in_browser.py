@@ -236,7 +236,7 @@ def _names_in_zip(visit: Visit, folder: Path) -> set[str]:
 
 
 def _over(visit: Visit, name: str) -> None:
-    """Moves the pointer over the picture until the tip shows the name."""
+    """Move the pointer over the picture until the tip shows the name."""
     box = visit.page.locator(".ov-canvas").bounding_box()
     assert box is not None
     for y in (0.5, 0.4, 0.6, 0.3, 0.7):

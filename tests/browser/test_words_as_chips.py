@@ -13,7 +13,7 @@ def words(visit: Visit) -> str:
 
 
 def only(visit: Visit, *kept: str) -> None:
-    """Leaves no chip but these, which are typed anew."""
+    """Replace all chips by these, which are typed."""
     while visit.page.locator(".ch-remove").count():
         visit.page.locator(".ch-remove").first.click()
     for word in kept:

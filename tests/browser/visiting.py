@@ -38,18 +38,18 @@ class Visit:
     elsewhere: list[str] = field(default_factory=list)
 
     def choose(self, photo: Path) -> None:
-        """Uploads a photo and waits until it is shown."""
+        """Upload a photo and wait until it is shown."""
         self.page.locator("#photo input[type=file]").first.set_input_files(photo)
         self.page.wait_for_selector(".ov-stage[data-state=chosen]", timeout=PATIENCE_MS)
 
     def type(self, words: str) -> None:
-        """Types words as text, in the place of those that are there."""
+        """Type words as text, in the place of those that are there."""
         if not self.page.locator("#words textarea").is_visible():
             self.page.locator(".ch-text").click()
         self.page.locator("#words textarea").fill(words)
 
     def run(self, photo: str = "cow.jpg", words: str = "cow, grass, zebra") -> None:
-        """Uploads a photo, types words, runs, and waits for the result."""
+        """Upload a photo, type words, run, and wait for the result."""
         self.choose(EXAMPLES / photo)
         self.type(words)
         self.page.locator("#run").click()
@@ -60,7 +60,7 @@ class Visit:
         self.page.locator("#run").wait_for(timeout=PATIENCE_MS)
 
     def waits_for(self, text: str, where: str = ".ov-status") -> None:
-        """Waits until a part of the page holds the text."""
+        """Wait until a part of the page holds the text."""
         self.page.wait_for_function(
             "([where, text]) => document.querySelector(where)?.textContent.includes(text)",
             arg=[where, text],
@@ -68,7 +68,7 @@ class Visit:
         )
 
     def waits_for_other_words(self) -> None:
-        """Waits until the page says that nothing but the words was scored."""
+        """Wait until the page says that nothing but the words was scored."""
         self.waits_for("Only the words were scored again", ".ov-timing")
 
     @property
@@ -80,7 +80,7 @@ class Visit:
         return self.page.locator(".ov-status").inner_text()
 
     def take_away(self, folder: Path) -> Path:
-        """Downloads everything as a zip into a folder."""
+        """Download everything as a zip into a folder."""
         with self.page.expect_download(timeout=PATIENCE_MS) as coming:
             self.page.locator("#make").click()
         coming.value.save_as(folder / "result.zip")
@@ -101,7 +101,7 @@ class Visit:
 
 
 def visiting(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:
-    """Opens the page in a fresh browser profile, and closes it afterwards."""
+    """Open the page in a fresh browser profile, and close it afterwards."""
     visitor = browser.new_context(**context)
     visitor.set_default_timeout(PATIENCE_MS / 12)
     one = Visit(visitor.new_page())

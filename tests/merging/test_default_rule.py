@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from ovseg_demo.merging.default_rule import SPECK_CONFIDENCE, enclosed_by, merge_default
-from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold, probabilities, shared_out
+from ovseg_demo.merging.evidence import (
+    MergeSettings,
+    Scores,
+    balanced_log_odds,
+    found_threshold,
+    probabilities,
+)
 from ovseg_demo.proposals import Proposals
 
 SIZE = (40, 60)
@@ -98,7 +104,7 @@ def test_a_speck_is_found_but_never_sure() -> None:
     assert large.confidence[0] > 0.99
 
 
-def test_the_bar_rises_with_the_length_of_the_list_and_the_confidence_does_not_fall() -> None:
+def test_the_threshold_rises_with_the_length_of_the_list_and_the_confidence_does_not_fall() -> None:
     settings = MergeSettings(list_threshold=2.0)
     assert found_threshold(15, settings) == found_threshold(3, settings) == 0.0
     assert found_threshold(150, settings) == pytest.approx(2 * np.log(10))
@@ -131,7 +137,7 @@ def test_numbers_of_an_earlier_rule_are_not_taken_over() -> None:
     assert MergeSettings.of({"specificity": 0.3}).specificity == 0.3
 
 
-def test_strictness_moves_the_bars_and_no_confidence() -> None:
+def test_strictness_moves_the_thresholds_and_no_confidence() -> None:
     masks = masks_of((slice(0, 40), slice(0, 60)))
     plain, strict = (merged_of(masks, [[1.0]], MergeSettings().stricter(by)) for by in (0.0, 5.0))
     assert (plain.found[0], strict.found[0]) == (True, False)
@@ -148,25 +154,25 @@ THREE_REGIONS = masks_of(
 )
 
 
-def test_a_word_that_fits_every_region_a_little_leaves_them_to_the_word_that_fits_some() -> None:
+def test_a_word_that_fits_every_region_a_little_yields_to_the_word_that_fits_some() -> None:
     typed = [[4.0, -4.0], [4.0, 3.5], [4.0, 3.4]]
     assert merged_of(THREE_REGIONS, typed, MergeSettings()).region_class.tolist() == [1, 2, 1]
     shared = merged_of(THREE_REGIONS, typed, MergeSettings(balance=0.8))
     assert shared.region_class.tolist() == [1, 2, 2]
 
 
-def test_a_word_alone_and_words_that_are_not_found_pay_nothing() -> None:
+def test_a_single_found_word_and_words_not_found_are_not_reduced() -> None:
     odds = np.array([[3.0, 1.0, -5.0], [2.0, 4.0, -6.0]], np.float32)
     settings = MergeSettings(balance=1.0)
     one = np.array([True, False, False])
-    assert np.array_equal(shared_out(odds, one, settings), odds)
+    assert np.array_equal(balanced_log_odds(odds, one, settings), odds)
     two = np.array([True, True, False])
-    shared = shared_out(odds, two, settings)
+    shared = balanced_log_odds(odds, two, settings)
     together = np.logaddexp(odds[0], odds[1])
     price = together[:2] - together[:2].mean()
     assert shared[:, :2] == pytest.approx(odds[:, :2] - price, rel=1e-5)
     assert np.array_equal(shared[:, 2], odds[:, 2])
-    assert np.array_equal(shared_out(odds, ~(one | two), settings), odds)
+    assert np.array_equal(balanced_log_odds(odds, ~(one | two), settings), odds)
 
 
 def test_the_confidence_of_a_claim_is_corrected_and_the_other_words_share_the_rest() -> None:

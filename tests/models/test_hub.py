@@ -64,9 +64,7 @@ def test_a_space_and_a_pinned_revision_are_asked_for_as_such(tmp_path: Path, hub
     assert get(tmp_path, source).read_bytes() == b"from a space"
 
 
-def test_no_account_is_shown_to_the_hub(
-    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_token_is_sent_to_the_hub(tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_token")
     get(tmp_path)
     assert hub.authorizations == [""] * len(hub.requests)
@@ -102,7 +100,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(
     assert hub.downloads() == ["", f"bytes={len(BODY) // 2}-", f"bytes={len(BODY) * 3 // 4}-"]
 
 
-def test_a_program_killed_on_the_way_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_program_killed_during_a_download_leaves_nothing_half_written(tmp_path: Path) -> None:
     code = (
         "import os; from pathlib import Path; from tests.models.test_hub import get\n"
         f"get(Path({str(tmp_path)!r}), progress=lambda done, total: os._exit(9))"
@@ -206,7 +204,7 @@ def test_a_hub_that_refuses_is_told_with_its_status(tmp_path: Path, hub: HubServ
     assert f"status {status}" in refusal(tmp_path)
 
 
-def test_a_connection_that_never_holds_is_told_apart(
+def test_a_connection_that_always_breaks_has_its_own_message(
     tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.cuts_left = 10**6

@@ -12,7 +12,7 @@ from ovseg_demo.errors import CheckpointError, ModelError, UnknownModelError
 from ovseg_demo.models import (
     MODELS,
     EmbeddedFile,
-    HandFile,
+    ManualFile,
     ModelEntry,
     PackagedFile,
     describe,
@@ -40,9 +40,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_arm_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match="has no adapted weights; ask for its vanilla or context ones"
-    ):
+    with pytest.raises(ModelError, match="has no adapted weights; ask for its vanilla or context ones"):
         resolve("clip-vit-b-16", "adapted", cache_dir=tmp_path)
 
 
@@ -77,7 +75,7 @@ def test_weights_that_should_have_come_along_say_what_to_do(
 
 
 def test_a_file_that_only_a_person_can_get_says_from_where_and_whereto(tmp_path: Path) -> None:
-    entry = ModelEntry("one", "clip", "One", "MIT", {"mpt-only": HandFile(("a.pt", "a.pth"), "the README")})
+    entry = ModelEntry("one", "clip", "One", "MIT", {"mpt-only": ManualFile(("a.pt", "a.pth"), "the README")})
     with pytest.raises(ModelError, match=r"get a\.pt from the README and put it into .*one") as caught:
         resolve("one", "mpt-only", cache_dir=tmp_path, models={"one": entry})
     folder = tmp_path / "weights" / "one"
@@ -178,7 +176,7 @@ def test_the_printed_table_says_what_is_here(tmp_path: Path) -> None:
     assert set(MODELS) < set(lines)
     assert " yes " in lines["mobile-sam"]
     assert " no " in lines["sam-vit-h"]
-    assert "2,565 MB" in lines["sam-vit-h"]
+    assert "2.6 GB" in lines["sam-vit-h"]
     assert "CC BY-NC 4.0" in lines["ovseg-vit-l-14"]
 
 

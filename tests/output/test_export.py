@@ -211,7 +211,7 @@ def test_an_empty_result_has_every_format(tmp_path: Path) -> None:
     assert (tmp_path / "yolo" / "labels" / "photo.txt").read_text() == ""
 
 
-def test_an_unknown_format_is_told_with_the_known_ones(result: Segmentation) -> None:
+def test_an_unknown_format_is_refused_with_the_known_ones(result: Segmentation) -> None:
     with pytest.raises(OutputError, match="no format 'gif'; choose from overlay, label-map"):
         export(result, ("gif",))
 
@@ -279,7 +279,7 @@ def test_a_zip_of_nothing_is_a_zip() -> None:
 
 
 @pytest.mark.parametrize("key", EXPORTS)
-def test_every_format_can_be_stopped_on_its_way(key: str) -> None:
+def test_every_format_can_be_stopped(key: str) -> None:
     masks = [box_mask((40, 60), left, 5, left + 4, 35) for left in range(0, 60, 6)]
     seg = drawn_result(np.zeros((40, 60, 3), np.uint8), ["a"], [(1, mask) for mask in masks])
     asked = 0

@@ -82,7 +82,7 @@ def test_the_order_of_the_words_does_not_matter() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("columns", "least"), [(3, 25), (6, 18)])
-def test_a_crowd_is_apart_and_no_two_classes_share_a_colour(seed: int, columns: int, least: int) -> None:
+def test_many_touching_classes_are_apart_and_share_no_colour(seed: int, columns: int, least: int) -> None:
     """Twelve classes in a grid, and 24, which is one for each hue and leaves less choice."""
     names = [f"word {seed} {number}" for number in range(4 * columns)]
     corners = [(15 * x, 15 * y) for y in range(4) for x in range(columns)]

@@ -57,7 +57,7 @@ def test_hues_are_colours_neither_near_black_nor_near_white() -> None:
     assert np.hypot(lab[:, 1], lab[:, 2]).min() > 29
 
 
-def test_a_name_has_one_colour_in_every_vocabulary_where_nobody_takes_its_hue() -> None:
+def test_a_name_has_one_colour_in_every_vocabulary_where_its_hue_is_free() -> None:
     alone = assign_colours(["grass"])[0]
     assert alone in HUES
     assert assign_colours(["dog", "grass"])[1] == alone
@@ -80,7 +80,7 @@ def test_colours_are_the_same_in_another_process() -> None:
     assert result.stdout.strip() == repr(assign_colours(names))
 
 
-def test_a_crowded_hue_moves_the_newcomer_to_the_next_free_one() -> None:
+def test_a_name_whose_hue_is_taken_gets_the_next_free_one() -> None:
     by_hue: dict[tuple[int, int, int], list[str]] = {}
     for number in range(200):
         by_hue.setdefault(assign_colours([f"word {number}"])[0], []).append(f"word {number}")

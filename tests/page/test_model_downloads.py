@@ -38,7 +38,7 @@ def present() -> tuple[str, ...]:
     return rows(models=TINY)[0].present
 
 
-def test_a_download_is_told_and_happens_once(hub: HubServer) -> None:
+def test_a_download_is_reported_and_happens_once(hub: HubServer) -> None:
     hub.slowness_s = 0.3
     told = list(fetched())
     assert told and all(sentence.startswith("Downloading tiny: ") for sentence, _ in told)
@@ -55,7 +55,7 @@ def test_the_cache_of_the_settings_is_the_one(hub: HubServer, tmp_path: Path) ->
     assert "adapted" in rows(cache_dir=other, models=TINY)[0].present
 
 
-def test_whoever_leaves_stops_the_download(hub: HubServer) -> None:
+def test_a_client_that_leaves_stops_the_download(hub: HubServer) -> None:
     hub.slowness_s = 0.3
     steps = fetched()
     next(steps)
@@ -66,7 +66,7 @@ def test_whoever_leaves_stops_the_download(hub: HubServer) -> None:
     assert "adapted" in present()
 
 
-def test_a_slow_hub_does_not_hold_whoever_leaves(hub: HubServer) -> None:
+def test_a_slow_hub_does_not_hold_a_client_that_leaves(hub: HubServer) -> None:
     hub.slowness_s = 30
     started = time.monotonic()
     steps = fetched()

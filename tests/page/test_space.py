@@ -119,7 +119,7 @@ def test_a_space_gets_the_newest_torch_that_zerogpu_runs() -> None:
     assert changed == {f"torch=={NEWEST_TORCH}", "torch>=2.8,<3"}
 
 
-def test_what_is_staged_starts_and_has_no_litter(tmp_path: Path) -> None:
+def test_what_is_staged_starts_and_has_no_other_files(tmp_path: Path) -> None:
     stage(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         *("app.py", "README.md", "LICENSE", "requirements.txt"),
@@ -189,7 +189,7 @@ def pickled(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))
 
 
-class Elsewhere(types.ModuleType):
+class SpacesStandIn(types.ModuleType):
     """Stands in for the package `spaces`: what crosses the border is pickled, as it is there."""
 
     def __init__(self) -> None:
@@ -235,15 +235,15 @@ def is_plain(value: Any) -> bool:
 
 
 @pytest.fixture
-def spaces(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+def spaces(monkeypatch: pytest.MonkeyPatch) -> SpacesStandIn:
     from ovseg_demo.page.server import zero_gpu
 
-    stand_in = Elsewhere()
+    stand_in = SpacesStandIn()
     monkeypatch.setattr(zero_gpu, "spaces", stand_in)
     return stand_in
 
 
-def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> None:
+def test_what_happens_on_the_gpu_gives_the_same_result(spaces: SpacesStandIn) -> None:
     import torch
     from test_segmenter import Quarters
 
@@ -265,9 +265,9 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
     plain = Segmenter("tiny", Quarters(), settings=settings)
     far = ZeroGpuSegmenter("tiny", Quarters(), device="cpu", settings=settings)
     classifier = Classifier(clip)  # one for all, so that the names are embedded once
-    for segmenter in (plain, far, far.there):
+    for segmenter in (plain, far, far.gpu_segmenter):
         for arm in ("vanilla", "adapted"):
-            segmenter.use(classifier, arm)
+            segmenter.add_classifier(classifier, arm)
     photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
     one, other = plain.compare(photo, "dog, sky"), far.compare(photo, "dog, sky")
@@ -292,7 +292,7 @@ def test_what_happens_on_the_gpu_gives_the_same_result(spaces: Elsewhere) -> Non
 
 
 def test_the_endpoint_for_proposals_finds_them_on_the_gpu(
-    spaces: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    spaces: SpacesStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ovseg_demo.page.api import Endpoints
     from ovseg_demo.settings import Settings
@@ -304,7 +304,7 @@ def test_the_endpoint_for_proposals_finds_them_on_the_gpu(
     assert spaces.crossed and all(is_plain(step) for step in spaces.crossed)
 
 
-def test_anywhere_else_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zerogpu_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ovseg_demo.page.server import zero_gpu
     from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, _kind
     from ovseg_demo.segmenter import Segmenter
@@ -324,7 +324,7 @@ def test_on_zerogpu_the_pool_takes_the_segmenter_that_works_there(monkeypatch: p
     assert model_pool._kind() is ZeroGpuSegmenter
 
 
-def test_the_real_package_takes_it_for_what_it_is() -> None:
+def test_the_real_package_accepts_it() -> None:
     spaces = pytest.importorskip("spaces", reason="is on Spaces only")
 
     def work() -> Iterator[int]:

@@ -73,7 +73,7 @@ def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: n
         next(steps)
 
 
-def test_masks_are_told_as_they_are_found(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
+def test_masks_are_yielded_as_they_are_found(quick: Proposer, photo: np.ndarray, found: Proposals) -> None:
     told = [step.masks for step in quick.stream(photo) if isinstance(step, ProposalStep)]
     assert len(told) > 2
     small = np.concatenate([masks for masks in told if masks is not None])

@@ -9,14 +9,14 @@ from torch import nn
 from ovseg_demo.models import resolve
 from ovseg_demo.proposals.mobile_sam import build_mobile_sam
 from ovseg_demo.proposals.tiny_vit import RectangularTinyViT
-from ovseg_demo.proposals.weights import fill
+from ovseg_demo.proposals.weights import load_weights
 
 
 @pytest.fixture(scope="module")
 def weighted() -> nn.Module:
     """The package's encoder with MobileSAM's weights."""
     parts = build_mobile_sam(1024)
-    fill(parts, resolve("mobile-sam").path, "mobile-sam")
+    load_weights(parts, resolve("mobile-sam").path, "mobile-sam")
     return parts["image_encoder"]
 
 

@@ -37,7 +37,7 @@ def figures_of(part: str, plan: Plan) -> list[Figure]:
 
 
 def main() -> int:
-    """Runs the parts that were asked for and prints their figures."""
+    """Run the parts that were asked for and print their figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
     parser.add_argument("--short", action="store_true", help="less of everything, under three minutes")
     parser.add_argument("--part", action="append", choices=list(PARTS), help="only this part")

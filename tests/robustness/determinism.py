@@ -25,7 +25,7 @@ LEAST_AGREEMENT = 0.999
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part."""
+    """Run the part."""
     torch.manual_seed(0)
     segmenter = _fresh()
     first = segmenter(PHOTO, WORDS)

@@ -46,7 +46,7 @@ _FILE_ROUTES = (
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part on one server."""
+    """Run the part on one server."""
     with tempfile.TemporaryDirectory() as name:
         settings = {
             "max_side_px": 256, "max_names": 50, "max_name_length": 40, "max_pixels": 2_000_000,

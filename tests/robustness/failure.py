@@ -35,7 +35,7 @@ PHOTO, WORDS = EXAMPLES / "coffee.jpg", "cup, table"
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part."""
+    """Run the part."""
     # In float32: bfloat16 rounds parts of another size otherwise, and a mask at a threshold may go.
     with replaced(mobile_sam, "fast_dtype", lambda _: lambda device: torch.float32):
         segmenter = Segmenter.from_pretrained(settings=Settings(max_side_px=256), device="cpu")

@@ -31,7 +31,7 @@ _FOLDER = Path(tempfile.gettempdir()) / "ovseg-largest-pictures"
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part, but for what needs a server (see `app_files`)."""
+    """Run the part, but for what needs a server (see `app_files`)."""
     mutated = _mutations(plan.files * 3 // 4)
     found = mutated + _strategies(plan.files // 4)
     crafted = list(in_a_worker(check_crafted, range(len(hostile.crafted())), wall_limit_s=WALL_LIMIT_S))
@@ -121,7 +121,7 @@ def check_largest(number: int) -> tuple[str, str]:
 
 
 def write_largest(number: int) -> tuple[str, str]:
-    """Writes the largest pictures, in a process of its own, whose memory is not counted."""
+    """Write the largest pictures, in a process of its own, whose memory is not counted."""
     for place, data in enumerate(hostile.largest().values()):
         (_FOLDER / str(place)).write_bytes(data)
     return "good", ""

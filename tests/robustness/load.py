@@ -40,7 +40,7 @@ class Tally:
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part."""
+    """Run the part."""
     with tempfile.TemporaryDirectory() as name:
         # As many visitors are remembered as are there, so that what is kept for them is full within the
         # minute after which memory may not grow.
@@ -131,7 +131,7 @@ def _one_request(
 
 
 def _leave(server: Server, event: str) -> None:
-    """Begins to listen and goes away without a word."""
+    """Begin to listen and leave without reading the answer."""
     try:
         with (
             server.client(timeout_s=1.0) as other,
@@ -195,7 +195,7 @@ def _of_queue(server: Server, photos: tuple[str, ...]) -> list[Figure]:
         Figure(
             f"a line of {limit}: {limit + 6} at once",
             f"{len(refused)} told that it is busy",
-            "some, all of them kindly",
+            "some, each with a sentence",
             bool(refused) and len(kind) == len(refused),
         ),
         Figure("a request after the rush", "good" if after.ok else after.sentence, "good", after.ok),

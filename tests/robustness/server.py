@@ -81,7 +81,7 @@ class Server:
         return path
 
     def ask(self, client: httpx.Client, endpoint: str, **arguments: Any) -> Answer | str:
-        """Joins the line; the event's number, or the answer if there is one already."""
+        """Join the queue; returns the event's number, or the answer if there is one already."""
         reply = client.post(f"{API}/call/v2/{endpoint}", json=arguments)
         if reply.status_code != 200:
             return Answer(False, _json(reply), reply.status_code)
@@ -89,7 +89,7 @@ class Server:
         return event
 
     def read(self, client: httpx.Client, endpoint: str, event: str) -> Answer:
-        """Waits for the end of an event."""
+        """Wait for the end of an event."""
         kind = ""
         with client.stream("GET", f"{API}/call/{endpoint}/{event}") as stream:
             for line in stream.iter_lines():
@@ -100,16 +100,16 @@ class Server:
         return Answer(False, "The connection ended without an answer.")
 
     def call(self, client: httpx.Client, endpoint: str, **arguments: Any) -> Answer:
-        """Asks and waits."""
+        """Send a call and wait for its end."""
         asked = self.ask(client, endpoint, **arguments)
         return asked if isinstance(asked, Answer) else self.read(client, endpoint, asked)
 
     def segment(self, client: httpx.Client, photo: bytes, words: str, name: str = "photo.jpg") -> Answer:
-        """Uploads a photo and segments it with the defaults."""
+        """Upload a photo and segment it with the defaults."""
         return self.call(client, "segment", photo=file(self.upload(client, photo, name)), words=words)
 
     def restart(self) -> None:
-        """Kills the process at once and starts another one with the same folders."""
+        """Kill the process at once and start another one with the same folders."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = _started(self.url, self.folder, self.log)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part."""
+    """Run the part."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         return [
@@ -173,7 +173,7 @@ def _swapped(folder: Path) -> Figure:
 
 
 def _resolve_swapped(folder: Path, entry: ModelEntry, arm: str, source: EmbeddedFile | PackagedFile) -> None:
-    """Resolves a copy of the table's file of which one byte is another one."""
+    """Resolve a copy of the table's file of which one byte is another one."""
     real = resolve(entry.name, arm)
     place = folder / entry.name / arm / real.path.name
     place.parent.mkdir(parents=True)

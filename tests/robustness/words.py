@@ -60,7 +60,7 @@ def typed(number: int) -> str:
 
 
 def figures(plan: Plan) -> list[Figure]:
-    """Runs the part, but for what needs a browser (see `markup`)."""
+    """Run the part, but for what needs a browser (see `markup`)."""
     crashes: list[str] = []
     unclear: list[str] = []
     unclean: list[str] = []

@@ -29,7 +29,7 @@ class Outcome:
 
 
 def in_a_worker(check: Check, numbers: Iterable[int], *, wall_limit_s: float) -> Iterator[Outcome]:
-    """Runs `check` on every number in another process; a death is a "crash", silence a "hang".
+    """Run `check` on every number in another process; a death is a "crash", silence a "hang".
 
     Args:
         check: a function of a module, since it is looked up by name in the other process.

@@ -86,7 +86,7 @@ def mine_settings(folder: Path, scenes: Path, clip: Path, **others: Any) -> Mine
         chunk=2,
         shard_chunks=2,
         least_photos=1,
-        usual_photos=2,
+        baseline_photos=2,
     )
     return replace(settings, **others)
 

@@ -41,7 +41,7 @@ def drawn_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_kept_features_name_regions_as_the_model_does(
+def test_cached_features_name_regions_as_the_model_does(
     drawn_set: Path, small_clip: Path, masked: bool
 ) -> None:
     clip = load_clip(small_clip, weights="vanilla")
@@ -81,7 +81,7 @@ def test_runs_are_made_once_and_gone_on_from(drawn_set: Path, small_clip: Path) 
     assert all(0 <= row["ours"]["drawn top-1"] <= 100 for row in rows)
     work = drawn_set / "work"
     assert len(list(work.rglob("adapted.safetensors"))) == 5, "FT and MPT are made once and gone on from"
-    assert len(list((work / "kept").glob("stems_*"))) == FinetuneSettings.looks, "one for all runs"
+    assert len(list((work / "kept").glob("stems_*"))) == FinetuneSettings.views, "one for all runs"
     states = {path: path.stat().st_mtime_ns for path in work.rglob("state.pt")}
     main(settings)
     assert states == {path: path.stat().st_mtime_ns for path in work.rglob("state.pt")}

@@ -70,7 +70,7 @@ def test_eight_scenes_from_captions_to_a_better_model(scenes: Path) -> None:
             proposal_size=256,
             least_area=0.1,
             most_area=0.33,  # neither specks nor the wall
-            usual_photos=4,
+            baseline_photos=4,
         )
     )
     pairs = list(read_pairs(runs / "pairs"))

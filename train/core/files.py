@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ovseg_demo.files import whole_file, write_text, write_whole
+from ovseg_demo.files import atomic_file, write_bytes, write_text
 from ovseg_demo.weight_files import write_tensors
 
-__all__ = ["write_saved", "write_tensors", "write_text", "write_whole"]
+__all__ = ["write_bytes", "write_saved", "write_tensors", "write_text"]
 
 
 def write_saved(path: Path, content: object) -> None:
@@ -18,7 +18,7 @@ def write_saved(path: Path, content: object) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # PyTorch's writer raises this on a full disk

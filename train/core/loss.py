@@ -15,14 +15,6 @@ _RARE = 1e-6
 """Added to frequencies, so that names without a pair have a logarithm."""
 
 
-def padded_rows(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Lists of bank rows as (n, widest) int64, filled up with -1; at least one column."""
-    width = max([1, *map(len, rows)])
-    return torch.tensor([[*some, *[-1] * (width - len(some))] for some in rows], dtype=torch.int64).reshape(
-        len(rows), width
-    )
-
-
 def row_mask(rows: Tensor, count: int) -> Tensor:
     """(n, R) rows of the bank, -1 = none -> (n, count) bool, True at those rows."""
     marked = torch.zeros(len(rows), count + 1, dtype=torch.bool, device=rows.device)
@@ -66,9 +58,9 @@ def name_loss(logits: Tensor, right: Tensor, ignored: Tensor) -> Tensor:
 def photo_loss(logits: Tensor, right: Tensor, ignored: Tensor, sizes: Sequence[int]) -> Tensor:
     """Regions and names of each photo against each other, in both directions.
 
-    This is what a page asks: which of the words that were typed for a photo is this region, and which of its
-    regions is this word? Each region is compared with the names that regions of its photo have, and each of
-    these names with the regions of the photo.
+    The page asks the same: which of the typed words is this region, and which of the regions is this word?
+    Each region is compared with the names that regions of its photo have, and each of these names with the
+    regions of the photo.
 
     Args:
         logits: (B, M), without a prior: frequent names are no likelier within a photo.
@@ -103,7 +95,7 @@ def pair_loss(
 ) -> Tensor:
     """Loss of a batch: each region over the bank; where one name is right, also that name over the regions.
 
-    The text side asks of a noun in the batch: which regions are it? Only pairs with a single name take part,
+    The text side ranks the regions of the batch for a noun. Only pairs with a single name take part,
     since a region with synonyms may be right for nouns that it does not list. Pairs with the same noun are
     all right answers, never each other's negatives.
 

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from train.core import distributed
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.evaluation.curves import LOG, draw_curves, read_log
 
 
@@ -67,7 +67,7 @@ def _forget_after(path: Path, step: int) -> None:
         rows = read_log(path)
         kept = [row for row in rows if row["step"] <= step]
         if len(kept) < len(rows):
-            write_whole(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def _tensorboard(work: Path, done: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 
+from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.core import distributed
@@ -74,8 +75,8 @@ class AdaptSettings:
     """Steps until the highest rate."""
     distil: float | None = None
     """Weight of the loss to vanilla's probabilities, and to the labels of unlabeled regions (mini only)."""
-    unnamed: float | None = None
-    """Regions without a noun per pair, 0 to 1, if the folders have any (mini only, with --distil)."""
+    pseudo_labels: float | None = None
+    """Regions without a noun per pair that have pseudo-labels, 0 to 1 (mini only, with --distil)."""
     accumulate: int = 1
     """Parts that a batch is computed in."""
     clip_norm: float = 1.0
@@ -88,7 +89,7 @@ class AdaptSettings:
     """Decay of the moving average of what is trained; 0 = off."""
     jitter: float | None = None
     """Largest share of its height and width that is cut off a crop."""
-    looks: int = 4
+    views: int = 4
     """Crops of each pair that are cached and take turns: the exact one, then augmented ones (mini only)."""
     float32: bool = False
     """Compute in float32 on processors that have bfloat16 too. In bfloat16 the size of a share changes
@@ -103,23 +104,29 @@ class AdaptSettings:
     """Seed of everything random."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm", "looks"):
+        for name in ("batch", "epochs", "accumulate", "most_per_noun", "save_every", "clip_norm", "views"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}.")
         for name in ("rate", "weight_decay", "warmup", "distil", "prior", "workers", "steps"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must not be negative, but is {value}.")
-        if self.unnamed is not None and not 0 <= self.unnamed <= 1:
-            raise SettingsError(f"--unnamed must lie in 0 to 1, not {self.unnamed}.")
+        if self.pseudo_labels is not None and not 0 <= self.pseudo_labels <= 1:
+            raise SettingsError(f"--pseudo-labels must lie in 0 to 1, not {self.pseudo_labels}.")
         for name in ("average", "jitter"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise SettingsError(f"--{name} must be at least 0 and below 1, not {value}.")
 
     def filled(self: S) -> S:
         """With the recipe's numbers where none was given."""
-        unset = {"distil": 0.0, "unnamed": 0.0, "weight_decay": 0.0, "jitter": 0.1}
+        unset = {"distil": 0.0, "pseudo_labels": 0.0, "weight_decay": 0.0, "jitter": 0.1}
         recipe: dict[str, Any] = {**unset, **self.RECIPES[self.recipe]}
         return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) is None})
+
+    def start_clip(self, device: str) -> MaskAdaptedCLIP:
+        """The CLIP that the run starts from: the vanilla model, or the adapted weights of `start`."""
+        if self.start is None:
+            return load_clip(self.model, weights="vanilla", device=device)
+        return load_clip(self.start, weights="adapted", device=device)
 
     def loop(self, noun_of: Any, device: str) -> LoopSettings:
         """The numbers of the loop over these pairs, once they are filled in.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ovseg_demo import __version__
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.core.options import command_line
 from train.data.shards import read_manifest
 
@@ -59,7 +59,7 @@ def write_record(settings: RunSettings, *, prog: str, sha256: str) -> None:
         "pairs": [_about_pairs(folder) for folder in settings.pairs],
         "before": read_record(settings.start) if settings.start else None,
     }
-    write_whole(settings.out / RECORD, (json.dumps(content, indent=1) + "\n").encode())
+    write_bytes(settings.out / RECORD, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_record(weights: Path) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ def augmented(
 
 
 def _moved_edge(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Proposals are a little too small or too large: erode or dilate, each in a fifth of the cases."""
+    """Erode or dilate the mask, each in a fifth of the cases, as proposals are too small or large."""
     draw = rng.random()
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     side = min(rows[-1] - rows[0], columns[-1] - columns[0]) + 1

@@ -16,7 +16,15 @@ from pathlib import Path
 from ovseg_demo.errors import quoted
 from ovseg_demo.vocabulary import Vocabulary, VocabularyClass
 from train.data.coco import coco_instances_val, coco_panoptic
-from train.data.folders import NOTHING, Layout, ValueMap, from_one, plain, read_classes, truth_set
+from train.data.folders import (
+    NOTHING,
+    Layout,
+    ValueMap,
+    classes_from_one,
+    classes_from_zero,
+    read_classes,
+    truth_set,
+)
 from train.data.sources import DataError
 from train.data.truth import TruthSet
 
@@ -106,7 +114,7 @@ def stuff_values() -> dict[int, int]:
     return dict.fromkeys((*_STUFF_GAPS, 255), NOTHING) | {number: i for i, number in enumerate(ids)}
 
 
-def city_values() -> dict[int, int]:
+def cityscapes_values() -> dict[int, int]:
     """Cityscapes' own files: ids from 0 to 33 (255 = a licence plate), of which 19 are evaluated."""
     return dict.fromkeys((*range(34), 255), NOTHING) | {number: i for i, number in enumerate(_CITY_IDS)}
 
@@ -158,8 +166,8 @@ BENCHMARK_TABLE = (
         "ADE20K-150",
         ("ADEChallengeData2016",),
         (
-            Layout("images/validation", "annotations_detectron2/validation", plain(150)),
-            Layout("images/validation", "annotations/validation", from_one(150)),
+            Layout("images/validation", "annotations_detectron2/validation", classes_from_zero(150)),
+            Layout("images/validation", "annotations/validation", classes_from_one(150)),
         ),
         _ade20k_150,
         photos=2000,
@@ -169,7 +177,7 @@ BENCHMARK_TABLE = (
         "ADE20K-847",
         ("ADE20K_2021_17_01",),
         tuple(
-            Layout(images, "annotations_detectron2/validation", plain(847, NOTHING))
+            Layout(images, "annotations_detectron2/validation", classes_from_zero(847, NOTHING))
             for images in ("images_detectron2/validation", "images/ADE/validation", "images/validation")
         ),
         _listed("ade20k-847"),
@@ -179,19 +187,19 @@ BENCHMARK_TABLE = (
         "context-59",
         "Pascal Context-59",
         _preset("context-59"),
-        plain(59),
-        Layout("JPEGImages", "SegmentationClassContext", from_one(59), lists=_CONTEXT_LISTS[1:2]),
+        classes_from_zero(59),
+        Layout("JPEGImages", "SegmentationClassContext", classes_from_one(59), lists=_CONTEXT_LISTS[1:2]),
     ),
-    _context("context-459", "Pascal Context-459", _listed("context-459"), plain(459, NOTHING)),
+    _context("context-459", "Pascal Context-459", _listed("context-459"), classes_from_zero(459, NOTHING)),
     Benchmark(
         "voc-20",
         "Pascal VOC-20",
         ("VOCdevkit/VOC2012", "VOC2012"),
         (
-            Layout("images_detectron2/val", "annotations_detectron2/val", plain(20)),
-            Layout("JPEGImages", "annotations_detectron2/val", plain(20)),
-            Layout("JPEGImages", "SegmentationClass", from_one(20), lists=_VOC_LIST),
-            Layout("JPEGImages", "SegmentationClassAug", from_one(20), lists=_VOC_LIST),
+            Layout("images_detectron2/val", "annotations_detectron2/val", classes_from_zero(20)),
+            Layout("JPEGImages", "annotations_detectron2/val", classes_from_zero(20)),
+            Layout("JPEGImages", "SegmentationClass", classes_from_one(20), lists=_VOC_LIST),
+            Layout("JPEGImages", "SegmentationClassAug", classes_from_one(20), lists=_VOC_LIST),
         ),
         _preset("voc-20"),
         photos=1449,
@@ -201,9 +209,11 @@ BENCHMARK_TABLE = (
         "COCO-Stuff-171",
         ("coco", "coco-stuff", "coco_stuff164k"),
         (
-            Layout("val2017", "stuffthingmaps_detectron2/val2017", plain(171)),
-            Layout("images/val2017", "annotations_detectron2/val2017", plain(171)),
-            Layout("images/val2017", "annotations/val2017", plain(171), label_end="_labelTrainIds"),
+            Layout("val2017", "stuffthingmaps_detectron2/val2017", classes_from_zero(171)),
+            Layout("images/val2017", "annotations_detectron2/val2017", classes_from_zero(171)),
+            Layout(
+                "images/val2017", "annotations/val2017", classes_from_zero(171), label_end="_labelTrainIds"
+            ),
             Layout("val2017", "stuffthingmaps/val2017", stuff_values()),
             Layout("images/val2017", "annotations/val2017", stuff_values()),
         ),
@@ -217,8 +227,8 @@ BENCHMARK_TABLE = (
         tuple(
             Layout("leftImg8bit/val", "gtFine/val", values, label_end=end, image_end="_leftImg8bit")
             for end, values in (
-                ("_gtFine_labelIds", city_values()),
-                ("_gtFine_labelTrainIds", plain(19)),
+                ("_gtFine_labelIds", cityscapes_values()),
+                ("_gtFine_labelTrainIds", classes_from_zero(19)),
             )
         ),
         _preset("cityscapes-19"),

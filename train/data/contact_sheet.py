@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ovseg_demo.files import whole_file
+from ovseg_demo.files import atomic_file
 from train.data.shards import Pair, read_pairs
 
 CELL_PX, TEXT_PX, GAP_PX = 128, 30, 6
@@ -32,12 +32,12 @@ def write_contact_sheet(pairs: Path, out: Path, *, count: int, seed: int) -> int
         elif (place := generator.randint(0, seen)) < count:
             chosen[place] = pair
     chosen.sort(key=lambda pair: -pair.facts.score)
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         draw_sheet(chosen).save(temporary, "PNG")
     return len(chosen)
 
 
-def close_pairs(folder: Path, counts: Mapping[str, int], skipped: Sequence[Mapping[str, str]]) -> None:
+def report_shards(folder: Path, counts: Mapping[str, int], skipped: Sequence[Mapping[str, str]]) -> None:
     """Draw the contact sheet beside the shards, and print what was written and which photos were skipped.
 
     Args:
@@ -55,14 +55,14 @@ def close_pairs(folder: Path, counts: Mapping[str, int], skipped: Sequence[Mappi
 
 
 def draw_sheet(pairs: list[Pair], columns: int = 10) -> Image.Image:
-    """Cells of crop, noun, confidence and margin; what is not region is washed out."""
+    """Cells of crop, noun, confidence and margin; the background is faded."""
     step_x, step_y = CELL_PX + GAP_PX, CELL_PX + TEXT_PX + GAP_PX
     rows = max(1, -(-len(pairs) // columns))
     sheet = Image.new("RGB", (columns * step_x + GAP_PX, rows * step_y + GAP_PX), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for number, pair in enumerate(pairs):
         x, y = GAP_PX + number % columns * step_x, GAP_PX + number // columns * step_y
-        picture = Image.fromarray(washed_out(pair))
+        picture = Image.fromarray(with_faded_background(pair))
         picture.thumbnail((CELL_PX, CELL_PX))
         if max(picture.size) < CELL_PX:
             scale = CELL_PX / max(picture.size)
@@ -79,7 +79,7 @@ def draw_sheet(pairs: list[Pair], columns: int = 10) -> Image.Image:
     return sheet
 
 
-def washed_out(pair: Pair) -> NDArray[np.uint8]:
-    """The crop with its background pale and violet, (h, w, 3) uint8."""
+def with_faded_background(pair: Pair) -> NDArray[np.uint8]:
+    """The crop with its background faded to violet, (h, w, 3) uint8."""
     pale = (pair.image // 5 + _VEIL).astype(np.uint8)
     return np.where(pair.mask[..., None], pair.image, pale)

@@ -11,7 +11,7 @@ EVERYDAY_NAMES = Path(__file__).parent / "class_lists" / "imagenet-everyday.txt"
 
 
 def everyday_names(classes: Sequence[str]) -> list[list[str]]:
-    """What people call each class of the classifier: "Afghan hound" is a dog, "beach wagon" a car.
+    """Everyday name of each class of the classifier: "Afghan hound" is a dog, "beach wagon" a car.
 
     Raises:
         DataError: the list is not that of these classes.

@@ -141,12 +141,12 @@ def _read_picture(path: Path) -> NDArray[Any]:
     return raw
 
 
-def plain(classes: int, ignore: int = 255) -> dict[int, int]:
+def classes_from_zero(classes: int, ignore: int = 255) -> dict[int, int]:
     """Values of files that hold the classes themselves, from 0 on."""
     return {i: i for i in range(classes)} | {ignore: NOTHING}
 
 
-def from_one(classes: int) -> dict[int, int]:
+def classes_from_one(classes: int) -> dict[int, int]:
     """Values of files that count classes from 1, with 0 (and 255) for everything else."""
     return {0: NOTHING, 255: NOTHING, **{i + 1: i for i in range(classes)}}
 
@@ -191,7 +191,9 @@ def read_folders(images: Path, labels: Path, classes: Path, ignore: int) -> Trut
         if not folder.is_dir():
             raise DataError(f"The folder {folder}, given as {option}, is missing.")
     listed = read_classes(classes)
-    where = Layout(str(images.resolve()), str(labels.resolve()), plain(len(listed), ignore), nested=True)
+    where = Layout(
+        str(images.resolve()), str(labels.resolve()), classes_from_zero(len(listed), ignore), nested=True
+    )
     return truth_set(images.resolve().name, listed, where.read(Path()))
 
 

@@ -200,7 +200,7 @@ def refuse_held_out(photo_paths: Iterable[str], root: Path) -> None:
 
 
 def photo_key(path: Path | str) -> str:
-    """What tells photos apart: the two COCO folders hold the same photos under the same file names.
+    """Key of a photo: the two COCO folders hold the same photos under the same file names.
 
     >>> photo_key("coco_captions/images/000000000139.jpg")
     'coco/000000000139.jpg'

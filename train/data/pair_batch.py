@@ -17,8 +17,8 @@ class PairBatch:
         token_mask: (B + U, N) of 0 and 1.
         right: (B, R) int64 rows of the noun bank, the right names of each pair, -1 = none.
         ignored: (B, I) int64, names that are neither right nor wrong, -1 = none; or None for none at all.
-        targets: (B + U, M) float32, distributions over the bank: vanilla's opinion of each pair's region, and
-            the labels of the regions without a noun. Or None, and then U is 0.
+        targets: (B + U, M) float32, distributions over the bank: vanilla's prediction for each pair's region,
+            and the labels of the regions without a noun. Or None, and then U is 0.
     """
 
     inputs: Tensor

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TypeVar, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg_demo.imaging import load_image
-from train.data.pair_index import RegionTable, read_index
+from train.data.pair_index import PairIndex, RegionTable, read_index
 from train.data.sources import DataError
 
 T = TypeVar("T")
@@ -39,14 +40,24 @@ class PhotoPlace:
     box: tuple[int, int, int, int]
 
 
-class _Rows(Sequence[T]):
-    """So many values, each made when it is asked for."""
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The regions of one folder that are used: rows of a table of its index."""
 
-    def __init__(self, count: int, make: Callable[[int], T]) -> None:
-        self._count, self._make = count, make
+    index: PairIndex
+    table: RegionTable
+    rows: NDArray[np.int64]
+
+
+class _Regions(Sequence[T]):
+    """The regions of several folders, one folder after the other; what is told of each is made when asked."""
+
+    def __init__(self, parts: Sequence[_Part], make: Callable[[_Part, int], T]) -> None:
+        self.parts, self._make = parts, make
+        self._ends = np.cumsum([len(part.rows) for part in parts], dtype=np.int64)
 
     def __len__(self) -> int:
-        return self._count
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     @overload
     def __getitem__(self, row: int) -> T: ...
@@ -56,8 +67,15 @@ class _Rows(Sequence[T]):
 
     def __getitem__(self, row: int | slice) -> T | list[T]:
         if isinstance(row, slice):
-            return [self._make(i) for i in range(self._count)[row]]
-        return self._make(range(self._count)[row])
+            return [self._make(*self.locate(i)) for i in range(len(self))[row]]
+        return self._make(*self.locate(row))
+
+    def locate(self, row: int) -> tuple[_Part, int]:
+        """The folder of a region, and its row in the table there."""
+        row = range(len(self))[row]
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        part = self.parts[number]
+        return part, int(part.rows[row - int(self._ends[number])])
 
 
 class PairFolder:
@@ -82,34 +100,22 @@ class PairFolder:
     """
 
     def __init__(self, *folders: Path, least_score: float = 0.0) -> None:
-        self._shards: list[Path] = []
-        texts: dict[str, int] = {}
-        tables: dict[str, list[RegionTable]] = {"named": [], "unlabeled": []}
-        hashes: list[str] = []
-        unlabeled_hashes: list[str] = []
-        for folder in folders:
-            index = read_index(folder)
-            rows = np.array([texts.setdefault(text, len(texts)) for text in index.texts], dtype=np.int32)
-            chosen = index.named.select(np.flatnonzero(index.named.score >= least_score))
-            tables["named"].append(chosen.renumbered(rows, len(self._shards)))
-            tables["unlabeled"].append(index.unlabeled.renumbered(rows, len(self._shards)))
-            self._shards += index.shards
-            hashes += index.digests
-            unlabeled_hashes += index.unlabeled_digests
-        self._named, self._unlabeled = (RegionTable.joined(some) for some in tables.values())
+        indices = [read_index(folder) for folder in folders]
+        self._named = _Regions(
+            [_Part(one, one.named, np.flatnonzero(one.named.score >= least_score)) for one in indices], _photo
+        )
+        self._unlabeled = _Regions(
+            [_Part(one, one.unlabeled, np.arange(len(one.unlabeled))) for one in indices], _candidates
+        )
         if not len(self._named):
             named = " and ".join(map(str, folders)) or "No folder"
             raise DataError(f"{named} holds no pair of score {least_score} or more; mine more photos.")
-        self._texts = words = tuple(texts)
-        used = [words[text] for text in np.unique(self._named.names.values)]
-        self.nouns = sorted(used)
-        row = {noun: i for i, noun in enumerate(self.nouns)}
-        in_bank = np.array([row.get(word, -1) for word in words], dtype=np.int32)
-        self.right = self._named.names.renamed(in_bank).padded()
-        self.ignored = self._named.part_of.renamed(in_bank).padded()
+        self.nouns, self.right, self.ignored = _noun_bank(self._named.parts)
         self.noun_of: NDArray[np.int64] = self.right[:, 0].numpy()
-        self.photos: Sequence[PhotoPlace] = _Rows(len(self._named), self._photo)
-        self.candidate_nouns: Sequence[tuple[str, ...]] = _Rows(len(self._unlabeled), self._candidates)
+        self.photos: Sequence[PhotoPlace] = self._named
+        self.candidate_nouns: Sequence[tuple[str, ...]] = self._unlabeled
+        hashes = [digest for one in indices for digest in one.digests]
+        unlabeled_hashes = [digest for one in indices for digest in one.unlabeled_digests]
         self.unlabeled_digest = hashlib.sha256(json.dumps(unlabeled_hashes).encode()).hexdigest()
         self.digest = hashlib.sha256(json.dumps([hashes, least_score]).encode()).hexdigest()
 
@@ -118,33 +124,67 @@ class PairFolder:
 
     def crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The box of a pair, (h, w, 3) uint8 with its background, and the region in it, (h, w) bool."""
-        return self._crop(self._named, row)
+        return _crop(*self._named.locate(row))
 
     def mask(self, row: int) -> NDArray[np.bool_]:
         """The region of a pair in its box, (h, w) bool."""
-        at, size = self._named.places[row, 2:].tolist()
-        with self._shards[self._named.shard[row]].open("rb") as file:
-            return _mask(_read(file, at, size))
+        part, at = self._named.locate(row)
+        with part.index.shards[part.table.shard[at]].open("rb") as file:
+            return _mask(_read(file, *part.table.places[at, 2:].tolist()))
 
     def unlabeled_crop(self, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The same of a region without a noun, a row of `candidate_nouns`."""
-        return self._crop(self._unlabeled, row)
+        """As `crop`, for a region without a noun, a row of `candidate_nouns`."""
+        return _crop(*self._unlabeled.locate(row))
 
-    def _photo(self, row: int) -> PhotoPlace:
-        """Where a pair lies in its photo."""
-        table = self._named
-        (height, width), (left, top, right, bottom) = table.size[row].tolist(), table.box[row].tolist()
-        (path,) = table.photo[row]
-        return PhotoPlace(self._texts[path], (height, width), (left, top, right, bottom))
 
-    def _candidates(self, row: int) -> tuple[str, ...]:
-        """Nouns that a region without a noun may be."""
-        return tuple(self._texts[text] for text in self._unlabeled.candidate_nouns[row])
+def _noun_bank(parts: Sequence[_Part]) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+    """`nouns`, `right` and `ignored` of a `PairFolder`."""
+    right = [part.table.names.padded(part.rows) for part in parts]
+    ignored = [part.table.part_of.padded(part.rows) for part in parts]
+    texts = [
+        {row: part.index.text(row) for row in np.unique(rows[rows >= 0]).tolist()}
+        for part, rows in zip(parts, right, strict=True)
+    ]
+    nouns = sorted({text for some in texts for text in some.values()})
+    row_of = {noun: row for row, noun in enumerate(nouns)}
+    for number, part in enumerate(parts):
+        for table in (right, ignored):
+            # Row -1 is the last one.
+            in_bank = np.full(len(part.index.texts) + 1, -1, dtype=np.int32)
+            for row in np.unique(table[number]).tolist():
+                in_bank[row] = row_of.get(part.index.text(row), -1) if row >= 0 else -1
+            table[number] = in_bank[table[number]]
+    return nouns, _joined(right), _joined(ignored)
 
-    def _crop(self, table: RegionTable, row: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        at, size, mask_at, mask_size = table.places[row].tolist()
-        with self._shards[table.shard[row]].open("rb") as file:
-            return load_image(_read(file, at, size)), _mask(_read(file, mask_at, mask_size))
+
+def _joined(tables: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+    """Tables of rows one after the other, int64; -1 = none stands last in each row."""
+    width = max([1, *(int((table >= 0).sum(1).max(initial=0)) for table in tables)])
+    joined = np.full((sum(map(len, tables)), width), -1, dtype=np.int64)
+    start = 0
+    for table in tables:
+        some = np.take_along_axis(table, np.argsort(table < 0, axis=1, kind="stable"), axis=1)[:, :width]
+        joined[start : start + len(table), : some.shape[1]] = some
+        start += len(table)
+    return torch.from_numpy(joined)
+
+
+def _photo(part: _Part, at: int) -> PhotoPlace:
+    """Where a pair lies in its photo."""
+    height, width = part.table.size[at].tolist()
+    left, top, right, bottom = part.table.box[at].tolist()
+    return PhotoPlace(part.index.text(part.table.photo[at]), (height, width), (left, top, right, bottom))
+
+
+def _candidates(part: _Part, at: int) -> tuple[str, ...]:
+    """Nouns that a region without a noun may show."""
+    return tuple(part.index.text(text) for text in part.table.candidate_nouns[at])
+
+
+def _crop(part: _Part, at: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    place, size, mask_place, mask_size = part.table.places[at].tolist()
+    with part.index.shards[part.table.shard[at]].open("rb") as file:
+        return load_image(_read(file, place, size)), _mask(_read(file, mask_place, mask_size))
 
 
 def _mask(content: bytes) -> NDArray[np.bool_]:

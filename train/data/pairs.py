@@ -110,11 +110,11 @@ def open_pairs(settings: AdaptSettings, clip: MaskAdaptedCLIP) -> TrainingPairs:
         text,
         work,
         distil=bool(settings.distil),
-        looks=settings.looks,
+        views=settings.views,
         jitter=jitter,
-        unnamed=(settings.unnamed or 0.0) if settings.distil else 0.0,
+        unlabeled_per_pair=(settings.pseudo_labels or 0.0) if settings.distil else 0.0,
         bank=bank,
         seed=settings.seed,
     )
-    digest = folder.digest + folder.unlabeled_digest * bool(stems.unnamed)
+    digest = folder.digest + folder.unlabeled_digest * bool(stems.unlabeled_per_pair)
     return TrainingPairs(stems, text, prior, digest)

@@ -1,9 +1,9 @@
-"""Labels for regions that no noun was given to, from vanilla's opinion within what the captions allow.
+"""Labels for regions without a noun, from vanilla's predictions among the names that the captions allow.
 
 A region shows one of the nouns that its photo's captions leave open for it
 (`train/mining/unlabeled_regions.py`), or background that captions seldom mention. What vanilla thinks of the
 masked region, restricted to these, is a better label than what it thinks without them: grass is no dog where
-another region is the dog, and open water no bird where nobody speaks of one.
+another region is the dog, and open water is no bird where no caption mentions one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from ovseg_demo.vocabulary import Vocabulary
 
 MENTIONED = 1.3
-"""Added to the logits of the photo's own nouns: what was worth a word is likelier than what was not."""
+"""Added to the logits of the nouns in the photo's captions, which are likelier than others."""
 SHARPER = 1.6
-"""Logits are multiplied by this: with most rivals ruled out, vanilla may be surer."""
+"""Logits are multiplied by this: with most competing names excluded, probabilities may be sharper."""
 USUAL = 0.7
-"""Share of a name's usual level that is taken off its logits: what vanilla sees everywhere says little."""
+"""Share of a name's mean level that is subtracted from its logits."""
 SAME = 0.6
 """Nouns whose vectors are closer than this mean the same."""
 _THINGS = 80  # of the names of COCO's panoptic classes; the others are stuff

@@ -21,8 +21,8 @@ class Sampler(Protocol):
 class PairSampler:
     """Draws the pairs of a step, over all processes; depends on its numbers and the step alone.
 
-    Every epoch is a new shuffle in which a noun has at most `most_per_noun` pairs, so that "man" and "dog" do
-    not crowd out the rest.
+    Every epoch is a new shuffle in which a noun has at most `most_per_noun` pairs, so that frequent nouns
+    such as "man" and "dog" do not dominate.
 
     Args:
         noun_of: (P,) noun of each pair; of several names the natural one.

@@ -23,7 +23,7 @@ from PIL import Image
 from ovseg_demo.errors import ImageError
 from ovseg_demo.files import file_sha256
 from ovseg_demo.imaging import load_image
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.sources import DataError
 
 ImageFormat = Literal["webp", "png", "jpeg"]
@@ -205,7 +205,7 @@ def _pair(key: str, parts: dict[str, bytes], path: Path) -> Pair:
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     """Write manifest.json: settings, counts, and each shard's name, number of pairs and sha256."""
-    write_whole(folder / MANIFEST, json.dumps(content, indent=1).encode())
+    write_bytes(folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
 def write_shards(
@@ -236,7 +236,7 @@ def write_shards(
     shards = []
     for number, pairs in enumerate(_portions(photos_pairs, per_shard)):
         path = folder / f"pairs_{number:06d}.tar"
-        write_whole(path, shard_bytes(pairs, name=path.stem, image_format=image_format))
+        write_bytes(path, shard_bytes(pairs, name=path.stem, image_format=image_format))
         shards.append({"name": path.name, "pairs": len(pairs), "sha256": file_sha256(path)})
         nouns.update(pair.facts.noun for pair in pairs)
     counts = {
@@ -291,12 +291,12 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
     """The pairs of all shards of the manifest, in their order; empty shards are passed over.
 
     Raises:
-        DataError: the manifest or a shard is missing, damaged or not the one the manifest speaks of.
+        DataError: the manifest or a shard is missing, damaged or not the one of the manifest.
     """
     for shard in read_manifest(folder)["shards"]:
         path = folder / shard["name"]
         if not path.is_file():
             raise DataError(f"{path} is in the manifest but missing: mine it again.")
         if file_sha256(path) != shard["sha256"]:
-            raise DataError(f"{path} is not the file that the manifest speaks of (its hash differs).")
+            raise DataError(f"{path} is not the file of the manifest (its hash differs).")
         yield from read_shard(path)

@@ -14,7 +14,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.context import patch_share
 from ovseg_demo.regions import crop_regions
 from train.data.augment import Crop, augmented
-from train.data.kept_features import Tensors, kept_features
+from train.data.feature_cache import Tensors, cached_features
 from train.data.pair_folder import PairFolder
 
 CROPS_AT_ONCE = 32
@@ -49,7 +49,7 @@ def _stem_view(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path, view: int,
         return stems_of(clip, crops)
 
     key = f"{folder.digest}/{clip.stem_id}/{view}/{jitter if view else 0}"
-    return kept_features(work, "stems", key, len(folder), compute, at_once=CROPS_AT_ONCE)
+    return cached_features(work, "stems", key, len(folder), compute, at_once=CROPS_AT_ONCE)
 
 
 def unlabeled_stems(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path) -> Tensors:
@@ -59,7 +59,9 @@ def unlabeled_stems(folder: PairFolder, clip: MaskAdaptedCLIP, work: Path) -> Te
         return stems_of(clip, [folder.unlabeled_crop(row) for row in rows])
 
     key = f"{folder.unlabeled_digest}/{clip.stem_id}"
-    return kept_features(work, "unnamed", key, len(folder.candidate_nouns), compute, at_once=CROPS_AT_ONCE)
+    return cached_features(
+        work, "unlabeled", key, len(folder.candidate_nouns), compute, at_once=CROPS_AT_ONCE
+    )
 
 
 def stems_of(clip: MaskAdaptedCLIP, crops: Sequence[Crop]) -> Tensors:

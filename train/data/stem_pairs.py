@@ -1,4 +1,4 @@
-"""Pairs of the mini tower, which start behind its frozen stem, with vanilla's opinion of each region."""
+"""Pairs of the mini tower, which start behind its frozen stem, with vanilla's predictions as soft targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.regions import crop_regions
 from train.core import distributed
-from train.data.kept_features import kept_features
+from train.data.feature_cache import cached_features
 from train.data.pair_batch import PairBatch
 from train.data.pair_folder import PairFolder
 from train.data.pseudo_labels import allowed_names, pseudo_labels
@@ -22,23 +22,23 @@ from train.data.stem_features import CROPS_AT_ONCE, mirrored, stem_views, unlabe
 
 
 class StemPairs:
-    """Pairs as kept stem features of the mini tower, with vanilla's opinion of each region in its context.
+    """Pairs as cached stem features of the mini tower, with vanilla's predictions as soft targets.
 
-    The opinion is the mean over two views, the region with its background painted over and its box as it
+    A target is the mean over two views, the region with its background painted over and its box as it
     is. Together they name more regions right than either alone, so a tower that sees the first one only has
     something to learn from them.
 
     Args:
         folder: the pairs.
-        parts: the folders they come from, each alone; what is computed is kept for each, so that other
-            mixtures need not compute it again.
+        parts: the folders they come from, each alone; features are cached for each, so that other mixtures
+            need not compute them again.
         vanilla: the vanilla model, in the number type it is fast in; all towers share its stem.
-        distil: also keep what it thinks of each region.
+        distil: also compute the soft targets.
         text: (M, D) the noun bank under vanilla.
         work: where the features are kept.
-        looks: how many views of each pair are kept: the crop as it is, then augmented ones.
+        views: how many views of each pair are kept: the crop as it is, then augmented ones.
         jitter: largest share of height and width that is cut off in those.
-        unnamed: regions without a noun per pair, 0 to 1; more than 0 only with `distil`.
+        unlabeled_per_pair: regions without a noun for each pair, 0 to 1; more than 0 only with `distil`.
         bank: the M names of `text`.
         seed: of the draw of regions without a noun.
     """
@@ -52,29 +52,29 @@ class StemPairs:
         work: Path,
         *,
         distil: bool,
-        looks: int,
+        views: int,
         jitter: float,
-        unnamed: float,
+        unlabeled_per_pair: float,
         bank: Sequence[str],
         seed: int,
     ) -> None:
         self.noun_of, self.right, self.ignored = folder.noun_of, folder.right, folder.ignored
         with distributed.main_process_first():
-            each = [stem_views(part, vanilla, work, views=looks, jitter=jitter) for part in parts]
+            each = [stem_views(part, vanilla, work, views=views, jitter=jitter) for part in parts]
             whole = [_boxes_unmasked(part, vanilla, work) for part in parts] if distil else []
             unlabeled = (
                 [unlabeled_stems(part, vanilla, work) for part in parts if part.candidate_nouns]
-                if unnamed
+                if unlabeled_per_pair
                 else []
             )
         self.stems, self.share = (
-            [torch.cat([part[view][what] for part in each]) for view in range(looks)]
+            [torch.cat([part[view][what] for part in each]) for view in range(views)]
             for what in ("stems", "share")
         )
         self.teacher = _teacher_features(vanilla, self.stems[0], torch.cat(whole)) if distil else None
         self.text = text.cpu()
         self.scale = vanilla.score_scale
-        self.unnamed, self.seed = unnamed if unlabeled else 0.0, seed
+        self.unlabeled_per_pair, self.seed = unlabeled_per_pair if unlabeled else 0.0, seed
         if unlabeled:
             self.unlabeled_stems, self.unlabeled_share = (
                 torch.cat([one[what] for one in unlabeled]) for what in ("stems", "share")
@@ -95,7 +95,7 @@ class StemPairs:
         )
         flips = [np.random.default_rng([self.seed, step, row, 1]).random() < 0.5 for row in rows.tolist()]
         stems, share = mirrored(stems, share, flips)
-        if self.unnamed and targets is not None:
+        if self.unlabeled_per_pair and targets is not None:
             unlabeled = self._unlabeled_rows(rows, step)
             stems = torch.cat([stems, self.unlabeled_stems[unlabeled].float()])
             share = torch.cat([share, self.unlabeled_share[unlabeled].float()])
@@ -108,7 +108,7 @@ class StemPairs:
         found = []
         for row in rows.tolist():
             rng = np.random.default_rng([self.seed, step, row])
-            if rng.random() < self.unnamed:
+            if rng.random() < self.unlabeled_per_pair:
                 found.append(int(rng.integers(len(self.unlabeled_stems))))
         return found
 
@@ -120,7 +120,7 @@ def _boxes_unmasked(folder: PairFolder, vanilla: MaskAdaptedCLIP, work: Path) ->
         return {"whole": _unmasked(vanilla, [folder.crop(row) for row in rows]).half()}
 
     key = f"{folder.digest}/{vanilla.weights_sha256}"
-    return kept_features(work, "whole", key, len(folder), compute, at_once=CROPS_AT_ONCE)["whole"]
+    return cached_features(work, "whole", key, len(folder), compute, at_once=CROPS_AT_ONCE)["whole"]
 
 
 @torch.inference_mode()

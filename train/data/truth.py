@@ -63,7 +63,7 @@ class TruthSet:
     """All words of each class, the name first; empty where there are only the names."""
 
 
-def need(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The path, if it exists.
 
     Raises:
@@ -76,10 +76,10 @@ def need(path: Path) -> Path:
 
 def msrc21(root: Path) -> TruthSet:
     """MSRC-21 with dense labels. Evaluation only: never trained or tuned on."""
-    folder = need(root / "msrc21")
+    folder = existing(root / "msrc21")
     photos = []
     for path in sorted((folder / "images").glob("*.jpg")):
-        labels = partial(read_label_map, need(folder / "labels" / f"{path.stem}.png"))
+        labels = partial(read_label_map, existing(folder / "labels" / f"{path.stem}.png"))
         photos.append(TruthPhoto(path, partial(segments_of_labels, labels), labels))
     return TruthSet("msrc21", tuple((folder / "classes.txt").read_text().split("\n")[:21]), tuple(photos))
 
@@ -97,7 +97,7 @@ def segments_of_labels(read: Callable[[], Labels], ignore: int = IGNORE) -> list
 
 def coco_instances(root: Path, folders: Sequence[str], name: str) -> TruthSet:
     """COCO instances, the 80 things; crowds are ignored, pixels without an instance are unlabelled."""
-    places = [need(root / "coco_subset" / part) for part in folders]
+    places = [existing(root / "coco_subset" / part) for part in folders]
     return read_instances(name, [(folder / "instances.json", folder / "images") for folder in places])
 
 

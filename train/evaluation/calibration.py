@@ -79,9 +79,9 @@ def fit_regions(examples: Sequence[Example], start: MergeSettings) -> MergeSetti
 def fit_words(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
     """Weights and bias of the evidence for a word (step 2)."""
     facts = np.concatenate([_facts(one, start)[one.known] for one in examples])
-    there = np.concatenate([one.there[one.known] for one in examples])
+    present = np.concatenate([one.present[one.known] for one in examples])
     facts = np.concatenate([facts, np.ones((len(facts), 1))], axis=1)
-    weights = [round(float(weight), 4) for weight in logistic_regression(facts, there.astype(float))]
+    weights = [round(float(weight), 4) for weight in logistic_regression(facts, present.astype(float))]
     return replace(
         start,
         found_region_weight=weights[0],
@@ -114,21 +114,21 @@ def logistic_regression(facts: NDArray[np.float64], truth: NDArray[np.float64]) 
     return weights
 
 
-def fit_bars(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
+def fit_thresholds(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
     """Thresholds for typed and for long lists (step 3)."""
     typed = [one for one in examples if one.kind == TYPED]
-    evidence, there = word_evidence(typed, start)
-    absent = np.sort(evidence[~there])
+    evidence, present = word_evidence(typed, start)
+    absent = np.sort(evidence[~present])
     bar = round(float(np.quantile(absent, ABSENT_NOT_FOUND)), 4) if len(absent) else 0.0
     found = replace(start, found_threshold=bar)
     long_lists = [one for one in examples if one.kind == LONG_LIST]
     if not long_lists:
         return found
-    evidence, there = word_evidence(long_lists, found)
-    length = len(long_lists[0].there)
+    evidence, present = word_evidence(long_lists, found)
+    length = len(long_lists[0].present)
     more = 0.0
     for candidate in np.sort(np.append(evidence[evidence > bar], np.float32(bar))):
-        kept = there[evidence > candidate]
+        kept = present[evidence > candidate]
         if not kept.any() or kept.mean() >= FOUND_PRECISION:
             more = max(0.0, float(candidate) - bar)
             break
@@ -143,11 +143,11 @@ def word_evidence(
     evidence = [
         presence_evidence(one.scores, one.proposals.area_fraction, settings)[one.known] for one in examples
     ]
-    return np.concatenate(evidence), np.concatenate([one.there[one.known] for one in examples])
+    return np.concatenate(evidence), np.concatenate([one.present[one.known] for one in examples])
 
 
 def fit_claims(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
-    """Numbers of claims and pixels, one after the other (step 4)."""
+    """Numbers of claims and pixels, chosen one after the other (step 4)."""
     judged = [one for one in examples if one.kind in (TYPED, "3 + 3")]
     best = start
     for name, values in CLAIM_VALUES.items():
@@ -157,7 +157,7 @@ def fit_claims(examples: Sequence[Example], start: MergeSettings) -> MergeSettin
 
 
 def quality(examples: Sequence[Example], settings: MergeSettings) -> float:
-    """What step 4 makes large, in percent."""
+    """The objective of step 4, in percent."""
     own = pixel_figures(examples, settings)
     return own["sensible"] + own["pixels_right"] - STRAYS_WEIGHT * own["strays"]
 
@@ -197,7 +197,7 @@ def fit_confidence(examples: Sequence[Example], start: MergeSettings) -> MergeSe
 def fit(examples: Sequence[Example], start: MergeSettings | None = None) -> MergeSettings:
     """All five steps."""
     settings = start or MergeSettings()
-    for step in (fit_regions, fit_words, fit_bars, fit_claims, fit_confidence):
+    for step in (fit_regions, fit_words, fit_thresholds, fit_claims, fit_confidence):
         settings = step(examples, settings)
     return settings
 
@@ -207,11 +207,11 @@ def held_out_reliability(
 ) -> tuple[Reliability, Reliability]:
     """Of words and of claimed regions, on photos that took no part in fitting: each half fits the other.
 
-    Claims and bars are kept as chosen; what is fitted anew are the probabilities.
+    Claims and thresholds are kept as chosen; the probabilities are fitted again.
     """
     photos = sorted({one.photo for one in examples})
     half = {photo: number % 2 for number, photo in enumerate(photos)}
-    parts: dict[str, list[NDArray[np.generic]]] = {"words": [], "there": [], "regions": [], "right": []}
+    parts: dict[str, list[NDArray[np.generic]]] = {"words": [], "present": [], "regions": [], "right": []}
     for part in (0, 1):
         chosen = [one for one in examples if half[one.photo] != part]
         own = fit_confidence(chosen, fit_words(chosen, fit_regions(chosen, settings)))
@@ -219,11 +219,11 @@ def held_out_reliability(
             if half[one.photo] == part:
                 merged = merge_default(one.scores, one.proposals, own)
                 parts["words"].append(merged.confidence[one.known])
-                parts["there"].append(one.there[one.known])
+                parts["present"].append(one.present[one.known])
                 _add_regions(one, merged, parts)
     joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
     return (
-        Reliability.of(joined["words"].astype(np.float64), joined["there"].astype(np.bool_)),
+        Reliability.of(joined["words"].astype(np.float64), joined["present"].astype(np.bool_)),
         Reliability.of(joined["regions"].astype(np.float64), joined["right"].astype(np.bool_)),
     )
 

@@ -18,11 +18,11 @@ from ovseg_demo.merging import Scores
 from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.vocabulary import Vocabulary
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.named_regions import NamedPhoto
 from train.data.truth import TruthSet
 from train.evaluation.absent_words import AbsentWordsSettings, Question
-from train.evaluation.free_words import Truth, ask_freely, first_names, stored_proposals
+from train.evaluation.free_words import Truth, first_names, make_free_question, stored_proposals
 
 MIXES = ((10, 5), (3, 3), (1, 2), (5, 12))
 """Names that are there and names that are not, of the questions that each photo is asked."""
@@ -38,11 +38,11 @@ class Example:
     Attributes:
         kind: "10 + 5" and so on, or LONG_LIST.
         photo: name of the photo.
-        scores: of the names asked for, in the order of `there`.
+        scores: of the names asked for, in the order of `present`.
         proposals: at every STRIDE-th pixel.
         truth: which names are right in which region; None for long lists.
         named: (R,) bool, regions whose names are known.
-        there: (C,) bool.
+        present: (C,) bool.
         known: (C,) bool, names of which it is known whether they are there.
     """
 
@@ -52,7 +52,7 @@ class Example:
     proposals: Proposals
     truth: Truth | None
     named: NDArray[np.bool_]
-    there: NDArray[np.bool_]
+    present: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
 
@@ -77,7 +77,7 @@ def photo_features(
     found = classifier.embed(photo.read(), proposals)
     if path is not None:
         with_photo = np.concatenate([found.regions, found.photo[None]]).astype(np.float16)
-        write_whole(path, _npy(with_photo))
+        write_bytes(path, _npy(with_photo))
     return found
 
 
@@ -89,7 +89,7 @@ def _npy(values: NDArray[np.float16]) -> bytes:
     return buffer.getvalue()
 
 
-def thinned(proposals: Proposals) -> Proposals:
+def subsampled(proposals: Proposals) -> Proposals:
     """The same regions at every STRIDE-th pixel; small ones may be left without a pixel."""
     masks = np.ascontiguousarray(proposals.masks[:, ::STRIDE, ::STRIDE])
     boxes = proposals.boxes.copy()
@@ -128,24 +128,24 @@ def examples_of(
             continue
         proposals = stored_proposals(photo)
         features = photo_features(classifier, photo, proposals, folder)
-        small = thinned(proposals)
+        small = subsampled(proposals)
         named = np.array([bool(region.names) for region in photo.regions])
         for number, (present, absent) in enumerate(MIXES):
-            asked = ask_freely(photo, others, present=present, absent=absent, seed=seed + number)
+            asked = make_free_question(photo, others, present=present, absent=absent, seed=seed + number)
             scores = classifier.score(features, Vocabulary.of(asked.asked), templates)
             truth = Truth.of(photo, proposals.masks, asked.asked)
             truth = Truth(truth.region_map[::STRIDE, ::STRIDE], truth.right)
-            there = np.array([name in asked.present for name in asked.asked])
+            shown = np.array([name in asked.present for name in asked.asked])
             kind = f"{present} + {absent}"
-            everything = np.ones(len(there), dtype=np.bool_)
-            found.append(Example(kind, photo.name, scores, small, truth, named, there, everything))
+            everything = np.ones(len(shown), dtype=np.bool_)
+            found.append(Example(kind, photo.name, scores, small, truth, named, shown, everything))
         instance = instances.get(Path(photo.name).name) if photo.name.startswith("coco") else None
         if instance is not None:
             count = len(long_lists.classes)
             question = Question.everything(instance, count, AbsentWordsSettings.least_area)
             scores = classifier.score(features, Vocabulary.of(long_lists.classes), templates)
-            there, known = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
-            there[list(question.present)] = True
+            shown, known = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+            shown[list(question.present)] = True
             known[[*question.present, *question.absent]] = True
-            found.append(Example(LONG_LIST, photo.name, scores, small, None, named, there, known))
+            found.append(Example(LONG_LIST, photo.name, scores, small, None, named, shown, known))
     return found

@@ -11,7 +11,7 @@ from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.core.files import write_whole
+from train.core.files import write_bytes
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#6e6e6e", "#aa9614")
 """Okabe and Ito's, which colour-blind readers tell apart."""
@@ -66,4 +66,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         # A letter that no font here has is drawn as an empty box.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure.savefig(buffer, format="png")
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())

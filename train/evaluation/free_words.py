@@ -110,10 +110,10 @@ class FreeQuestion:
         return tuple(sorted(self.present + self.absent))
 
 
-def ask_freely(
+def make_free_question(
     photo: NamedPhoto, others: Sequence[NamedPhoto], *, present: int, absent: int, seed: int
 ) -> FreeQuestion:
-    """Draw the names of one photo, the same whenever it is asked with this seed.
+    """Draw the names of one photo; the photo and the seed decide them.
 
     Present are first names of its regions; absent are first names of regions of other photos, each of a
     photo drawn anew, none of which is right anywhere in this photo or ends in the same word as one that is
@@ -280,7 +280,7 @@ def free_figures(counts: NDArray[np.int64], draws: int, seed: int) -> dict[str, 
 
 
 @torch.inference_mode()
-def answer_freely(settings: FreeWordsSettings) -> dict[str, Any]:
+def evaluate_free_words(settings: FreeWordsSettings) -> dict[str, Any]:
     """Ask every photo of fold 0 under every arm: figures by arm, and what was asked and answered."""
     everything = read_named_regions(settings.data, (HELD_OUT_FOLD,))
     photos = [photo for photo in evenly_spaced(everything, settings.photos) if photo.named()]
@@ -296,7 +296,7 @@ def answer_freely(settings: FreeWordsSettings) -> dict[str, Any]:
     counts: dict[str, list[list[int]]] = {arm.name: [] for arm in arms}
     answers, skipped = [], []
     for photo in tqdm(photos, desc="fold 0", disable=None):
-        question = ask_freely(
+        question = make_free_question(
             photo, everything, present=settings.present, absent=settings.absent, seed=settings.seed
         )
         proposals = stored_proposals(photo)
@@ -314,7 +314,7 @@ def answer_freely(settings: FreeWordsSettings) -> dict[str, Any]:
             continue
         for name, result in results.items():
             counts[name].append(count_photo(truth, question, result))
-        answers.append(_told(photo, question, results, counts))
+        answers.append(_to_record(photo, question, results, counts))
     return {
         "arms": {
             name: free_figures(np.array(rows), settings.draws, settings.seed)
@@ -336,13 +336,13 @@ def _segment(
     return segmenter(image, question.asked, weights, merge=settings.merge, templates=settings.templates)
 
 
-def _told(
+def _to_record(
     photo: NamedPhoto,
     question: FreeQuestion,
     results: Mapping[str, Segmentation],
     counts: Mapping[str, list[list[int]]],
 ) -> dict[str, Any]:
-    """What was asked and answered, in words."""
+    """The question and each arm's answer, in words."""
     return {
         "photo": photo.name,
         "present": list(question.present),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import ovseg_demo.proposals
 from ovseg_demo.proposals import Proposals, Proposer, SizedProposer, Steps
 from ovseg_demo.proposals.queries import Queries
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.truth import Segment
 
 # Attributes of proposers that their masks depend on.
@@ -40,7 +40,7 @@ class CachedProposer:
 
     def __init__(self, proposer: Proposer, folder: Path | None = None) -> None:
         self.name = proposer.name
-        # What a result says of its proposer.
+        # Results record these facts about their proposer.
         self.weights_sha256: str = getattr(proposer, "weights_sha256", "")
         self.plan = getattr(proposer, "plan", None)
         self._proposer = proposer
@@ -89,7 +89,7 @@ class CachedProposer:
         arrays: dict[str, Any] = found.queries.to_arrays() if found.queries else {}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, masks=bits, quality=found.quality, boxes=found.boxes, **arrays)
-        write_whole(self._folder / f"{key}.npz", buffer.getvalue())
+        write_bytes(self._folder / f"{key}.npz", buffer.getvalue())
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ovseg_demo.metrics import Reliability
-from train.core.files import write_whole
+from train.core.files import write_bytes
 
 
 def draw_reliability(arms: Mapping[str, tuple[Reliability, Reliability]], path: Path) -> None:
@@ -33,4 +33,4 @@ def draw_reliability(arms: Mapping[str, tuple[Reliability, Reliability]], path: 
         axes.legend(loc="upper left", frameon=False)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())

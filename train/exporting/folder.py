@@ -16,7 +16,7 @@ from ovseg_demo.clip.checkpoints import PROMPTS, ClipConfig, write_entries
 from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, read_known_names
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import OutputError
-from ovseg_demo.files import whole_file
+from ovseg_demo.files import atomic_file
 from ovseg_demo.models import MODELS, resolve
 from train.core.files import write_text
 from train.core.run_record import RECORD, read_record, run_history
@@ -126,5 +126,5 @@ def _copy_vit(source: Path, vanilla: Path | None, out: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return
-    with whole_file(target) as temporary:
+    with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ovseg_demo.clip.checkpoints import PROMPTS
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX
-from ovseg_demo.weight_files import entries_of, named, read_file, some
+from ovseg_demo.weight_files import entries_of, file_label, first_keys, read_file
 from train.core.files import write_saved
 
 
@@ -60,18 +60,23 @@ def _check(clip: Mapping[str, Tensor], old: Mapping[str, object], full: Path) ->
     }
     if not theirs or len(theirs) == len(old):
         raise CheckpointError(
-            f"{named(full)} is no complete OVSeg file: it has no {'segmenter' if theirs else 'CLIP'} in it."
+            f"{file_label(full)} is no complete OVSeg file: "
+            f"it has no {'segmenter' if theirs else 'CLIP'} in it."
         )
     missing = [name for name in theirs if name not in clip and name != PROMPTS]
     unknown = [name for name in clip if name not in theirs and name != PROMPTS]
     if missing or unknown:
-        faults = [f"{verb} {some(keys)}" for verb, keys in (("lacks", missing), ("adds", unknown)) if keys]
-        raise CheckpointError(f"The new CLIP does not fit into {named(full)[4:]}: it {' and '.join(faults)}.")
+        faults = [
+            f"{verb} {first_keys(keys)}" for verb, keys in (("lacks", missing), ("adds", unknown)) if keys
+        ]
+        raise CheckpointError(
+            f"The new CLIP does not fit into {file_label(full)[4:]}: it {' and '.join(faults)}."
+        )
     for name, value in clip.items():
         shape = getattr(theirs.get(name), "shape", value.shape)
         free = 1 if name == PROMPTS else 0  # the depth of the prompts
         if value.shape[free:] != shape[free:]:
             shapes = f"{tuple(value.shape)}, not {tuple(shape)}"
             raise CheckpointError(
-                f"The new CLIP does not fit into {named(full)[4:]}: its {name} has shape {shapes}."
+                f"The new CLIP does not fit into {file_label(full)[4:]}: its {name} has shape {shapes}."
             )

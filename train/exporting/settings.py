@@ -36,7 +36,7 @@ class ExportSettings:
     title: str = ""
     """Title of the card; by default the folder's name."""
     licence: str = LICENCE
-    """What the card says of the licence."""
+    """Text on the licence in the card."""
     push_to_hub: str = ""
     """Repository of the model hub that the folder is uploaded to (OWNER/NAME)."""
     private: bool = False

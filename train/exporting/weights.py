@@ -25,7 +25,7 @@ from ovseg_demo.files import file_sha256
 from ovseg_demo.merging.published_rules import OTHERS
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
-from train.core.files import write_tensors, write_text, write_whole
+from train.core.files import write_bytes, write_tensors, write_text
 
 
 def save_mini(
@@ -186,6 +186,6 @@ def copy_context(start: Path | None, out: Path) -> None:
     theirs, config = read_config(source), read_config(out)
     config["context"] = theirs["context"]
     config["score_scale"][path.stem] = theirs["score_scale"][path.stem]
-    write_whole(out / path.name, path.read_bytes())
+    write_bytes(out / path.name, path.read_bytes())
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
     write_hashes(out)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.kept_features import Tensors
+from train.data.feature_cache import Tensors
 from train.data.pair_folder import PairFolder
 from train.data.sampler import Rows
 from train.data.stem_features import mirrored
@@ -26,9 +26,9 @@ class JointBatch:
     """R regions of a few photos, each photo's together.
 
     Attributes:
-        stems: (R, C, h, w), what the stem makes of their crops.
+        stems: (R, C, h, w), the stem's output for their crops.
         share: (R, 7, 7) the region's share of each patch.
-        maps: per photo (1, C, h, w), what the stem makes of it.
+        maps: per photo (1, C, h, w), the stem's output for it.
         covers: per photo (r, h, w), the share of each cell that its regions cover.
         right, ignored: (R, n) int64 rows of the noun bank, -1 = none; see `PairBatch`.
         names: (M, 384) sentence vectors of the bank in one template.

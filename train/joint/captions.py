@@ -1,4 +1,4 @@
-"""Captioned photos: what the frozen stem and the vanilla tower make of them, and their captions' vectors."""
+"""Captioned photos: features of the frozen stem and of the vanilla tower, and their captions' vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.regions import crop_regions
-from train.data.kept_features import Tensors, kept_features
+from train.data.feature_cache import Tensors, cached_features
 from train.data.named_regions import held_out_photos, photo_key
 from train.data.sources import Photo, coco_captions, flickr8k, food_photos, path_below
 
@@ -40,7 +40,7 @@ class CaptionBatch:
     """W whole photos of one step.
 
     Attributes:
-        stems: (W, C, h, w) float32, what the stem makes of the photos as crops.
+        stems: (W, C, h, w) float32, the stem's output for the photos as crops.
         vanilla: (W, D) float32, vanilla's unit vectors of the same.
         sentences: (W + N, 384) float32, one caption of each photo, then captions of none of them.
     """
@@ -72,7 +72,7 @@ class CaptionedPhotos:
             vectors = functional.normalize(torch.stack(seen, dim=1), dim=-1)
             return {"stems": stems.half(), "vanilla": vectors.half()}
 
-        kept = kept_features(work, "captioned", key, len(photos), compute, at_once=_PHOTOS_AT_ONCE)
+        kept = cached_features(work, "captioned", key, len(photos), compute, at_once=_PHOTOS_AT_ONCE)
         self.stems, self.vanilla = kept["stems"], kept["vanilla"]
         sentences = [caption for photo in photos for caption in photo.captions]
         self.sentences = sentence_vectors(vanilla, sentences, work, "captions")
@@ -117,9 +117,9 @@ def sentence_vectors(clip: MaskAdaptedCLIP, sentences: Sequence[str], work: Path
     def compute(rows: range) -> Tensors:
         return {"vectors": text.sentence_vectors([sentences[row] for row in rows]).half()}
 
-    return kept_features(work, what, _digest(sentences), len(sentences), compute, at_once=_SENTENCES_AT_ONCE)[
-        "vectors"
-    ]
+    return cached_features(
+        work, what, _digest(sentences), len(sentences), compute, at_once=_SENTENCES_AT_ONCE
+    )["vectors"]
 
 
 def _whole(photo: Photo, clip: MaskAdaptedCLIP) -> Tensor:

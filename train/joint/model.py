@@ -107,7 +107,7 @@ class JointModel(nn.Module):
         """(n, 384) sentence vectors -> (n, 384) unit vectors in the head's space."""
         return functional.normalize(self.context_text(vectors), dim=-1)
 
-    def take_head(self, arm: ContextCLIP) -> None:
+    def load_head(self, arm: ContextCLIP) -> None:
         """Go on from the head, text map and temperature of a context arm."""
         self.head.load_state_dict(arm.head.state_dict())
         with torch.no_grad():
@@ -124,7 +124,7 @@ class JointModel(nn.Module):
             arm: its context arm.
         """
         other = JointModel(clip, arm.head.config, self.prior, caption_weight=0, look_dropout=0)
-        other.take_head(arm)
+        other.load_head(arm)
         other.caption_log_scales.copy_(self.caption_log_scales)
         theirs = other.state_dict()
         for name, value in self.state_dict().items():

@@ -14,7 +14,7 @@ from torch import Tensor
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.context import ContextConfig, photo_input, photo_size, region_cover
 from ovseg_demo.imaging import resize_to_side
-from train.data.kept_features import Tensors, kept_pieces
+from train.data.feature_cache import Tensors, cached_pieces
 from train.data.pair_folder import PairFolder
 from train.data.sources import DataError, photo_at
 
@@ -64,7 +64,7 @@ class PhotoMaps:
         return len(self._grids)
 
     def map(self, photo: int) -> Tensor:
-        """(1, C, h, w) float32, what the stem makes of a photo."""
+        """(1, C, h, w) float32, the stem's output for a photo."""
         height, width = self._grids[photo]
         return self._maps[photo].reshape(1, -1, height, width).float()
 
@@ -98,7 +98,7 @@ def _maps(
 
     # The maps have different sizes, so that pieces hold their cells one after the other.
     grids = [(h // _STRIDE) * (w // _STRIDE) for h, w in (photo_size(*size, config) for size in sizes)]
-    pieces = kept_pieces(work, "photos", f"{key}/{clip.stem_id}", len(paths), compute, at_once=1)
+    pieces = cached_pieces(work, "photos", f"{key}/{clip.stem_id}", len(paths), compute, at_once=1)
     return _split([piece["cells"] for piece in pieces], grids, lambda cells: cells.T)
 
 
@@ -117,7 +117,7 @@ def _covers(
         return {"cells": (cover.flatten() * _FULL).ceil().to(torch.uint8)}
 
     counts = [grids[photo][0] * grids[photo][1] for photo in photo_of]
-    pieces = kept_pieces(work, "covers", key, len(folder), compute, at_once=1)
+    pieces = cached_pieces(work, "covers", key, len(folder), compute, at_once=1)
     return _split([piece["cells"] for piece in pieces], counts, lambda cells: cells)
 
 

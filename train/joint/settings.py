@@ -31,7 +31,7 @@ class JointSettings:
     """Name of the model table or a folder: the vanilla model, which is also distilled from."""
     start: Path | None = None
     """Folder of an earlier run, whose tower and head are trained further; or a file of adapted weights, with
-    which the head starts anew."""
+    which the head starts from random weights."""
     mean_with: Path | None = None
     """Folder of an earlier run: what is written is the mean of its weights and those trained here."""
     captions: tuple[str, ...] = ("flickr8k", "coco_captions", "food_photos")

@@ -16,7 +16,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.errors import ImageError
 from ovseg_demo.regions import crop_regions
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.sources import Photo
 from train.mining.photos import photo_id
 from train.mining.proposals import PhotoProposals, read_photo
@@ -108,7 +108,7 @@ def embed_chunk(
         index=np.concatenate([one.index for one in found]),
         features=np.concatenate([one.features for one in found]).astype(np.float16),
     )
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return {"photos": len(photos), "regions": sum(len(one.index) for one in found)}
 
 
@@ -133,5 +133,5 @@ def noun_features(
     if not path.is_file():
         buffer = io.BytesIO()
         np.save(buffer, clip.encode_text(nouns, templates).float().cpu().numpy())
-        write_whole(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
     return np.asarray(np.load(path), dtype=np.float32)

@@ -67,7 +67,7 @@ ALSO_VERBS = _words(
 )
 """Nouns that are verbs right after a word for a person or animal: "a boy slides", but "a red slide"."""
 
-DOERS = _words(
+AGENTS = _words(
     """
     man woman boy girl child kid baby toddler person people guy lady dog puppy cat horse bird couple
     group crowd team player rider biker cyclist bicyclist skateboarder snowboarder skier surfer swimmer
@@ -200,11 +200,11 @@ def _is_noun(word: str, kind: str, before: str) -> bool:
         return False
     if word.endswith("ing") and word not in THINGS_IN_ING:
         return False
-    return not (word in ALSO_VERBS and _can_do(singular(before)))
+    return not (word in ALSO_VERBS and _is_agent(singular(before)))
 
 
-def _can_do(noun: str) -> bool:
-    return noun in DOERS or noun.endswith(("er", "or", "ist"))
+def _is_agent(noun: str) -> bool:
+    return noun in AGENTS or noun.endswith(("er", "or", "ist"))
 
 
 def _close(run: list[str], found: dict[str, None]) -> None:

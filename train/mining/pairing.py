@@ -66,7 +66,7 @@ class Lexicon:
         scale: a cosine times this is a logit.
         bank_size: number of nouns in the bank.
         most_alike: nouns whose cosine is above this count as synonyms and do not compete.
-        usual: (n,) from `baseline_levels`; needed for the confidence "contrast" only.
+        baseline: (n,) from `baseline_levels`; needed for the confidence "contrast" only.
     """
 
     nouns: tuple[str, ...]
@@ -74,7 +74,7 @@ class Lexicon:
     scale: float
     bank_size: int = 2000
     most_alike: float = 0.6
-    usual: Scores = field(default_factory=lambda: np.zeros(0, np.float32))
+    baseline: Scores = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @cached_property
     def rows(self) -> dict[str, int]:
@@ -193,8 +193,8 @@ def baseline_levels(
             absent = np.asarray(~lexicon.alike([lexicon.rows[noun] for noun in said], size).any(axis=0))
         total += np.where(absent, best, 0.0)
         count += absent
-    usual = total.sum() / max(count.sum(), 1.0)
-    return np.asarray((total + _MEAN_COUNTS_AS * usual) / (count + _MEAN_COUNTS_AS), dtype=np.float32)
+    baseline = total.sum() / max(count.sum(), 1.0)
+    return np.asarray((total + _MEAN_COUNTS_AS * baseline) / (count + _MEAN_COUNTS_AS), dtype=np.float32)
 
 
 def confidences(
@@ -208,7 +208,7 @@ def confidences(
     """
     log_odds = bank_log_odds(view.features, rows, lexicon)
     if rules.confidence == "contrast":
-        log_odds = log_odds + view.prior(rules) - lexicon.usual[list(rows)]
+        log_odds = log_odds + view.prior(rules) - lexicon.baseline[list(rows)]
         return log_odds, sigmoid(log_odds)
     if rules.confidence == "bank":
         return log_odds, sigmoid(log_odds)
@@ -261,5 +261,5 @@ def match(view: PhotoView, nouns: Sequence[str], lexicon: Lexicon, rules: PairRu
 
 
 def _one_word(noun: str, other: str) -> bool:
-    """Whether one is the head of the other: "ball" and "tennis ball"."""
+    """Whether one noun ends in the other: "ball" and "tennis ball"."""
     return noun.split()[-1] == other.split()[-1]

@@ -52,7 +52,7 @@ def photo_id(photo: Photo) -> str:
     return f"{photo.source}/{photo.path.stem}"
 
 
-def order_of(photos: Sequence[Photo]) -> str:
+def photos_digest(photos: Sequence[Photo]) -> str:
     """A digest of the photos and their order."""
     return hashlib.sha256("\n".join(map(photo_id, photos)).encode()).hexdigest()[:16]
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.shards import Pair, read_pairs
-from train.data.truth import TRUTH_SETS, TruthPhoto, need, read_instances
+from train.data.truth import TRUTH_SETS, TruthPhoto, existing, read_instances
 from train.mining.synonyms import coco_category
 
 ENOUGH_IOU = 0.5
@@ -134,7 +134,7 @@ def precision(settings: PrecisionSettings) -> str:
     if settings.instances is None:
         evaluator, of = coco_evaluator(settings.data), f"{settings.source}/"
     else:
-        truth = read_instances(settings.instances.stem, [(need(settings.instances), Path())])
+        truth = read_instances(settings.instances.stem, [(existing(settings.instances), Path())])
         evaluator, of = PrecisionEvaluator(truth.photos, truth.classes), ""
     total = 0
     judged = []

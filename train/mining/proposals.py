@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import resize_to_side
 from ovseg_demo.proposals import Proposals, Proposer, load_proposer, propose
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.sources import Photo
 from train.mining.photos import photo_id
 
@@ -82,7 +82,7 @@ def propose_chunk(
     buffer = io.BytesIO()
     arrays["header"] = np.frombuffer(header, np.uint8)
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return {
         "photos": len(photos),
         "unreadable": sum(bool(record["error"]) for record in records),

@@ -89,9 +89,9 @@ class MineSettings:
     """Number of nouns in the bank, the most frequent ones."""
     most_alike: float = 0.6
     """Nouns whose cosine is above this do not compete."""
-    unnamed: int = 0
+    unlabeled_regions: int = 0
     """Keep so many regions per captioned photo that no noun was given to (mining/unlabeled_regions.py)."""
-    usual_photos: int = 128
+    baseline_photos: int = 128
     """Confidence "contrast" is measured against the first so many photos."""
     image_format: ImageFormat = "webp"
     """How crops are stored; png is lossless."""
@@ -103,7 +103,7 @@ class MineSettings:
             "shard_chunks",
             "least_photos",
             "bank_size",
-            "usual_photos",
+            "baseline_photos",
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(
@@ -111,7 +111,7 @@ class MineSettings:
                 )
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"--threshold must lie in 0..1, not {self.threshold}.")
-        for name in ("limit", "unnamed"):
+        for name in ("limit", "unlabeled_regions"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"--{name} must not be negative, but is {getattr(self, name)}.")
 
@@ -120,7 +120,7 @@ class MineSettings:
         """Where the first step keeps its masks."""
         return self.work / "proposals"
 
-    def wanted(self, photos: Sequence[Photo]) -> int:
+    def photo_count(self, photos: Sequence[Photo]) -> int:
         """How many photos the limit allows."""
         return min(self.limit or len(photos), len(photos))
 
@@ -142,7 +142,7 @@ class MineSettings:
 
     def unlabeled_rules(self) -> UnlabeledRules:
         """The part that decides which regions without a noun are kept."""
-        return UnlabeledRules(self.unnamed)
+        return UnlabeledRules(self.unlabeled_regions)
 
     def photos(self) -> list[Photo]:
         """All photos to mine, in their order, without the limit.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.files import file_sha256
-from train.core.files import write_whole
+from train.core.files import write_bytes
 from train.data.shards import Pair, cut_pair, shard_bytes
 from train.data.sources import DataError, Photo, path_below
 from train.mining.executor import ChunkTask, run_chunks
@@ -31,24 +31,26 @@ from train.mining.pairing import (
     nouns_of_photos,
     overlaps,
 )
-from train.mining.photos import order_of
+from train.mining.photos import photos_digest
 from train.mining.proposals import PhotoProposals, propose_chunk, read_photo, read_proposals
 from train.mining.settings import MineSettings
 from train.mining.unlabeled_regions import UnlabeledRegion, select_unlabeled
-from train.mining.work_folder import chunk_path, claim, claimed
+from train.mining.work_folder import chunk_path, record_settings, recorded_setting
 
 
 def propose_all(settings: MineSettings, photos: Sequence[Photo]) -> None:
     """First step: the masks of all photos within the limit, in whole chunks."""
-    _claim_proposals(settings, photos)
-    chunks = range(-(-settings.wanted(photos) // settings.chunk))
+    _record_proposal_settings(settings, photos)
+    chunks = range(-(-settings.photo_count(photos) // settings.chunk))
     todo = [number for number in chunks if not _exists(settings, number)]
     _run(settings, "propose", partial(_propose_task, settings, photos), todo)
 
 
-def _claim_proposals(settings: MineSettings, photos: Sequence[Photo]) -> None:
+def _record_proposal_settings(settings: MineSettings, photos: Sequence[Photo]) -> None:
     how = asdict(settings.proposal_settings())
-    claim(settings.proposals_folder, {**how, "photos": order_of(photos), "chunk": settings.chunk})
+    record_settings(
+        settings.proposals_folder, {**how, "photos": photos_digest(photos), "chunk": settings.chunk}
+    )
 
 
 def _propose_task(settings: MineSettings, photos: Sequence[Photo]) -> ChunkTask:
@@ -69,12 +71,12 @@ def count_proposed(settings: MineSettings, photos: Sequence[Photo]) -> int:
         DataError: the first photo has none.
         ResumeError: they are of other photos or were made with other settings.
     """
-    count, wanted = 0, settings.wanted(photos)
+    count, wanted = 0, settings.photo_count(photos)
     while count * settings.chunk < wanted and _exists(settings, count):
         count += 1
     if count == 0:
         raise DataError(f"{settings.proposals_folder} holds no proposals yet: run --stage propose first.")
-    _claim_proposals(settings, photos)
+    _record_proposal_settings(settings, photos)
     return min(wanted, count * settings.chunk)
 
 
@@ -107,9 +109,9 @@ def _load(settings: MineSettings) -> MaskAdaptedCLIP:
 def embed_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
     """Second step: the features of the regions of the first `count` photos."""
     how = {**asdict(settings.region_filter()), **asdict(settings.proposal_settings())}
-    claim(
+    record_settings(
         matcher.folder,
-        {**how, "model": matcher.digest, "photos": order_of(photos), "chunk": settings.chunk},
+        {**how, "model": matcher.digest, "photos": photos_digest(photos), "chunk": settings.chunk},
     )
     chunks = range(-(-count // settings.chunk))
     todo = [number for number in chunks if not chunk_path(matcher.folder, number, ".npz").exists()]
@@ -136,7 +138,7 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
         labels = [photo.names for photo in photos]
         of_photo, frequency = nouns_of_photos(captions, settings.least_photos, labels)
         ordered = sorted(frequency, key=lambda noun: (-frequency[noun], noun))
-        write_whole(path, json.dumps({"photos": of_photo, "nouns": ordered}).encode())
+        write_bytes(path, json.dumps({"photos": of_photo, "nouns": ordered}).encode())
     content = json.loads(path.read_text("utf-8"))
     return content["photos"], content["nouns"]
 
@@ -144,28 +146,32 @@ def read_nouns(settings: MineSettings, photos: Sequence[Photo]) -> tuple[list[li
 def pair_all(settings: MineSettings, photos: Sequence[Photo], count: int, matcher: Matcher) -> None:
     """Third step: pairs of the first `count` photos, written as shards."""
     # The reference photos stay the same when more photos are mined.
-    usual_photos = min(settings.usual_photos, int(claimed(settings.out, "usual_photos") or count))
+    baseline_photos = min(
+        settings.baseline_photos, int(recorded_setting(settings.out, "baseline_photos") or count)
+    )
     words = {"captions_per_photo": settings.captions_per_photo, "least_photos": settings.least_photos}
     bank = {
         "bank_size": settings.bank_size,
         "most_alike": settings.most_alike,
-        "usual_photos": usual_photos if settings.confidence == "contrast" else 0,
+        "baseline_photos": baseline_photos if settings.confidence == "contrast" else 0,
     }
-    about = {"model": matcher.digest, "photos": order_of(photos), "templates": settings.templates}
+    about = {"model": matcher.digest, "photos": photos_digest(photos), "templates": settings.templates}
     written = {"image_format": settings.image_format, "shard_photos": settings.chunk * settings.shard_chunks}
     filters = asdict(settings.region_filter()) | asdict(settings.proposal_settings())
-    rest = {"unnamed": settings.unnamed} if settings.unnamed else {}
+    rest = {"unlabeled_regions": settings.unlabeled_regions} if settings.unlabeled_regions else {}
     how = {**about, **words, **bank, **written, **filters, **asdict(settings.rules()), **rest}
-    claim(settings.out, how, "--out")
+    record_settings(settings.out, how, "--out")
     nouns, ordered = read_nouns(settings, photos)
     vectors = noun_features(matcher.clip, ordered, settings.templates, matcher.folder)
     lexicon = Lexicon(
         tuple(ordered), vectors, matcher.clip.score_scale, settings.bank_size, settings.most_alike
     )
     if settings.confidence == "contrast":
-        some = list(views_of(settings, matcher.folder, range(usual_photos)))
-        usual = baseline_levels([view for *_, view in some], nouns[:usual_photos], lexicon, settings.rules())
-        lexicon = replace(lexicon, usual=usual)
+        some = list(views_of(settings, matcher.folder, range(baseline_photos)))
+        baseline = baseline_levels(
+            [view for *_, view in some], nouns[:baseline_photos], lexicon, settings.rules()
+        )
+        lexicon = replace(lexicon, baseline=baseline)
     shards = range(-(-count // (settings.chunk * settings.shard_chunks)))
     todo = [number for number in shards if not _shard_is_done(settings, number, count)]
     make = partial(_pair_task, settings, photos, count, matcher.folder, nouns, lexicon)
@@ -185,7 +191,7 @@ def shard_paths(settings: MineSettings, number: int) -> tuple[Path, Path]:
 
 def unlabeled_path(settings: MineSettings, number: int) -> Path:
     """The tar file of the regions without a noun."""
-    return settings.out / f"unnamed_{number:06d}.tar"
+    return settings.out / f"unlabeled_{number:06d}.tar"
 
 
 def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
@@ -195,8 +201,8 @@ def _shard_is_done(settings: MineSettings, number: int, count: int) -> bool:
         return False
     content = json.loads(record.read_text("utf-8"))
     files = {tar: content["sha256"]}
-    if settings.unnamed:
-        files[unlabeled_path(settings, number)] = content["unnamed_sha256"]
+    if settings.unlabeled_regions:
+        files[unlabeled_path(settings, number)] = content["unlabeled_sha256"]
     return content["photos"] == len(shard_range(settings, number, count)) and all(
         path.is_file() and file_sha256(path) == digest for path, digest in files.items()
     )
@@ -215,7 +221,7 @@ def _pair_task(
     def task(number: int) -> dict[str, int]:
         counts: Counter[str] = Counter(photos=0, unreadable=0, without_noun=0, without_region=0, offered=0)
         pairs: list[Pair] = []
-        unnamed: list[Pair] = []
+        unlabeled: list[Pair] = []
         unreadable: list[dict[str, str]] = []
         members = shard_range(settings, number, count)
         for place, (proposals, found, view) in zip(
@@ -230,7 +236,7 @@ def _pair_task(
                 unreadable.append({"photo": proposals.photo, "error": proposals.error})
             chosen = match(view, nouns[place], lexicon, rules)
             rest: list[UnlabeledRegion] = []
-            if settings.unnamed and photos[place].captions:
+            if settings.unlabeled_regions and photos[place].captions:
                 taken = {candidate.region for candidate in chosen}
                 what = settings.unlabeled_rules()
                 rest = select_unlabeled(view, nouns[place], lexicon, taken, what, proposals.photo)
@@ -238,17 +244,17 @@ def _pair_task(
                 image = read_photo(photos[place], settings.max_side_px)
                 where = path_below(photos[place].path, settings.data)
                 pairs += [cut_out(image, proposals, found, one, where) for one in chosen]
-                unnamed += [cut_out(image, proposals, found, one, where) for one in rest]
+                unlabeled += [cut_out(image, proposals, found, one, where) for one in rest]
         counts["pairs"] = len(pairs)
         tar, record = shard_paths(settings, number)
-        write_whole(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
+        write_bytes(tar, shard_bytes(pairs, name=tar.stem, image_format=settings.image_format))
         said: dict[str, Any] = {**counts, "name": tar.name, "sha256": file_sha256(tar), "skipped": unreadable}
-        if settings.unnamed:
+        if settings.unlabeled_regions:
             path = unlabeled_path(settings, number)
-            write_whole(path, shard_bytes(unnamed, name=path.stem, image_format=settings.image_format))
-            said |= {"unnamed": len(unnamed), "unnamed_sha256": file_sha256(path)}
+            write_bytes(path, shard_bytes(unlabeled, name=path.stem, image_format=settings.image_format))
+            said |= {"unlabeled": len(unlabeled), "unlabeled_sha256": file_sha256(path)}
         said["nouns"] = dict(Counter(pair.facts.noun for pair in pairs).most_common())
-        write_whole(record, json.dumps(said, indent=1).encode())
+        write_bytes(record, json.dumps(said, indent=1).encode())
         return dict(counts)
 
     return task
@@ -282,7 +288,7 @@ def cut_out(
     chosen: Candidate | UnlabeledRegion,
     photo_path: str = "",
 ) -> Pair:
-    """A region of a photo with its pixels, and with its noun or with what it may be."""
+    """A region of a photo with its pixels, and its noun or its candidate nouns."""
     k = int(regions.index[chosen.region])
     quality, photo = float(proposals.quality[k]), proposals.photo
     if isinstance(chosen, UnlabeledRegion):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from train.core.checkpointing import ResumeError
-from train.core.files import write_whole
+from train.core.files import write_bytes
 
 
-def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:
+def record_settings(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> None:
     """Create the folder with a record of the settings, or compare them with its record.
 
     Args:
@@ -30,7 +30,7 @@ def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> 
     record = folder / "settings.json"
     now = {name: str(value) for name, value in settings.items()}
     if not record.is_file():
-        write_whole(record, json.dumps(now, indent=1).encode())
+        write_bytes(record, json.dumps(now, indent=1).encode())
         return
     before = json.loads(record.read_text("utf-8"))
     for name in sorted({*before, *now}):
@@ -41,7 +41,7 @@ def claim(folder: Path, settings: Mapping[str, Any], option: str = "--work") -> 
             )
 
 
-def claimed(folder: Path, name: str) -> str | None:
+def recorded_setting(folder: Path, name: str) -> str | None:
     """A setting from the folder's record; None if the folder is new."""
     record = folder / "settings.json"
     if not record.is_file():

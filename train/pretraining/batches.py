@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from train.data.sources import Photo
-from train.mining.photos import order_of
+from train.mining.photos import photos_digest
 from train.pretraining.settings import PretrainSettings
 from train.pretraining.text_bank import TextBank
 from train.pretraining.views import write_views
@@ -66,7 +66,7 @@ def sample_batch(
 
 def load_views(photos: list[Photo], settings: PretrainSettings) -> list[dict[str, Tensor]]:
     """Views of every photo, made where they do not exist yet."""
-    folder = settings.work / f"views_{order_of(photos)}_{settings.seed}"
+    folder = settings.work / f"views_{photos_digest(photos)}_{settings.seed}"
     paths = [folder / f"view_{number:02d}.safetensors" for number in range(settings.shards)]
     for number, path in enumerate(paths):
         if not path.exists():

@@ -1,4 +1,4 @@
-"""The losses of the pretraining: captions, names, and the classifier's opinion."""
+"""The losses of the pretraining: captions, names, and distillation from the classifier."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Priors:
     worded: Tensor
     """Among the names of photos."""
     classifier: Tensor
-    """Among what the classifier says of narrow views."""
+    """Among the classifier's predictions for narrow views."""
 
 
 def name_priors(bank: TextBank, shards: list[dict[str, Tensor]], strength: float) -> Priors:
-    """Logit adjustment (Menon et al., 2021): frequent names are told apart from what is merely frequent."""
+    """Logit adjustment (Menon et al., 2021): frequent names are not preferred for their frequency."""
     worded = torch.zeros(len(bank.names))
     for names in bank.photo_names:
         for name, weight in names.items():
@@ -49,7 +49,7 @@ def training_loss(
         head: for the words and the temperatures.
         bank: captions and names.
         image: (B, D) unit vectors of the views.
-        logits: (B, 1000) what the trunk's classifier says of them.
+        logits: (B, 1000) of the trunk's classifier.
         batch: whose views they are.
         priors: added to the logits while training, so that the weights need not hold them.
         settings: the weights of the losses.

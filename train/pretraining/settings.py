@@ -52,7 +52,7 @@ class PretrainSettings:
     name_weight: float = 1.0
     """Weight of the loss over names."""
     class_weight: float = 1.0
-    """Weight of the classifier's opinion, told in names (Kullback-Leibler)."""
+    """Weight of the divergence from the classifier's predictions over names (Kullback-Leibler)."""
     save_every: int = 100
     """Steps between checkpoints."""
     seed: int = 0

@@ -18,7 +18,7 @@ from ovseg_demo.devices import fast_dtype
 from train.core.checkpointing import load_training_state, save_training_state
 from train.core.schedule import cosine_rate, ema_model, parameter_groups
 from train.data.sources import Photo
-from train.mining.photos import order_of
+from train.mining.photos import photos_digest
 from train.pretraining.batches import load_views, sample_batch
 from train.pretraining.loss import name_priors, training_loss
 from train.pretraining.model import PretrainingModel, TextHead
@@ -56,7 +56,7 @@ def run_stage(
     optimiser = torch.optim.AdamW(stage.groups, lr=stage.rate, betas=(0.9, 0.98), eps=1e-6)
     ema = ema_model(model, stage.decay)
     state_path = settings.work / f"{stage.name}.pt"
-    record = {**asdict(settings), "photos": order_of(photos)}
+    record = {**asdict(settings), "photos": photos_digest(photos)}
     step = load_training_state(state_path, model, optimiser, ema, record)
     autocast = torch.autocast(
         "cpu", torch.bfloat16, enabled=fast_dtype(torch.device("cpu")) == torch.bfloat16

@@ -92,7 +92,8 @@ def build_text_bank(
     row = {name: i for i, name in reversed(list(enumerate(names)))}
     photo_names = []
     for nouns in counted:
-        # A noun that is everywhere says less: its weight falls with the root of how many photos have it.
+        # A frequent noun is less informative: its weight falls with the root of the number of photos that
+        # have it.
         weights = {row[n]: c / photo_count[n] ** 0.5 for n, c in nouns.items() if n in row}
         total = sum(weights.values())
         photo_names.append({i: weight / total for i, weight in weights.items()})

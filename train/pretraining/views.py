@@ -1,4 +1,4 @@
-"""Random views of the training photos, and what the first blocks of the trunk make of them.
+"""Random views of the training photos, and the output of the trunk's first blocks for them.
 
 The pretraining never trains the trunk, so each view passes through these blocks once and is kept; an epoch
 over kept views is a few times faster than one over pictures. A shard holds one view of every photo.
@@ -28,7 +28,7 @@ from train.data.sources import Photo
 WIDE = {"scale": (0.45, 1.0), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
 """A view that most likely still shows what the caption says."""
 NARROW = {"scale": (0.03, 0.45), "ratio": (1 / CROP_RECIPE.max_stretch, CROP_RECIPE.max_stretch)}
-"""A piece of the photo, as small as a region: only the trunk's own classifier has an opinion on it."""
+"""A piece of the photo, as small as a region: only the trunk's own classifier labels it."""
 KEPT_BLOCKS = 9
 """Blocks of the trunk's top that a kept view has behind it. The pretraining trains none of them, and what the
 ninth gives is smaller than what the stem gives."""

@@ -54,10 +54,10 @@ def bound_queue(page: gr.Blocks, sessions: int) -> None:
 
     Args:
         page: after `page.queue()`.
-        sessions: for how many visitors answers are kept that nobody has come for.
+        sessions: number of visitors whose unread answers are kept.
     """
     page._queue.pending_messages_per_session.max_size = sessions
-    # Gradio's own figures, which are shown nowhere, are worked out anew after every event.
+    # Gradio's own figures, which the page does not show, are computed again after every event.
     page._queue.ANAYLTICS_CACHE_FREQUENCY, page._queue.ANALYTICS_MAX_EVENTS = 10**9, 1
 
 

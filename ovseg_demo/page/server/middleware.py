@@ -164,7 +164,7 @@ class RequestFilter:
         await _answer(send, JSONResponse(content, status))
 
     async def _passing_on(self, scope: Scope, body: _Body, send: Send) -> None:
-        """Hands the body on as it comes; if it turns out too large or slow, the sender is told at once."""
+        """Pass the body on in pieces; one that is too large or too slow is answered at once."""
         answered, sealed = False, _sealed(send)
 
         async def guarded(message: Message) -> None:
@@ -183,7 +183,7 @@ class RequestFilter:
             await self._refuse(send, *body.fault)
 
     async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request in; what goes wrong inside is a sentence outside, without values in the log."""
+        """Pass a request on; an exception becomes a sentence, and the log holds no values."""
         started, sealed = False, _sealed(send)
 
         async def noting(message: Message) -> None:

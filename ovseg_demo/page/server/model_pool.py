@@ -124,7 +124,7 @@ class ModelPool:
         return None
 
     def _loader(self, models: Models) -> Callable[..., Proposer]:
-        """Loads the proposer for `device=...`."""
+        """Load the proposer for `device=...`."""
         from ovseg_demo.proposals import load_proposer
 
         return partial(

@@ -10,22 +10,19 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from ovseg_demo import __version__
-from ovseg_demo.errors import ModelError, OutputError, OvsegError, ResourceError
-from ovseg_demo.settings import Settings, default_cache_dir
+from ovseg_demo.errors import OvsegError, ResourceError
+from ovseg_demo.settings import Settings
 
 __all__ = [
     "JsonLines",
@@ -33,11 +30,9 @@ __all__ = [
     "RequestContext",
     "RequestTracker",
     "log_as_json_lines",
-    "public_message",
 ]
 
 _log = logging.getLogger("ovseg_demo")
-_CODE = Path(__file__).resolve().parents[3]
 
 _STUCK_AFTER = 2
 """A request that runs for this many times its limit counts as stuck."""
@@ -71,7 +66,7 @@ class RequestContext:
 
         Raises:
             ResourceError: the request is over its time limit.
-            RequestCancelledError: nobody waits for it any more.
+            RequestCancelledError: the client has left.
         """
         if not self.wanted():
             raise RequestCancelledError
@@ -96,7 +91,7 @@ class RequestContext:
             )
         if isinstance(error, OvsegError):
             self.outcome = "refused" if self.outcome == "done" else self.outcome
-            return f"{public_message(error)} (request {self.id})"
+            return f"{error.public} (request {self.id})"
         self.outcome = "failed"
         return f"Something went wrong here; please try again. (request {self.id})"
 
@@ -118,11 +113,11 @@ class RequestTracker:
         self._began = time.monotonic()
 
     def gauge(self, name: str, read: Callable[[], float]) -> None:
-        """Adds a number to the counters page that is read when the page is."""
+        """Add a number to the counters page that is read when the page is."""
         self._gauges[name] = read
 
     def count(self, kind: str, outcome: str) -> None:
-        """Counts something that is over at once, such as a request that the middleware refuses."""
+        """Count something that is over at once, such as a request that the middleware refuses."""
         with self._lock:
             self._counts[kind, outcome] += 1
 
@@ -130,7 +125,7 @@ class RequestTracker:
     def request(self, kind: str, wanted: Callable[[], bool] = lambda: True) -> Iterator[RequestContext]:
         """A request from its beginning to its end, however it ends.
 
-        A generator closed inside the block counts as stopped, as does work that nobody wants any more.
+        A generator closed inside the block counts as stopped, as does work whose client has left.
         """
         context = RequestContext(kind, self.settings.timeout_s, wanted)
         with self._lock:
@@ -184,21 +179,6 @@ class RequestTracker:
         return "\n".join(lines) + "\n"
 
 
-def public_message(error: OvsegError) -> str:
-    """The sentence of an error for visitors: no folder of this machine is in it."""
-    # Errors of words and photos quote what visitors sent, which may look like a folder.
-    if isinstance(error, (ModelError, OutputError)) and _names_a_folder(error.public):
-        return "This server cannot do that; choose another model, or try again later."
-    return error.public
-
-
-def _names_a_folder(text: str) -> bool:
-    folders = {Path.cwd(), default_cache_dir(), _CODE, Path(sys.prefix), Path(tempfile.gettempdir())}
-    with suppress(RuntimeError):  # a user without a home directory
-        folders.add(Path.home())
-    return any(str(folder) in text for folder in folders if folder != folder.parent)
-
-
 def _is_out_of_memory(error: BaseException) -> bool:
     from ovseg_demo.devices import is_out_of_memory  # which imports torch
 
@@ -233,7 +213,7 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: when, how bad, what, and the facts given along."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Leaves the arguments of a message out where they could be personal: only `facts` are written."""
+        """Leave the arguments of a message out where they could be personal: only `facts` are written."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -247,7 +227,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json_lines() -> None:
-    """Sends the log to stderr, one JSON object a line; for a program that does nothing but serve.
+    """Send the log to stderr, one JSON object a line; for a program that does nothing but serve.
 
     Gradio prints the errors it meets with all their values, among them what was typed. They go into the log
     instead, as the class of the error and the places in the code.

@@ -53,7 +53,7 @@ class ResultStore:
             visitor: names whose it is; those without a name have one result each.
 
         Returns:
-            The key, which nobody can guess.
+            The key, a random token.
         """
         key = secrets.token_urlsafe(16)
         with self._lock:
@@ -76,7 +76,7 @@ class ResultStore:
         return found.result if found else None
 
     def drop(self, key: str | Result | None) -> None:
-        """Forgets a result."""
+        """Forget a result."""
         with self._lock:
             self._kept.pop(key if isinstance(key, str) else "", None)
 

@@ -69,8 +69,8 @@ def _remove_leftovers(parent: Path) -> None:
 class Sweeper:
     """Deletes every file of a folder once it has been there for its lifetime.
 
-    Goes by a clock that only runs forward, not by the files' dates: setting the system's clock neither saves
-    a file nor costs one its life early.
+    Ages are measured with a monotonic clock, not by the files' dates, so that setting the system's clock has
+    no effect.
 
     Args:
         folder: where to sweep.
@@ -90,12 +90,12 @@ class Sweeper:
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def start(self) -> None:
-        """Sweeps from now on, in the background; what is there already, such as the examples, stays."""
+        """Start sweeping in the background; files that exist already, such as the examples, stay."""
         self._spared = frozenset(str(path) for path in self._files())
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the sweeping."""
+        """Stop sweeping."""
         self._stop.set()
         self._thread.join()
 

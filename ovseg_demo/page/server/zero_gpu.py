@@ -61,7 +61,7 @@ class ZeroGpuSegmenter(Segmenter):
     ) -> None:
         super().__init__(model, proposer, device="cpu", settings=settings, photos=photos)
         # Placed before the process is forked: what it loads itself, it loads again in every call.
-        self.there = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
+        self.gpu_segmenter = Segmenter(model, proposer, device=device, settings=settings, reload=reload)
         self._examine_on_gpu = on_gpu(self._examine_there)
         self._embed_on_gpu = on_gpu(self._embed_there)
         self._prompt_on_gpu = on_gpu(self._prompt_there)
@@ -71,22 +71,22 @@ class ZeroGpuSegmenter(Segmenter):
     ) -> ZeroGpuSegmenter:
         """See `Segmenter.sibling`."""
         other = super().sibling(proposer, settings, reload)
-        other.there = self.there.sibling(proposer, settings, reload)
+        other.gpu_segmenter = self.gpu_segmenter.sibling(proposer, settings, reload)
         return other
 
     def classifier(self, arm: Arm) -> Classifier:
         """See `Segmenter.classifier`; placed where the GPU's process finds it, too."""
-        self.there.classifier(arm)
+        self.gpu_segmenter.classifier(arm)
         return super().classifier(arm)
 
     def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
         """See `Segmenter.region_clip`."""
-        return self.there.region_clip(arm)
+        return self.gpu_segmenter.region_clip(arm)
 
-    def examine(
+    def compute_analysis(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress, None, PhotoAnalysis]:
-        """See `Segmenter.examine`; embeds the regions in the same call."""
+        """See `Segmenter.compute_analysis`; embeds the regions in the same call."""
         photo = None
         with closing(self._examine_on_gpu(pixels, arms)) as steps:
             for step in steps:
@@ -111,22 +111,22 @@ class ZeroGpuSegmenter(Segmenter):
         self, content: Packed, shape: tuple[int, ...], prompt: Prompt
     ) -> tuple[tuple[int, ...], NDArray[np.uint8], NDArray[np.float32]]:
         photo = unpacked(content, np.zeros(shape, dtype=np.uint8))
-        found = self.there.prompt(photo, prompt)
+        found = self.gpu_segmenter.prompt(photo, prompt)
         return found.masks.shape, np.packbits(found.masks), found.quality
 
     def _examine_there(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]
     ) -> Generator[Progress | Packed, None, None]:
-        photo = yield from self.there.examine(pixels, arms)
+        photo = yield from self.gpu_segmenter.compute_analysis(pixels, arms)
         for arm in arms:
             yield embedding_progress(photo.proposals.masks, 0.7)
-            photo.features[arm] = self.there.embed(photo, arm)
+            photo.features[arm] = self.gpu_segmenter.embed(photo, arm)
             photo.timings |= photo.features[arm].timings
         yield packed(photo)
 
     def _embed_there(self, content: Packed, arm: Arm) -> Packed:
         photo = unpacked(content, content["working"])
-        photo.features[arm] = self.there.embed(photo, arm)
+        photo.features[arm] = self.gpu_segmenter.embed(photo, arm)
         return packed(photo)
 
 

@@ -22,7 +22,7 @@ from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
     read_file,
     tensor_of,
 )
@@ -125,7 +125,7 @@ def build_coco_maskformer(
     with torch.device("meta"):
         network = SwinMaskFormer(config, nn.Linear(config.hidden, classes))
     wanted = {name: value.shape for name, value in network.state_dict().items()}
-    check_names_and_shapes(weights, wanted, f"{named(source)} is no MaskFormer of transformers")
+    check_names_and_shapes(weights, wanted, f"{file_label(source)} is no MaskFormer of transformers")
     network.load_state_dict(weights, assign=True)
     network.requires_grad_(False)
     return network.eval()

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.weight_files import named, some
+from ovseg_demo.weight_files import file_label, first_keys
 
 _BACKBONE = "backbone.layers.{}.blocks.{}.attn.relative_position_bias_table"
 _PREDICTOR = "sem_seg_head.predictor."
@@ -71,10 +71,12 @@ class SwinMaskFormerConfig:
             CheckpointError: a telling weight is missing or makes no sense.
         """
         if missing := [key for key in _TELLING if key not in weights]:
-            raise CheckpointError(f"{named(source)} is not a whole segmenter: it lacks {some(missing)}.")
+            raise CheckpointError(
+                f"{file_label(source)} is not a whole segmenter: it lacks {first_keys(missing)}."
+            )
         for key, axes in _TELLING.items():
             if weights[key].ndim != axes or 0 in weights[key].shape:
-                raise CheckpointError(f"{named(source)} has {key} of shape {tuple(weights[key].shape)}.")
+                raise CheckpointError(f"{file_label(source)} has {key} of shape {tuple(weights[key].shape)}.")
         embed_dim = weights["backbone.patch_embed.proj.weight"].shape[0]
         depths = _depths(weights)
         tables = [_BACKBONE.format(stage, 0) for stage in range(len(depths))]
@@ -110,7 +112,7 @@ class SwinMaskFormerConfig:
             ),
         ):
             if not fits:
-                raise CheckpointError(f"{named(source)} has {what}; no MaskFormer fits that.")
+                raise CheckpointError(f"{file_label(source)} has {what}; no MaskFormer fits that.")
         return config
 
 

@@ -101,7 +101,7 @@ def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
         decoder_attention_heads=config.decoder_heads,
         decoder_ffn_dim=config.feedforward,
     )
-    with _without_remarks():
+    with _without_backbone_warning():
         return MaskFormerConfig(
             backbone_config=swin,
             decoder_config=decoder,
@@ -111,7 +111,7 @@ def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def _without_backbone_warning() -> Iterator[None]:
     """Silence transformers' warning that its own Swin class is not on its list of backbones."""
     logger = logging.getLogger("transformers.models.maskformer.configuration_maskformer")
     before = logger.level

@@ -69,7 +69,7 @@ class SwinProposer(ABC):
         return np.asarray(resized)
 
     def stream(self, image: NDArray[np.uint8]) -> Generator[float, None, Proposals]:
-        """See Proposer.stream; a picture of another size than `working_image` makes is resized on the way."""
+        """See Proposer.stream; a picture of another size than `working_image` makes is resized."""
         resized = self.working_image(image)
         yield 0.0
         with torch.inference_mode():

@@ -17,9 +17,9 @@ from ovseg_demo.weight_files import (
     check_finite,
     check_names_and_shapes,
     entries_of,
-    named,
+    file_label,
+    first_keys,
     read_file,
-    some,
     tensor_of,
 )
 
@@ -51,14 +51,14 @@ def read_segmenter(path: Path) -> dict[str, Tensor]:
     own = {key: value for key, value in entries.items() if not key.startswith(CLIP_PREFIX)}
     if alien := [key for key in own if key.startswith(_OTHER_BACKBONES)]:
         raise CheckpointError(
-            f"{named(path)} has another segmenter than MaskFormer with a Swin, the only one that runs here: "
-            f"{some(alien)}."
+            f"{file_label(path)} has another segmenter than MaskFormer with a Swin, the only one that runs "
+            f"here: {first_keys(alien)}."
         )
     if not any(key.startswith(("backbone.", "sem_seg_head.")) for key in own):
         kind = "a CLIP alone" if _is_clip(entries) else "no segmenter"
         raise CheckpointError(
-            f"{named(path)} holds {kind}, without the backbone and sem_seg_head of a complete OVSeg file; "
-            "give the complete file, or another proposer."
+            f"{file_label(path)} holds {kind}, without the backbone and sem_seg_head of a complete OVSeg "
+            "file; give the complete file, or another proposer."
         )
     weights = {key: tensor_of(own, key, path) for key in own if not key.endswith(_INDEX)}
     check_finite(weights, path)
@@ -81,7 +81,7 @@ def build_segmenter(
     check_names_and_shapes(
         used,
         {**shapes, NO_OBJECT: (1, text_width)},
-        f"{named(source)} is not the segmenter it looks like",
+        f"{file_label(source)} is not the segmenter it looks like",
     )
     given = {name: _part(weights[place.key], place.part) for name, place in where.items()}
     for name, value in given.items():
@@ -117,4 +117,4 @@ def _check_index(index: Tensor, key: str, window: int, source: Path) -> None:
     width = 2 * window - 1
     right = (rows[:, None] - rows + window - 1) * width + (columns[:, None] - columns + window - 1)
     if not torch.equal(index, right):
-        raise CheckpointError(f"{named(source)} has {key} in an order that is not Swin's.")
+        raise CheckpointError(f"{file_label(source)} has {key} in an order that is not Swin's.")

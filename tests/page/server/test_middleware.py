@@ -17,7 +17,7 @@ from ovseg_demo.settings import Settings
 SETTINGS = Settings(max_request_bytes=2000, max_batch_bytes=5000, timeout_s=1)
 
 
-class Inside:
+class RecordingApp:
     """The app behind the filter: notes what reaches it and answers with the body's length."""
 
     def __init__(self, status: int = 200, kind: str = "text/plain") -> None:
@@ -43,7 +43,7 @@ class Inside:
 def requested(
     path: str,
     *pieces: bytes,
-    inside: Inside | None = None,
+    inside: RecordingApp | None = None,
     settings: Settings = SETTINGS,
     folder: Path = Path("/srv/files"),
     client: str = "127.0.0.1",
@@ -57,7 +57,11 @@ def requested(
     waiting = list(pieces)
     tracker = RequestTracker(settings)
     request_filter = RequestFilter(
-        inside or Inside(), settings=settings, tracker=tracker, folder=folder, stored_bytes=lambda: stored
+        inside or RecordingApp(),
+        settings=settings,
+        tracker=tracker,
+        folder=folder,
+        stored_bytes=lambda: stored,
     )
 
     async def receive() -> dict[str, Any]:
@@ -88,7 +92,7 @@ def requested(
      "/gradio_api/call/segment/123"],
 )  # fmt: skip
 def test_what_the_page_reads_is_let_through(path: str) -> None:
-    inside = Inside()
+    inside = RecordingApp()
     assert requested(path, inside=inside)[0] == 200 and inside.paths == [path]
 
 
@@ -100,7 +104,7 @@ def test_what_the_page_reads_is_let_through(path: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("pieces", [(), (b"{}",)], ids=["GET", "POST"])
 def test_everything_else_does_not_exist(path: str, pieces: tuple[bytes, ...]) -> None:
-    inside = Inside()
+    inside = RecordingApp()
     status, body, _ = requested(path, *pieces, inside=inside)
     assert status == 404 and json.loads(body)["detail"].endswith(".") and inside.paths == []
 
@@ -120,7 +124,7 @@ def test_files_come_from_one_folder(tmp_path: Path, path: str, status: int) -> N
     assert requested("/gradio_api/file=http://example.com/x", folder=folder)[0] == 403
 
 
-def test_a_link_does_not_lead_out(tmp_path: Path) -> None:
+def test_a_symbolic_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "link").symlink_to("/etc/passwd")
     assert requested(f"/gradio_api/file={tmp_path}/files/link", folder=tmp_path / "files")[0] == 403
@@ -141,7 +145,7 @@ def test_bodies_have_a_time() -> None:
     assert requested("/gradio_api/run/x", *[b"1"] * 20, slow_s=0.2)[0] == 408
 
 
-def test_a_full_disk_is_told() -> None:
+def test_uploads_are_refused_when_the_folder_is_full() -> None:
     full = SETTINGS.max_stored_bytes + 1
     assert requested("/gradio_api/upload", b"1", stored=full)[0] == 507
     assert requested("/gradio_api/call/segment", b"{}", stored=full)[0] == 200
@@ -151,48 +155,50 @@ def test_a_full_disk_is_told() -> None:
     "value",
     [{"path": "http://a/x.jpg"}, [{"photo": {"path": "HTTPS://a"}}], {"a": [[{"path": "ftp://a/b"}]]}],
 )
-def test_nobody_makes_the_server_fetch(value: object) -> None:
+def test_no_request_makes_the_server_fetch_an_address(value: object) -> None:
     status, body, _ = requested("/gradio_api/queue/join", json.dumps({"data": value}).encode())
     assert status == 400 and "upload them" in body
 
 
-def test_words_that_look_like_an_address_are_words() -> None:
+def test_words_that_look_like_an_address_pass() -> None:
     sent = json.dumps({"data": ["http://a", {"path": "/srv/files/x", "url": "http://here/file=x"}]}).encode()
     assert requested("/gradio_api/queue/join", sent)[0] == 200
 
 
-def test_deep_json_hurts_nobody() -> None:
+def test_deeply_nested_json_passes() -> None:
     assert requested("/gradio_api/queue/join", b"[" * 1999)[0] == 200
 
 
-def test_a_full_line_is_told_kindly() -> None:
-    status, body, _ = requested("/gradio_api/queue/join", b"{}", inside=Inside(503))
+def test_a_full_queue_is_answered_with_a_sentence() -> None:
+    status, body, _ = requested("/gradio_api/queue/join", b"{}", inside=RecordingApp(503))
     assert status == 503 and "busy" in json.loads(body)["detail"]
 
 
-def test_a_bug_inside_is_a_sentence_outside() -> None:
-    status, body, _ = requested("/gradio_api/call/v2/x", b"{}", inside=Inside(0))
+def test_an_exception_is_answered_with_a_sentence() -> None:
+    status, body, _ = requested("/gradio_api/call/v2/x", b"{}", inside=RecordingApp(0))
     assert status == 500 and "private" not in body and json.loads(body)["detail"].endswith("try again.")
 
 
-def test_errors_without_words_get_some() -> None:
-    told = requested("/gradio_api/call/segment/1", inside=Inside(kind="text/event-stream; charset=utf-8"))[1]
+def test_empty_errors_get_a_sentence() -> None:
+    told = requested(
+        "/gradio_api/call/segment/1", inside=RecordingApp(kind="text/event-stream; charset=utf-8")
+    )[1]
     assert "could not be understood" in told
-    assert "could not" not in requested("/gradio_api/call/segment/1", inside=Inside())[1]
+    assert "could not" not in requested("/gradio_api/call/segment/1", inside=RecordingApp())[1]
 
 
-def test_browsers_are_told_to_stay_here() -> None:
-    _, _, headers = requested("/", inside=Inside(kind="text/html; charset=utf-8"))
+def test_responses_have_security_headers() -> None:
+    _, _, headers = requested("/", inside=RecordingApp(kind="text/html; charset=utf-8"))
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"].startswith("default-src 'self'")
 
 
-def test_anybody_may_ask_whether_the_server_is_well() -> None:
+def test_healthz_is_public() -> None:
     status, body, _ = requested("/healthz", client="203.0.113.9")
     assert status == 200 and json.loads(body)["status"] == "ok"
 
 
-def test_the_counters_are_the_operators() -> None:
+def test_counters_are_for_the_operator() -> None:
     assert requested("/counters")[0] == 200
     assert requested("/counters", client="203.0.113.9")[0] == 403
     assert requested("/counters", x_forwarded_for="203.0.113.9")[0] == 403

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ovseg_demo.errors import DownloadError, ImageError, OutputError, ResourceError
+from ovseg_demo.errors import CheckpointError, DownloadError, ImageError, OutputError, ResourceError
 from ovseg_demo.page.server.request_tracker import JsonLines, RequestCancelledError, RequestTracker
 from ovseg_demo.settings import Settings
 
@@ -60,15 +60,22 @@ def test_folders_of_the_server_are_for_its_log_alone(caplog: pytest.LogCaptureFi
     for error in (
         DownloadError(f"It is not here; put it into {Path.home()}/x.", public="It is not here."),
         OutputError(f"{tempfile.gettempdir()}/made.zip cannot be written."),
+        CheckpointError("/mnt/weights-of-this-server/adapted.pt is damaged; fetch it again."),
         ImageError(f"'{tempfile.gettempdir()}' is what the photo is called."),
     ):
         with tracker.request("page") as context:
             told.append(context.error_message(error).partition(" (request")[0])
     assert told[0] == "It is not here."
     assert told[1].startswith("This server cannot do that;")
-    assert told[2].startswith(f"'{tempfile.gettempdir()}'"), "a visitor's own words"
+    assert told[2].startswith("This server cannot do that;"), "a folder anywhere on the machine"
+    assert told[3].startswith(f"'{tempfile.gettempdir()}'"), "a visitor's own words"
     details = [line.get("detail") for line in lines(caplog)]
-    assert details == [f"It is not here; put it into {Path.home()}/x.", None, None]
+    assert details == [
+        f"It is not here; put it into {Path.home()}/x.",
+        f"{tempfile.gettempdir()}/made.zip cannot be written.",
+        "/mnt/weights-of-this-server/adapted.pt is damaged; fetch it again.",
+        None,
+    ]
 
 
 def test_time_is_limited() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from train.core.loop import (
     check_frozen,
     frozen_copy,
 )
-from train.core.loss import name_loss, name_prior, padded_rows, pair_loss, photo_loss, row_mask
+from train.core.loss import name_loss, name_prior, pair_loss, photo_loss, row_mask
 from train.data.loader import load_batches
 from train.data.pair_folder import PairFolder
 from train.data.pairs import CropPairs
@@ -35,6 +36,13 @@ from train.finetune import FinetuneSettings, finetune
 from train.prompt_tune import prompt_tune
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def padded_rows(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Lists of bank rows as (n, widest) int64, filled up with -1; at least one column."""
+    width = max([1, *map(len, rows)])
+    filled = [[*some, *[-1] * (width - len(some))] for some in rows]
+    return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), width)
 
 
 # --- what is learned and what moves ----------------------------------------------------------------------
@@ -141,7 +149,7 @@ def test_pairs_of_one_noun_are_not_each_others_negatives() -> None:
     assert pair_loss(image, text, alone[:, None], scale).item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
-def test_any_right_name_will_do_and_names_on_neither_side_do_not_count() -> None:
+def test_any_right_name_counts_and_ignored_names_do_not() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 0.0, 3.0, 1.0]])
     right = row_mask(padded_rows([[0, 2], [1]]), 4)
     ignored = row_mask(padded_rows([[], [2, 1]]), 4)  # a right name stays right
@@ -157,7 +165,7 @@ def test_any_right_name_will_do_and_names_on_neither_side_do_not_count() -> None
     assert leaning.item() == pytest.approx(0, abs=1e-5)
 
 
-def test_no_gradient_reaches_a_name_on_neither_side() -> None:
+def test_no_gradient_reaches_an_ignored_name() -> None:
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     right, ignored = padded_rows([[0, 1], [2], [4, 0]]), padded_rows([[3], [], [2, 3]])
     name_loss(logits, row_mask(right, 5), row_mask(ignored, 5)).sum().backward()
@@ -270,7 +278,7 @@ def test_batches_made_ahead_are_the_same(pairs: Path, vit: Path) -> None:
 # --- what is shown ----------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_a_log_curves_and_a_board(ft_settings: FinetuneSettings) -> None:
+def test_a_run_writes_a_log_curves_and_tensorboard_events(ft_settings: FinetuneSettings) -> None:
     finetune(ft_settings)
     rows = [json.loads(line) for line in (ft_settings.out / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 13))

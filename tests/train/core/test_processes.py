@@ -27,7 +27,7 @@ def torchrun(module: str, *options: str) -> None:
     subprocess.run([*command, "-m", module, *options], cwd=ROOT, check=True, env=environment, timeout=900)
 
 
-def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_path: Path) -> None:
+def test_two_processes_have_the_loss_curve_of_one(ft_settings: FinetuneSettings, tmp_path: Path) -> None:
     one = replace(ft_settings, accumulate=2, average=0.9, float32=True)
     finetune(replace(one, out=tmp_path / "one"))
     options = ["--pairs", *map(str, one.pairs), "--model", one.model, "--rate", "1e-3", "--batch", "16"]
@@ -53,7 +53,7 @@ def test_two_processes_walk_the_curve_of_one(ft_settings: FinetuneSettings, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_kept_features_of_the_mini_tower(
+def test_two_processes_share_the_cached_features_of_the_mini_tower(
     pairs: Path, small_clip: Path, tmp_path: Path
 ) -> None:
     shared = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from train.data.augment import augmented
-from train.data.kept_features import ROWS_PER_PIECE, kept_features, kept_pieces
+from train.data.feature_cache import ROWS_PER_PIECE, cached_features, cached_pieces
 from train.data.sources import DataError
 
 
@@ -49,7 +49,7 @@ def test_pieces_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
         return {"square": numbers**2, "row": numbers[:, None]}
 
     count = 2 * ROWS_PER_PIECE + 5
-    first = kept_features(tmp_path, "squares", "key", count, compute, at_once=100)
+    first = cached_features(tmp_path, "squares", "key", count, compute, at_once=100)
     assert first["square"].tolist() == [row**2 for row in range(count)]
     assert first["row"].shape == (count, 1)
     assert max(map(len, asked)) == 100 and sum(map(len, asked)) == count
@@ -57,11 +57,11 @@ def test_pieces_that_are_there_are_not_computed_again(tmp_path: Path) -> None:
     (folder,) = tmp_path.iterdir()
     pieces = sorted(folder.iterdir())
     pieces[1].unlink()
-    again = kept_features(tmp_path, "squares", "key", count, compute, at_once=100)
+    again = cached_features(tmp_path, "squares", "key", count, compute, at_once=100)
     assert torch.equal(first["square"], again["square"])
     assert {row for rows in asked for row in rows} == set(range(ROWS_PER_PIECE, 2 * ROWS_PER_PIECE))
-    kept_features(tmp_path, "squares", "another key", 3, compute)
+    cached_features(tmp_path, "squares", "another key", 3, compute)
     assert len(list(tmp_path.iterdir())) == 2
     pieces[0].write_bytes(b"cut")
     with pytest.raises(DataError, match=rf"{pieces[0].name} cannot be read .* delete it"):
-        list(kept_pieces(tmp_path, "squares", "key", count, compute))
+        list(cached_pieces(tmp_path, "squares", "key", count, compute))

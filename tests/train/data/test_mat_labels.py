@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from train.data.folders import plain, read_labels
+from train.data.folders import classes_from_zero, read_labels
 from train.data.mat_labels import read_mat_labels
 from train.data.sources import DataError
 
@@ -59,7 +59,7 @@ def test_labels_of_the_other_byte_order_come_back(tmp_path: Path) -> None:
 def test_a_file_is_told_by_its_ending_in_any_case(tmp_path: Path) -> None:
     path = tmp_path / "PHOTO.MAT"
     path.write_bytes(mat_file())
-    np.testing.assert_array_equal(read_labels(path, plain(460, ignore=65535)), LABELS)
+    np.testing.assert_array_equal(read_labels(path, classes_from_zero(460, ignore=65535)), LABELS)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 from test_mat_labels import mat_file
 
 from ovseg_demo.vocabulary import Vocabulary
-from train.data.benchmarks import BENCHMARK_TABLE, BENCHMARKS, city_values, stuff_values
+from train.data.benchmarks import BENCHMARK_TABLE, BENCHMARKS, cityscapes_values, stuff_values
 from train.data.folders import NOTHING, read_folders
 from train.data.sources import DataError
 from train.data.truth import TruthSet
@@ -153,7 +153,7 @@ def test_ade20k_150_is_scored_by_its_published_names(tmp_path: Path) -> None:
 
 
 def test_own_ids_of_coco_stuff_and_cityscapes_cover_their_classes_once() -> None:
-    for values, count in ((stuff_values(), 171), (city_values(), 19)):
+    for values, count in ((stuff_values(), 171), (cityscapes_values(), 19)):
         assert sorted(value for value in values.values() if value != NOTHING) == list(range(count))
 
 

@@ -161,7 +161,7 @@ def test_candidate_nouns_are_read_under_their_earlier_name_too(tmp_path: Path, n
     path.write_bytes(buffer.getvalue())
     assert [pair.facts.candidate_nouns for pair in read_shard(path)] == [("dog", "grass")]
     shard = {"name": path.name, "regions": 1, "sha256": file_sha256(path)}
-    write_manifest(tmp_path, {**read_manifest(tmp_path), "unnamed": [shard]})
+    write_manifest(tmp_path, {**read_manifest(tmp_path), "unlabeled": [shard]})
     assert list(PairFolder(tmp_path).candidate_nouns) == [("dog", "grass")]
 
 

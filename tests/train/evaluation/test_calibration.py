@@ -14,9 +14,9 @@ from ovseg_demo.metrics import Reliability
 from ovseg_demo.proposals import Proposals
 from train.evaluation.calibration import (
     TYPED,
-    fit_bars,
     fit_claims,
     fit_regions,
+    fit_thresholds,
     fit_words,
     held_out_reliability,
     pixel_figures,
@@ -46,11 +46,11 @@ def example(number: int, kind: str = TYPED, words: int = 4) -> Example:
         others=np.zeros(6, np.float32),
     )
     region_map = (np.arange(12)[None].repeat(4, 0) // 2 + 1).astype(np.uint16)
-    there = right[1:, 1:].any(axis=0)
+    present = right[1:, 1:].any(axis=0)
     truth = None if kind == LONG_LIST else Truth(region_map, right)
     quality = np.full(6, 0.9, np.float32)
     ones = np.ones(6, bool), np.ones(words, bool)
-    return Example(kind, f"{number}", scores, Proposals.of(masks, quality), truth, ones[0], there, ones[1])
+    return Example(kind, f"{number}", scores, Proposals.of(masks, quality), truth, ones[0], present, ones[1])
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def examples() -> list[Example]:
 
 @pytest.fixture(scope="module")
 def fitted(examples: list[Example]) -> MergeSettings:
-    return fit_bars(examples, fit_words(examples, fit_regions(examples, MergeSettings())))
+    return fit_thresholds(examples, fit_words(examples, fit_regions(examples, MergeSettings())))
 
 
 def test_logit_scale_and_hidden_bias_are_those_of_the_model(fitted: MergeSettings) -> None:
@@ -69,27 +69,27 @@ def test_logit_scale_and_hidden_bias_are_those_of_the_model(fitted: MergeSetting
     assert fitted.hidden_bias == pytest.approx(BIAS, abs=0.5)
 
 
-def test_the_bar_keeps_absent_words_out(examples: list[Example], fitted: MergeSettings) -> None:
-    evidence, there = word_evidence([one for one in examples if one.kind == TYPED], fitted)
-    assert (evidence[~there] <= fitted.found_threshold).mean() == pytest.approx(0.93, abs=0.01)
+def test_the_threshold_excludes_absent_words(examples: list[Example], fitted: MergeSettings) -> None:
+    evidence, present = word_evidence([one for one in examples if one.kind == TYPED], fitted)
+    assert (evidence[~present] <= fitted.found_threshold).mean() == pytest.approx(0.93, abs=0.01)
 
 
-def test_long_lists_get_a_higher_bar_where_too_much_of_what_is_found_is_wrong(
+def test_long_lists_get_a_higher_threshold_where_too_many_found_words_are_wrong(
     examples: list[Example], fitted: MergeSettings
 ) -> None:
     lists = [one for one in examples if one.kind == LONG_LIST]
     evidence, _ = word_evidence(lists, fitted)
     high = np.median(evidence[evidence > fitted.found_threshold])
-    wrong = [replace(one, there=word_evidence([one], fitted)[0] > high) for one in lists]
-    chosen = fit_bars([one for one in examples if one.kind == TYPED] + wrong, fitted)
-    evidence, there = word_evidence(wrong, chosen)
-    bar = found_threshold(len(wrong[0].there), chosen)
-    assert there[evidence > fitted.found_threshold].mean() < 0.7
-    assert 0.75 <= there[evidence > bar].mean() < 0.85
+    wrong = [replace(one, present=word_evidence([one], fitted)[0] > high) for one in lists]
+    chosen = fit_thresholds([one for one in examples if one.kind == TYPED] + wrong, fitted)
+    evidence, present = word_evidence(wrong, chosen)
+    bar = found_threshold(len(wrong[0].present), chosen)
+    assert present[evidence > fitted.found_threshold].mean() < 0.7
+    assert 0.75 <= present[evidence > bar].mean() < 0.85
     assert found_threshold(4, chosen) == fitted.found_threshold
 
 
-def test_claims_are_chosen_by_what_they_give(examples: list[Example], fitted: MergeSettings) -> None:
+def test_claims_are_chosen_by_their_objective(examples: list[Example], fitted: MergeSettings) -> None:
     typed = [one for one in examples if one.kind == TYPED][:60]
     chosen = fit_claims(typed, fitted)
     timid = replace(fitted, claim_threshold=8.0)
@@ -102,7 +102,7 @@ def test_confidence_is_right_on_photos_that_took_no_part(
     words, regions = held_out_reliability(examples, fitted)
     assert words.error < 0.05
     assert regions.error < 0.05
-    assert sum(words.count) == sum(len(one.there) for one in examples)
+    assert sum(words.count) == sum(len(one.present) for one in examples)
 
 
 def test_the_error_is_the_mean_distance_of_confidence_and_truth(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from train.data.sources import Photo
 from train.evaluation.free_words import (
     FreeWordsSettings,
     Truth,
-    ask_freely,
     free_figures,
+    make_free_question,
     right_names,
     smallest_named,
     stored_proposals,
@@ -52,11 +52,11 @@ GARDEN = photo_of("coco_subset/garden.jpg", region((slice(0, 20), slice(0, 30)),
 
 
 def test_present_names_are_first_names_and_absent_ones_are_of_other_photos() -> None:
-    question = ask_freely(DOG, [DOG, KITCHEN, GARDEN], present=10, absent=5, seed=0)
+    question = make_free_question(DOG, [DOG, KITCHEN, GARDEN], present=10, absent=5, seed=0)
     assert set(question.present) == {"lawn", "golden retriever", "head"}
     assert question.absent == ("oven",)  # "wild grass" ends in a word that is right here
-    assert question == ask_freely(DOG, [DOG, KITCHEN, GARDEN], present=10, absent=5, seed=0)
-    assert len(ask_freely(DOG, [DOG], present=2, absent=5, seed=0).asked) == 2
+    assert question == make_free_question(DOG, [DOG, KITCHEN, GARDEN], present=10, absent=5, seed=0)
+    assert len(make_free_question(DOG, [DOG], present=2, absent=5, seed=0).asked) == 2
 
 
 def test_a_part_is_right_by_its_own_names_and_by_all_of_its_whole() -> None:

@@ -201,7 +201,7 @@ def test_a_second_run_goes_on_from_tower_and_head_of_the_first(
     batch = source.batch(np.array([0, 1, 3]), 0)
     with torch.no_grad():
         fresh = later.eval()(batch, 1.0, amp=False)["context"].item()
-        later.take_head(load_context(tmp_path / "context.safetensors"))
+        later.load_head(load_context(tmp_path / "context.safetensors"))
         first, second = (one.eval()(batch, 1.0, amp=False)["context"].item() for one in (model, later))
     # Files hold half precision.
     assert second == pytest.approx(first, rel=1e-3) != pytest.approx(fresh, rel=1e-3)
@@ -339,7 +339,7 @@ def test_prompts_are_tuned_on_the_same_features_and_the_head_stays(
     prompt_tune(
         PromptTuneSettings(
             settings.pairs, out, settings.data, start=trained, model=settings.model, keep=settings.keep,
-            batch=4, steps=2, looks=settings.views, distil=0.0, prior=0.5, depth=2, warmup=1,
+            batch=4, steps=2, views=settings.views, distil=0.0, prior=0.5, depth=2, warmup=1,
         )
     )  # fmt: skip
     assert written(settings.work) == kept

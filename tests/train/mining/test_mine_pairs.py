@@ -21,7 +21,7 @@ from train.mine_pairs import main
 from train.mining.pairing import (
     nouns_of_photos,
 )
-from train.mining.photos import file_photos, order_of, photo_id
+from train.mining.photos import file_photos, photo_id, photos_digest
 from train.mining.settings import MineSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -114,9 +114,9 @@ def test_more_photos_may_be_asked_for_later(mined: MineSettings, settings: MineS
 def test_what_confidence_is_measured_against_stays_when_more_photos_come(
     mined: MineSettings, settings: MineSettings
 ) -> None:
-    wanted = mined.usual_photos + 2
-    main(replace(settings, limit=mined.usual_photos, usual_photos=wanted))
-    main(replace(settings, usual_photos=wanted))
+    wanted = mined.baseline_photos + 2
+    main(replace(settings, limit=mined.baseline_photos, baseline_photos=wanted))
+    main(replace(settings, baseline_photos=wanted))
     assert content(settings.out) == content(mined.out)
 
 
@@ -240,6 +240,6 @@ def test_coco_json_and_csv_say_the_same(tmp_path: Path) -> None:
 def test_the_order_is_random_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
     (tmp_path / "said.csv").write_text("image,caption\n" + "".join(f"{n:02d}.jpg,A dog\n" for n in range(40)))
     first = file_photos(tmp_path / "said.csv", tmp_path, seed=0)
-    assert order_of(first) == order_of(file_photos(tmp_path / "said.csv", tmp_path, seed=0))
-    assert order_of(first) != order_of(file_photos(tmp_path / "said.csv", tmp_path, seed=1))
+    assert photos_digest(first) == photos_digest(file_photos(tmp_path / "said.csv", tmp_path, seed=0))
+    assert photos_digest(first) != photos_digest(file_photos(tmp_path / "said.csv", tmp_path, seed=1))
     assert [photo_id(photo) for photo in first] != sorted(photo_id(photo) for photo in first)

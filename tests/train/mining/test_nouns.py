@@ -21,7 +21,7 @@ from train.mining.nouns import STOP_NOUNS, caption_nouns, singular
         ("A boy with an ice cream cone", ("boy", "ice cream cone", "cone")),
     ],
 )
-def test_things_are_found_and_deeds_are_not(caption: str, nouns: tuple[str, ...]) -> None:
+def test_nouns_are_found_and_verbs_are_not(caption: str, nouns: tuple[str, ...]) -> None:
     assert caption_nouns(caption) == nouns
 
 

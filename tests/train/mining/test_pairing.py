@@ -27,9 +27,9 @@ from train.mining.synonyms import coco_category
 
 
 def lexicon(*nouns: str, scale: float = 20.0) -> Lexicon:
-    """Every noun has an axis of its own, and none is more usual than another."""
+    """Every noun has an axis of its own, and none is more baseline than another."""
     size = len(nouns)
-    return Lexicon(nouns, np.eye(size, dtype=np.float32), scale, usual=np.zeros(size, np.float32))
+    return Lexicon(nouns, np.eye(size, dtype=np.float32), scale, baseline=np.zeros(size, np.float32))
 
 
 def three_regions(rows: list[list[float]]) -> PhotoView:
@@ -100,12 +100,12 @@ def test_of_two_regions_as_alike_the_larger_and_better_is_preferred() -> None:
 def test_a_noun_that_every_photo_seems_to_show_is_trusted_less() -> None:
     words = lexicon("dog", "ball", "tree")
     photos = [three_regions([[1, 0.2, 0.1], [1, 0.3, 0.1], [0.9, 0.3, 0.2]]) for _ in range(4)]
-    usual = baseline_levels(photos, [["tree"], [], [], []], words, PairRules())
-    assert usual[0] > usual[1]
+    baseline = baseline_levels(photos, [["tree"], [], [], []], words, PairRules())
+    assert baseline[0] > baseline[1]
     sure = {}
     for noun in ("dog", "ball"):
         view = three_regions([[1, 1, 0], [0, 0, 1], [0, 0, 1]])
-        (found,) = match(view, [noun], replace(words, usual=usual), PairRules())
+        (found,) = match(view, [noun], replace(words, baseline=baseline), PairRules())
         sure[noun] = found.confidence
     assert sure["dog"] < sure["ball"]
 
@@ -162,7 +162,7 @@ def test_nouns_of_captions_mean_coco_categories(noun: str, category: str | None)
     assert coco_category(noun, names) == category
 
 
-def test_the_judge_knows_right_from_wrong() -> None:
+def test_pairs_are_judged_by_the_instances_of_their_photo() -> None:
     halves = np.zeros((2, 40, 80), np.bool_)
     halves[0, :, :40] = halves[1, :, 40:] = True
     segments = [Segment(halves[0], 0), Segment(halves[1], 0)]

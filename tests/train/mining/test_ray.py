@@ -40,7 +40,7 @@ def test_mining_on_two_workers_writes_the_same(scenes: Path, small_clip: Path, t
     from train.mine_pairs import main
     from train.mining.settings import MineSettings
 
-    numbers = {"proposal_size": 256, "chunk": 2, "shard_chunks": 2, "least_photos": 1, "usual_photos": 2}
+    numbers = {"proposal_size": 256, "chunk": 2, "shard_chunks": 2, "least_photos": 1, "baseline_photos": 2}
     places = {"captions": scenes / "captions.csv", "images": scenes / "images", "model": str(small_clip)}
     main(MineSettings(work=tmp_path / "a", out=tmp_path / "one", **places, **numbers))  # type: ignore[arg-type]
     options = [f"--{name.replace('_', '-')}={value}" for name, value in {**places, **numbers}.items()]

@@ -29,7 +29,7 @@ from train.mining.unlabeled_regions import UnlabeledRules, select_unlabeled
 @pytest.fixture(scope="module")
 def mined(scenes: Path, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> MineSettings:
     """The scenes, mined with up to three regions a photo that no noun was given to."""
-    settings = mine_settings(tmp_path_factory.mktemp("unnamed"), scenes, small_clip, unnamed=3)
+    settings = mine_settings(tmp_path_factory.mktemp("unlabeled"), scenes, small_clip, unlabeled_regions=3)
     main(settings)
     return settings
 
@@ -123,13 +123,13 @@ def test_what_vanilla_sees_everywhere_counts_less() -> None:
 
 
 def test_mining_keeps_them_beside_the_same_pairs(mined: MineSettings, tmp_path: Path) -> None:
-    without = replace(mined, work=tmp_path / "work", out=tmp_path / "pairs", unnamed=0)
+    without = replace(mined, work=tmp_path / "work", out=tmp_path / "pairs", unlabeled_regions=0)
     main(without)
     manifest = read_manifest(mined.out)
     assert read_manifest(without.out)["shards"] == manifest["shards"]
-    assert "unnamed" not in read_manifest(without.out)
+    assert "unlabeled" not in read_manifest(without.out)
     folder = PairFolder(mined.out)
-    assert sum(one["regions"] for one in manifest["unnamed"]) == len(folder.candidate_nouns) > 0
+    assert sum(one["regions"] for one in manifest["unlabeled"]) == len(folder.candidate_nouns) > 0
     assert len(folder) == len(list(read_pairs(mined.out))), "they are no pairs"
     for row in range(len(folder.candidate_nouns)):
         image, mask = folder.unlabeled_crop(row)
@@ -137,7 +137,7 @@ def test_mining_keeps_them_beside_the_same_pairs(mined: MineSettings, tmp_path: 
 
 
 def test_a_lost_file_of_them_is_mined_again(mined: MineSettings) -> None:
-    lost = mined.out / read_manifest(mined.out)["unnamed"][0]["name"]
+    lost = mined.out / read_manifest(mined.out)["unlabeled"][0]["name"]
     before = lost.read_bytes()
     lost.unlink()
     main(mined)
@@ -149,7 +149,13 @@ def stem_pairs(
     mined: MineSettings, small_clip: Path, tmp_path: Path
 ) -> Iterator[tuple[StemPairs, torch.Tensor, FinetuneSettings]]:
     settings = FinetuneSettings(
-        pairs=(mined.out,), out=tmp_path / "ft", model=str(small_clip), batch=6, steps=3, looks=1, unnamed=0.5
+        pairs=(mined.out,),
+        out=tmp_path / "ft",
+        model=str(small_clip),
+        batch=6,
+        steps=3,
+        views=1,
+        pseudo_labels=0.5,
     ).filled()
     opened = open_pairs(settings, load_clip(str(small_clip), weights="vanilla"))
     pairs, text = opened.source, opened.text
@@ -195,15 +201,15 @@ def test_their_labels_are_part_of_the_loss_and_pairs_are_as_ever(
 def test_training_uses_them_and_a_folder_without_any_is_no_error(
     mined: MineSettings, small_clip: Path, tmp_path: Path
 ) -> None:
-    shared = {"pairs": (mined.out,), "model": str(small_clip), "batch": 4, "steps": 2, "looks": 1}
-    finetune(FinetuneSettings(out=tmp_path / "with", unnamed=1.0, **shared))
-    finetune(FinetuneSettings(out=tmp_path / "without", unnamed=0.0, **shared))
+    shared = {"pairs": (mined.out,), "model": str(small_clip), "batch": 4, "steps": 2, "views": 1}
+    finetune(FinetuneSettings(out=tmp_path / "with", pseudo_labels=1.0, **shared))
+    finetune(FinetuneSettings(out=tmp_path / "without", pseudo_labels=0.0, **shared))
     one, other = (load_clip(tmp_path / name).state_dict() for name in ("with", "without"))
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_a_share_beyond_one_is_refused() -> None:
-    with pytest.raises(SettingsError, match="--unnamed must lie in 0 to 1, not 2"):
-        FinetuneSettings(pairs=(), unnamed=2.0)
-    with pytest.raises(SettingsError, match="--unnamed must not be negative, but is -1"):
-        MineSettings(unnamed=-1)
+    with pytest.raises(SettingsError, match="--pseudo-labels must lie in 0 to 1, not 2"):
+        FinetuneSettings(pairs=(), pseudo_labels=2.0)
+    with pytest.raises(SettingsError, match="--unlabeled-regions must not be negative, but is -1"):
+        MineSettings(unlabeled_regions=-1)

@@ -1,7 +1,7 @@
-"""What frozen networks make of the training data, computed once and kept on disk in pieces.
+"""Cache on disk for features of frozen networks, in pieces.
 
-A kill loses one piece; what is there is not computed again. A folder of pieces is named by a digest of all
-that its content depends on, so runs of other data or weights never read it.
+A killed run loses one piece; pieces that exist are not computed again. A folder of pieces is named by a
+digest of all that its content depends on, so runs of other data or weights never read it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROWS_PER_PIECE = 256
 Tensors = dict[str, Tensor]
 
 
-def kept_pieces(
+def cached_pieces(
     work: Path,
     what: str,
     key: str,
@@ -32,7 +32,7 @@ def kept_pieces(
     *,
     at_once: int = ROWS_PER_PIECE,
 ) -> Iterator[Tensors]:
-    """What `compute` makes of rows 0 to `count`, piece by piece.
+    """The tensors of `compute` for rows 0 to `count`, piece by piece.
 
     Args:
         work: folder that the pieces are kept in.
@@ -65,7 +65,7 @@ def _computed(rows: range, compute: Callable[[range], Mapping[str, Tensor]], at_
     return {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
 
 
-def kept_features(
+def cached_features(
     work: Path,
     what: str,
     key: str,
@@ -74,10 +74,10 @@ def kept_features(
     *,
     at_once: int = ROWS_PER_PIECE,
 ) -> Tensors:
-    """The same with all pieces in one; each tensor has one row for each of the rows, in their order."""
+    """As `cached_pieces`, concatenated; each tensor has one row for each of the rows, in their order."""
     whole: Tensors = {}
     start = 0
-    for piece in kept_pieces(work, what, key, count, compute, at_once=at_once):
+    for piece in cached_pieces(work, what, key, count, compute, at_once=at_once):
         for name, value in piece.items():
             if name not in whole:  # all of it at once: pieces and whole together need twice the memory
                 whole[name] = torch.empty(count, *value.shape[1:], dtype=value.dtype)
