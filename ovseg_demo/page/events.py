@@ -157,7 +157,7 @@ def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) 
     left.photo.input(None, inputs=left.photo, js=_SHOW_PHOTO, **options)
     left.stop.click(None, js=_STOP, **options)
     # Also where no visitor has chosen it: an example, a photo from the strip.
-    has_photo = {"inputs": left.photo, "js": _HAS_PHOTO, "api_visibility": "private"}
+    has_photo: dict[str, Any] = {"inputs": left.photo, "js": _HAS_PHOTO, "api_visibility": "private"}
     left.photo.change(None, **has_photo)
     page.load(None, **has_photo)
     # Suggestions are of the photo that was there.

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.export --megapixels 48
 
-The result is drawn: a photo with 40 blobs of ten classes, enlarged from the working size as real results are.
+The result is drawn: a photo with 40 uneven discs of ten classes, enlarged from the working size as real results are.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ def drawn(megapixels: float, arm: Arm, first: int) -> Segmentation:
     """The coffee photo at this size with noise; `first` is the class of the first region."""
     rng = np.random.default_rng(0)
     working = cv2.resize(load_image(COFFEE), (1024, 768))
+    rows, columns = np.mgrid[: working.shape[0], : working.shape[1]]
     regions = []
     for number in range(_REGIONS):
-        blob = cv2.GaussianBlur(rng.random(working.shape[:2], dtype=np.float32), (0, 0), 24)
-        mask = blob > np.quantile(blob, 0.9)
+        # A disc with an uneven edge.
+        uneven = cv2.GaussianBlur(rng.standard_normal(working.shape[:2]).astype(np.float32), (0, 0), 4)
+        y, x = rng.uniform((0, 0), working.shape[:2])
+        radius = rng.uniform(40, 200) + 60 * uneven
+        mask = (rows - y) ** 2 + (columns - x) ** 2 < np.maximum(radius, 0) ** 2
         regions.append((1 + (first + number) % len(_NAMES), mask))
     small = drawn_result(working, _NAMES, regions, arm=arm)
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
@@ -74,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     second = drawn(options.megapixels, "adapted", 0)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{held:.2f} GB before the first export.", flush=True)
     rows = [
         measured_work(
             "one arm", lambda check: export(second, ("zip",), "photo.jpg", check=check)["photo.zip"]
@@ -81,7 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     both = compare(drawn(options.megapixels, "vanilla", 1), second)
     rows.append(measured_work("both arms", lambda check: zip_comparison(both, "photo.jpg", check=check)))
-    print(f"{held:.2f} GB before the first export.\n")
     print(table(list(rows[0]), [list(row.values()) for row in rows]))
 
 
