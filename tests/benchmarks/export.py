@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.export --megapixels 48
 
-The result is drawn: a photo with 40 uneven discs of ten classes, enlarged from the working size as real results are.
+The result is drawn: a photo with 40 uneven discs of ten classes, enlarged from the working size as real
+results are.
 """
 
 from __future__ import annotations
