@@ -20,6 +20,7 @@ from ovseg_demo.page.events import Runner, connect_run, connect_settings, connec
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.links import connect_links
+from ovseg_demo.page.questions import connect_questions
 from ovseg_demo.page.region_calls import CALLS, RegionCalls
 from ovseg_demo.page.server.gradio_compat import bound_queue, queue_length, upload_folder
 from ovseg_demo.page.server.middleware import RequestFilter
@@ -66,6 +67,7 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
         connect_run(page, runner, examples)
         connect_settings(left)
         connect_links(left, shown, page, pool)
+        connect_questions(shown, runner)
         add_endpoints(pool)
     # Closed: a call that bypasses the queue bypasses its limits.
     page.queue(max_size=settings.max_queue, api_open=False)

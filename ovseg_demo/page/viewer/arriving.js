@@ -14,8 +14,8 @@ function takePhoto(files) {
 
 const dropHere = find(".ov-drop");
 const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
-// Fields that take files themselves: the photo's and the one for many.
-const isTaken = (event) => event.target instanceof Element && event.target.closest("#photo, #batch");
+// Fields that take files themselves: the photo's, the one for many, and the one for a label map.
+const isTaken = (event) => event.target instanceof Element && event.target.closest("#photo, #batch, .ov-truth");
 
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {

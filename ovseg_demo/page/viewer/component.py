@@ -19,6 +19,9 @@ _VIEWER = ("decode.js", "paint.js", "viewer.js", "zoom.js", "input.js", "show.js
 _PAGE = ("arriving.js", "photos.js", "strip.js", "requests.js", "connection.js", "save.js")
 """What speaks with the page and the server."""
 
+_STUDY = ("ask.js", "importance.js", "study.js", "scatter.js", "truth.js")
+"""What explains a result."""
+
 _EDIT = (
     "masks.js",
     "corrections.js",
@@ -41,7 +44,7 @@ def viewer(first: dict[str, Any] | None, shared: Mapping[str, Any]) -> gr.HTML:
     return gr.HTML(
         value=first or {"kind": "empty"},
         html_template=_read("viewer.html"),
-        css_template=_read("viewer.css") + _read("edit.css"),
+        css_template=_read("viewer.css") + _read("edit.css") + _read("study.css"),
         # One function body: the files share their names, and nothing of them is seen outside.
         js_on_load=script(shared),
         apply_default_css=False,
@@ -69,7 +72,7 @@ def chips(words: str, nouns: tuple[str, ...]) -> gr.HTML:
 
 def script(shared: Mapping[str, Any]) -> str:
     """The viewer's program, which runs with `element`, `props`, `watch` and `upload` in reach."""
-    parts = (_read(name) for name in (*_VIEWER, *_PAGE, *_EDIT, "receive.js"))
+    parts = (_read(name) for name in (*_VIEWER, *_PAGE, *_EDIT, *_STUDY, "receive.js"))
     constants = {"SHARED_FIELDS": list(shared), "DEFAULTS": dict(shared), "HUES": HUES}
     return "\n".join([*(f"const {name} = {json.dumps(value)};" for name, value in constants.items()), *parts])
 

@@ -134,7 +134,7 @@ function shortened(name, most) {
 
 // `reach` is how much wider and higher a name may be than half the room of its spot.
 function drawPills(context, named, width, height, scale, reach) {
-  const taken = [];
+  const buttons = buttonsOver(width, height), taken = [...buttons];
   const largest = 15 * scale, smallest = 11 * scale;
   context.textBaseline = "middle";
   for (const { spot, text, colour } of named) {
@@ -143,12 +143,28 @@ function drawPills(context, named, width, height, scale, reach) {
     const size = Math.min(largest, (reach * spot.w * width) / unit, (reach * spot.h * height) / 1.7);
     if (size < smallest) continue;
     const w = unit * size, h = 1.7 * size;
-    const left = Math.min(Math.max(spot.x * width - w / 2, 2), Math.max(2, width - w - 2));
-    const top = Math.min(Math.max(spot.y * height - h / 2, 2), Math.max(2, height - h - 2));
+    let left = Math.min(Math.max(spot.x * width - w / 2, 2), Math.max(2, width - w - 2));
+    let top = Math.min(Math.max(spot.y * height - h / 2, 2), Math.max(2, height - h - 2));
+    for (const b of buttons) {
+      if (left >= b.left + b.w || b.left >= left + w || top >= b.top + b.h || b.top >= top + h) continue;
+      // Beside the buttons or above them, as long as the name still stands on its area.
+      const aside = b.left - w - 2, above = b.top - h - 2;
+      if (Math.abs(aside + w / 2 - spot.x * width) <= spot.w * width && aside > 0) left = aside;
+      else if (Math.abs(above + h / 2 - spot.y * height) <= spot.h * height && above > 0) top = above;
+    }
     if (taken.some((t) => left < t.left + t.w && t.left < left + w && top < t.top + t.h && t.top < top + h)) continue;
     taken.push({ left, top, w, h });
     drawPill(context, text, colour, { left, top, w, h }, size);
   }
+}
+
+// Where the zoom buttons lie over the picture: names keep clear of them.
+function buttonsOver(width, height) {
+  const box = find(".ov-zoom").getBoundingClientRect();
+  if (!box.width) return [];
+  const [left, top] = pictureShare(...shareOfStage({ clientX: box.left, clientY: box.top }));
+  const [right, bottom] = pictureShare(...shareOfStage({ clientX: box.right, clientY: box.bottom }));
+  return [{ left: left * width, top: top * height, w: (right - left) * width, h: (bottom - top) * height }];
 }
 
 function drawPill(context, text, colour, { left, top, w, h }, size) {

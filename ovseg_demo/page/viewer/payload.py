@@ -20,7 +20,7 @@ from PIL import Image
 from ovseg_demo.output.rendering import LabelSpot, change_spots, label_spots
 from ovseg_demo.result import Comparison, Segmentation
 
-__all__ = ["photo_payload", "result_payload"]
+__all__ = ["map_size", "photo_payload", "result_payload"]
 
 MAX_MAP_SIDE = 1024
 """Longer side of the maps in the browser, in pixels; larger ones are thinned out."""
@@ -57,7 +57,7 @@ def result_payload(result: Segmentation | Comparison) -> Payload:
     """
     arms = (result.second, result.first) if isinstance(result, Comparison) else (result,)
     first = arms[0]
-    width, height = _map_size(first)
+    width, height = map_size(first)
     payload: Payload = {
         "photo": photo_payload(first.image),
         "map": {"width": width, "height": height},
@@ -90,7 +90,8 @@ def _spot(spot: LabelSpot) -> Payload:
     return {"index": spot.class_index, **{key: round(value, 4) for key, value in numbers.items()}}
 
 
-def _map_size(seg: Segmentation) -> tuple[int, int]:
+def map_size(seg: Segmentation) -> tuple[int, int]:
+    """Width and height of the maps in the browser."""
     width, height = seg.size
     scale = min(1.0, MAX_MAP_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -89,6 +89,7 @@ function update() {
   else if (value.kind === "photo") showChosen(value);
   else if (value.kind === "empty") showEmpty(value.message);
   else if (value.kind === "aside") showAside(value);
+  else if (value.kind === "answer") takeAnswer(value);
   else showNote(value);
 }
 

@@ -17,6 +17,8 @@ let result = null, photo = null, layers = {}, request = 0;
 let preview = null, before = null;
 // What else is to be done when a result comes into the picture and leaves it, and when the picture is drawn.
 const onShown = [], onForgotten = [], onDrawn = [];
+// What else stands in the card of a region: functions from its facts to an element.
+const cardParts = [];
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -228,7 +230,7 @@ function fillCard() {
     make("header", {}, make("h2", {}, title), close),
     make("p", { class: "ov-verdict" }, ...verdict(mainArm(), fact)),
     make("p", {}, `${percent(fact.area_fraction)} of the photo${fact.corrected ? "" : `; mask quality ${Math.round(fact.quality * 100)} %`}`),
-    make("div", { class: "ov-region-body" }, seen, ...columns));
+    make("div", { class: "ov-region-body" }, seen, ...columns), ...cardParts.map((part) => part(fact)));
 }
 
 // How sure the name of a region is, or why it has none.
