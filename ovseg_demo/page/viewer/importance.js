@@ -83,7 +83,7 @@ function whyParts({ maps, pictures }, word) {
     return make("figure", {}, picture, make("figcaption", {}, ...lead(map, word)));
   });
   const told = "Each part of the crop is hidden in turn. Its colour says how much of the lead over the strongest rival goes with it: " +
-    "orange parts speak for the word, purple ones against it. The maps have one scale, and leads are taken before the softmax.";
+    "orange parts speak for the word, purple ones against it. The maps have one scale. Leads are taken before the softmax: there, a lead of 1 makes a word 2.7 times as probable as its rival.";
   const context = maps.some((map) => map.pools_photo)
     ? " The context arm also looks at the photo under the region: a hidden part is left out there, too, and the photo itself stays whole." : "";
   return [make("div", { class: "ov-why-maps" }, ...figures), scaleOf(most), make("p", {}, told + context)];
@@ -94,12 +94,10 @@ const nameOfArm = (name) => titleOf(result.arms[name] || { name });
 function lead(map, word) {
   const ahead = map.margin >= 0, by = Math.abs(map.margin);
   const typed = askedClasses().some((c) => c.name === map.rival);
-  const times = Math.exp(by);
-  const factor = times > 1000 ? "more than 1000 times" : `${times < 10 ? times.toFixed(1) : Math.round(times)} times`;
   return [
     make("b", {}, nameOfArm(map.arm)), ": ", make("span", { class: "ov-name" }, word), ahead ? " leads " : " trails ",
     make("span", { class: "ov-name" }, map.rival), typed ? "" : ", which nobody typed,",
-    ` by ${by.toFixed(1)}: ${factor} as probable${ahead ? "" : " is the other"}`,
+    ` by ${by.toFixed(1)}`,
   ];
 }
 
@@ -137,5 +135,5 @@ function scaleOf(most) {
   const steps = [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1];
   const bar = make("span", { class: "ov-scale-bar", "aria-hidden": "true" }, ...steps.map((share) => make("i", { style: `background:${heat(share)}` })));
   const number = most.toFixed(most < 1 ? 2 : 1);
-  return make("div", { class: "ov-scale" }, make("span", {}, `against it −${number}`), bar, make("span", {}, `for it +${number}`));
+  return make("div", { class: "ov-scale" }, bar, make("span", {}, `against it −${number}`), make("span", {}, `for it +${number}`));
 }

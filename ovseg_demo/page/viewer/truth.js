@@ -61,7 +61,7 @@ function showTruth(answer, found) {
   confusion.append(confusionTable(answer, truthArm));
   found.replaceChildren(
     make("p", { class: "ov-truth-told" }, `Pixels right: ${each("pixel_accuracy")}. mIoU: ${each("miou")}. Mean over classes: ${each("mean_class_accuracy")}.`),
-    make("p", {}, `${leftTold}The truth is known for ${percent(answer.known)} of the photo. One photo says little of a model; nothing was trained on what you drop.${corrected ? " Your corrections take no part." : ""}`),
+    make("p", {}, `${leftTold}The truth is known for ${percent(answer.known)} of the photo. One photo says little of a model.${corrected ? " Your corrections take no part." : ""}`),
     scrolling("Accuracy of each class", table("Each class", heads, rows)),
     ...(names.length > 1 ? [make("label", { class: "ov-why-word" }, "What became of each class, by ", choice)] : []), confusion,
     ...reliabilityParts(answer, names));
