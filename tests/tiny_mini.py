@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from ovseg_demo.clip.context import ContextConfig, ContextHead
+from ovseg_demo.clip.context import ContextConfig, ContextHead, pool_crop, pool_photo
 from ovseg_demo.clip.mini import MiniConfig, MiniImageTower
 from train.exporting.weights import save_context, save_mini
 
@@ -29,3 +30,21 @@ def write_mini(folder: Path) -> Path:
     own_map = torch.eye(384) + 0.05 * torch.randn(384, 384)
     save_context(folder, ContextHead(SMALL), own_map, weight=0.6, score_scale=30.0)
     return folder
+
+
+def pool_descriptors(
+    patches: Tensor, share: Tensor, fine: Tensor, coarse: Tensor, cover: Tensor
+) -> dict[str, Tensor]:
+    """All descriptors of the regions of one photo, for `ContextHead`.
+
+    Args:
+        patches: (R, 1280, 7, 7) the trunk's patches of the crops, before mask prompts.
+        share: (R, 7, 7) from `patch_share`.
+        fine: (120, h, w) the trunk's stride-16 map of the photo.
+        coarse: (1280, h / 2, w / 2) its stride-32 map.
+        cover: (R, h, w) from `region_cover`.
+
+    Returns:
+        (R, width) for each of `DESCRIPTORS`.
+    """
+    return {"crop": pool_crop(patches, share), **pool_photo(fine, coarse, cover)}

@@ -65,7 +65,7 @@ def joint_finetune(settings: JointSettings) -> None:
         config,
         prior,
         caption_weight=settings.caption_weight,
-        look_dropout=settings.look_dropout,
+        descriptor_dropout=settings.descriptor_dropout,
         photo_weight=settings.photo_weight,
     )
     if settings.start is not None and settings.start.is_dir():

@@ -1,7 +1,7 @@
 """Context features: what a region looks like in its surroundings, beside its blanked crop.
 
-The trunk of the adapted tower looks at the whole photo once, and each region pools what lies under its mask.
-`ContextHead` turns four descriptions of a region into one feature:
+The trunk of the adapted tower sees the whole photo once, and each region pools what lies under its mask.
+`ContextHead` turns four descriptors of a region into one feature:
 
     crop      (1280)   mean patch of its crop, weighted with the region's share of each patch
     photo_32  (1280)   mean of the photo's stride-32 map, weighted with the region's cover of each cell
@@ -26,8 +26,8 @@ from torch.nn import functional
 from ovseg_demo.clip.minilm import TEXT_WIDTH
 from ovseg_demo.regions import CropRecipe, normalise_pixels
 
-LOOKS: dict[str, int] = {"crop": 1280, "photo_32": 1280, "photo_16": 120, "geometry": 9}
-"""Width of each look."""
+DESCRIPTORS: dict[str, int] = {"crop": 1280, "photo_32": 1280, "photo_16": 120, "geometry": 9}
+"""Width of each descriptor."""
 
 _COARSE, _FINE = 32, 16
 _LEAST_WEIGHT = 1e-6
@@ -48,7 +48,7 @@ class ContextConfig:
 
 
 class ContextHead(nn.Module):
-    """Four looks at a region -> one unit vector in the space of its own text map.
+    """Four descriptors of a region -> one unit vector in the space of its own text map.
 
     The text side is a `MiniTextTower(384)`: MiniLM's sentence vector through a linear map.
     """
@@ -56,32 +56,34 @@ class ContextHead(nn.Module):
     def __init__(self, config: ContextConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ContextConfig()
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(n) for name, n in LOOKS.items() if name != "geometry"})
-        self.linears = nn.ModuleDict({name: nn.Linear(n, config.hidden) for name, n in LOOKS.items()})
+        self.norms = nn.ModuleDict(
+            {name: nn.LayerNorm(n) for name, n in DESCRIPTORS.items() if name != "geometry"}
+        )
+        self.linears = nn.ModuleDict({name: nn.Linear(n, config.hidden) for name, n in DESCRIPTORS.items()})
         self.dropout = nn.Dropout(config.dropout)
         self.projection = nn.Linear(config.hidden, TEXT_WIDTH)
 
-    def forward(self, looks: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None) -> Tensor:
+    def forward(self, descriptors: Mapping[str, Tensor], kept: Mapping[str, Tensor] | None = None) -> Tensor:
         """Embed regions.
 
         Args:
-            looks: one tensor (R, width) for each of `LOOKS`, from `pool_looks`.
-            kept: for some looks (R, 1) of 0 and 1; training leaves out a look where it is 0.
+            descriptors: one tensor (R, width) for each of `DESCRIPTORS`, from `pool_crop` and `pool_photo`.
+            kept: for some descriptors (R, 1) of 0 and 1; training leaves a descriptor out where it is 0.
 
         Returns:
             (R, 384), L2-normalised.
         """
-        layers = {name: self._first_layer(name, looks[name]) for name in LOOKS}
+        layers = {name: self._first_layer(name, descriptors[name]) for name in DESCRIPTORS}
         for name, rows in (kept or {}).items():
             layers[name] = layers[name] * rows
         hidden = torch.stack(list(layers.values())).sum(0)
         return functional.normalize(self.projection(self.dropout(functional.gelu(hidden))), dim=-1)
 
-    def _first_layer(self, name: str, look: Tensor) -> Tensor:
-        look = look.to(self.projection.weight.dtype)
+    def _first_layer(self, name: str, descriptor: Tensor) -> Tensor:
+        descriptor = descriptor.to(self.projection.weight.dtype)
         if name in self.norms:
-            look = self.dropout(self.norms[name](look))
-        return cast(Tensor, self.linears[name](look))
+            descriptor = self.dropout(self.norms[name](descriptor))
+        return cast(Tensor, self.linears[name](descriptor))
 
 
 def photo_size(height: int, width: int, config: ContextConfig) -> tuple[int, int]:
@@ -132,7 +134,7 @@ def patch_share(region_masks: Tensor, patch: int) -> Tensor:
 
 
 def pool_crop(patches: Tensor, share: Tensor) -> Tensor:
-    """The `crop` look: (R, C, h, w) patches and (R, h, w) shares -> (R, C)."""
+    """The `crop` descriptor: (R, C, h, w) patches and (R, h, w) shares -> (R, C)."""
     weight = share / share.sum((1, 2), keepdim=True).clamp(min=_LEAST_WEIGHT)
     return torch.einsum("rchw,rhw->rc", patches, weight.to(patches.dtype))
 
@@ -176,7 +178,7 @@ def geometry(cover: Tensor) -> Tensor:
 
 
 def pool_photo(fine: Tensor, coarse: Tensor, cover: Tensor) -> dict[str, Tensor]:
-    """The looks that come from the photo.
+    """The descriptors that come from the photo.
 
     Args:
         fine: (120, h, w) the trunk's stride-16 map of one photo.
@@ -192,21 +194,3 @@ def pool_photo(fine: Tensor, coarse: Tensor, cover: Tensor) -> dict[str, Tensor]
         "photo_16": pool_map(fine, cover),
         "geometry": geometry(cover),
     }
-
-
-def pool_looks(
-    patches: Tensor, share: Tensor, fine: Tensor, coarse: Tensor, cover: Tensor
-) -> dict[str, Tensor]:
-    """All looks at the regions of one photo, for `ContextHead`.
-
-    Args:
-        patches: (R, 1280, 7, 7) the trunk's patches of the crops, before mask prompts.
-        share: (R, 7, 7) from `patch_share`.
-        fine: (120, h, w) the trunk's stride-16 map of the photo.
-        coarse: (1280, h / 2, w / 2) its stride-32 map.
-        cover: (R, h, w) from `region_cover`.
-
-    Returns:
-        (R, width) for each of `LOOKS`.
-    """
-    return {"crop": pool_crop(patches, share), **pool_photo(fine, coarse, cover)}

@@ -136,7 +136,9 @@ class ContextCLIP(MaskAdaptedCLIP):
         )
         stack = torch.from_numpy(np.require(masks, requirements=["C", "W"])).to(self.device)
         cover = region_cover(stack, photo.shape[2], photo.shape[3])
-        context = self.head({"crop": crops.looks, **pool_photo(fine[0].float(), coarse[0].float(), cover)})
+        context = self.head(
+            {"crop": crops.descriptors, **pool_photo(fine[0].float(), coarse[0].float(), cover)}
+        )
         adapted_share, head_share = self._shares
         return torch.cat([adapted_share * crops.features, head_share * context], dim=1)
 

@@ -54,11 +54,11 @@ class CropFeatures:
 
     Attributes:
         features: (B, D) float32, L2-normalised.
-        looks: (B, C) float32 mean of the trunk's patches, weighted with the region's share of each.
+        descriptors: (B, C) float32 mean of the trunk's patches, weighted with the region's share of each.
     """
 
     features: Tensor
-    looks: Tensor
+    descriptors: Tensor
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The context arm: looks at regions in their photo, the head over them, and what both towers say together."""
+"""The context arm: descriptors of regions in their photo, the head over them, and both towers together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from ovseg_demo.clip import RegionCache, load_clip
 from ovseg_demo.clip.context import (
-    LOOKS,
+    DESCRIPTORS,
     ContextConfig,
     ContextHead,
     geometry,
@@ -21,7 +21,6 @@ from ovseg_demo.clip.context import (
     photo_input,
     photo_size,
     pool_crop,
-    pool_looks,
     pool_map,
     region_cover,
 )
@@ -33,7 +32,7 @@ from ovseg_demo.errors import CheckpointError, ModelError
 from ovseg_demo.models import arms_of, default_arm
 from ovseg_demo.regions import crop_regions
 from ovseg_demo.workers import shares, workers
-from tests.tiny_mini import SMALL, write_mini
+from tests.tiny_mini import SMALL, pool_descriptors, write_mini
 from train.exporting.weights import read_hashes, save_known_names
 
 
@@ -110,26 +109,30 @@ def test_geometry_tells_size_place_and_edges() -> None:
     assert mirrored[5:].tolist() == pytest.approx([0.0, 0.5, 0.0, 0.25])
 
 
-def test_the_head_gives_unit_vectors_and_reads_every_look(head: ContextHead) -> None:
+def test_the_head_gives_unit_vectors_and_reads_every_descriptor(head: ContextHead) -> None:
     torch.manual_seed(1)
     maps = torch.randn(120, 4, 6), torch.randn(1280, 2, 3)
-    looks = pool_looks(torch.randn(3, 1280, 7, 7), torch.rand(3, 7, 7), *maps, torch.rand(3, 4, 6))
-    assert {name: look.shape for name, look in looks.items()} == {name: (3, n) for name, n in LOOKS.items()}
-    features = head(looks)
+    descriptors = pool_descriptors(
+        torch.randn(3, 1280, 7, 7), torch.rand(3, 7, 7), *maps, torch.rand(3, 4, 6)
+    )
+    assert {name: one.shape for name, one in descriptors.items()} == {
+        name: (3, n) for name, n in DESCRIPTORS.items()
+    }
+    features = head(descriptors)
     assert features.shape == (3, 384)
     assert torch.allclose(features.norm(dim=1), torch.ones(3))
-    for name in LOOKS:
-        other = head(looks | {name: looks[name].flip(0)})
+    for name in DESCRIPTORS:
+        other = head(descriptors | {name: descriptors[name].flip(0)})
         assert not torch.allclose(other, features, atol=1e-4), name
-    assert head({name: look[:0] for name, look in looks.items()}).shape == (0, 384)
+    assert head({name: one[:0] for name, one in descriptors.items()}).shape == (0, 384)
 
 
-def test_gradients_reach_the_trunk_through_every_look(head: ContextHead) -> None:
+def test_gradients_reach_the_trunk_through_every_descriptor(head: ContextHead) -> None:
     seen = [torch.randn(2, 1280, 7, 7), torch.randn(120, 4, 4), torch.randn(1280, 2, 2)]
     for one in seen:
         one.requires_grad_(True)
-    looks = pool_looks(seen[0], torch.rand(2, 7, 7), seen[1], seen[2], torch.rand(2, 4, 4))
-    head(looks)[:, 0].sum().backward()
+    descriptors = pool_descriptors(seen[0], torch.rand(2, 7, 7), seen[1], seen[2], torch.rand(2, 4, 4))
+    head(descriptors)[:, 0].sum().backward()
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in seen)
 
 
@@ -170,10 +173,12 @@ def test_the_logit_of_a_name_is_what_both_say_in_their_shares(
         seen = photo_input(photo[0], CROP_RECIPE, SMALL)
         fine, coarse = trunk.maps(seen)
         cover = region_cover(torch.from_numpy(photo[1]), *seen.shape[2:])
-        looks = pool_looks(trunk(crops.crops), patch_share(crops.masks, 32), fine[0], coarse[0], cover)
+        descriptors = pool_descriptors(
+            trunk(crops.crops), patch_share(crops.masks, 32), fine[0], coarse[0], cover
+        )
         own_map = MiniTextTower(384)
         own_map.projection.weight.copy_(arm.text_tower.projection.weight[768:])
-        head_says = arm.head(looks) @ encode_names(own_map, names, TEMPLATES["vild"]).T
+        head_says = arm.head(descriptors) @ encode_names(own_map, names, TEMPLATES["vild"]).T
     wanted = 0.4 * 20.0 * adapted_says + 0.6 * 30.0 * head_says
     assert torch.allclose(arm.score_scale * features @ text.T, wanted, atol=1e-3)
     assert not torch.allclose(20.0 * adapted_says, wanted, atol=0.1)

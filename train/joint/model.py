@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.clip.context import LOOKS, ContextConfig, ContextHead, pool_crop, pool_photo
+from ovseg_demo.clip.context import DESCRIPTORS, ContextConfig, ContextHead, pool_crop, pool_photo
 from ovseg_demo.clip.context_arm import ContextCLIP
 from ovseg_demo.clip.mini import PatchTrunk
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower
@@ -32,7 +32,7 @@ class JointModel(nn.Module):
         config: sizes of the head.
         prior: (M,) added to the logits of names in the loss.
         caption_weight: of the contrast of captioned photos; half of it for the head.
-        look_dropout: how often the head learns without one of its looks at the photo.
+        descriptor_dropout: how often the head learns without one of its descriptors of the photo.
         photo_weight: of telling the regions and names of one photo apart; half of it for the tower.
     """
 
@@ -45,7 +45,7 @@ class JointModel(nn.Module):
         prior: Tensor,
         *,
         caption_weight: float,
-        look_dropout: float,
+        descriptor_dropout: float,
         photo_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class JointModel(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(clip.score_scale)))
         self.context_log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
         self.caption_log_scales = nn.Parameter(torch.full((2,), math.log(_FIRST_SCALE)))
-        self.caption_weight, self.look_dropout = caption_weight, look_dropout
+        self.caption_weight, self.descriptor_dropout = caption_weight, descriptor_dropout
         self.photo_weight = photo_weight
         self.text = cast(MiniTextTower, clip.text_tower)
         self.text.requires_grad_(False)
@@ -75,8 +75,8 @@ class JointModel(nn.Module):
         with torch.autocast(crops.device.type, torch.bfloat16, enabled=amp):
             patches = self._patches(crops)[1].float()
             image = self.adapted(patches)
-            looks = self._looks(batch, patches)
-            context = self.head(looks, self._kept_looks(len(patches))).float()
+            descriptors = self._descriptors(batch, patches)
+            context = self.head(descriptors, self._kept_descriptors(len(patches))).float()
         right, ignored = (row_mask(rows, len(batch.names)) for rows in (batch.right, batch.ignored))
         with torch.no_grad():
             names = self._names(batch.names)
@@ -123,7 +123,7 @@ class JointModel(nn.Module):
             clip: the run's adapted arm, without mask prompts as this one.
             arm: its context arm.
         """
-        other = JointModel(clip, arm.head.config, self.prior, caption_weight=0, look_dropout=0)
+        other = JointModel(clip, arm.head.config, self.prior, caption_weight=0, descriptor_dropout=0)
         other.load_head(arm)
         other.caption_log_scales.copy_(self.caption_log_scales)
         theirs = other.state_dict()
@@ -147,8 +147,8 @@ class JointModel(nn.Module):
         fine = top[: PatchTrunk.STRIDE_16_BLOCKS](stems.contiguous(memory_format=torch.channels_last))
         return fine, top[PatchTrunk.STRIDE_16_BLOCKS :](fine)
 
-    def _looks(self, batch: JointBatch, patches: Tensor) -> dict[str, Tensor]:
-        """The looks at the regions, see `ovseg_demo.clip.context`."""
+    def _descriptors(self, batch: JointBatch, patches: Tensor) -> dict[str, Tensor]:
+        """The descriptors of the regions, see `ovseg_demo.clip.context`."""
         maps = [self._patches(seen) for seen in batch.maps]
         with torch.autocast(patches.device.type, enabled=False):  # means are taken in full precision
             of_photos = [
@@ -158,12 +158,12 @@ class JointModel(nn.Module):
             crop = pool_crop(patches, batch.share)
         return {"crop": crop, **{name: torch.cat([one[name] for one in of_photos]) for name in of_photos[0]}}
 
-    def _kept_looks(self, count: int) -> dict[str, Tensor]:
-        """Which looks at the photo the head learns from; the crop always."""
-        if not self.training or not self.look_dropout:
+    def _kept_descriptors(self, count: int) -> dict[str, Tensor]:
+        """Which descriptors of the photo the head learns from; the crop always."""
+        if not self.training or not self.descriptor_dropout:
             return {}
-        names = [name for name in LOOKS if name != "crop"]
-        return {name: (torch.rand(count, 1) >= self.look_dropout).float() for name in names}
+        names = [name for name in DESCRIPTORS if name != "crop"]
+        return {name: (torch.rand(count, 1) >= self.descriptor_dropout).float() for name in names}
 
     def _of_captions(self, batch: CaptionBatch, amp: bool) -> dict[str, Tensor]:
         """Contrast of photos and captions in both spaces, and how far the tower is from vanilla."""
@@ -171,10 +171,10 @@ class JointModel(nn.Module):
             fine, coarse = self._patches(batch.stems)
             image = self.adapted(coarse.float())
             mean = coarse.float().mean((2, 3))
-            # The crop of a whole photo stands for the larger one that inference looks at.
-            everywhere = mean.new_tensor(_WHOLE_PHOTO).expand(len(mean), LOOKS["geometry"])
-            looks = {"crop": mean, "photo_32": mean, "photo_16": fine.float().mean((2, 3))}
-            context = self.head({**looks, "geometry": everywhere}).float()
+            # The crop of a whole photo stands for the larger one that inference sees.
+            everywhere = mean.new_tensor(_WHOLE_PHOTO).expand(len(mean), DESCRIPTORS["geometry"])
+            descriptors = {"crop": mean, "photo_32": mean, "photo_16": fine.float().mean((2, 3))}
+            context = self.head({**descriptors, "geometry": everywhere}).float()
         with torch.no_grad():
             sentences = self._names(batch.sentences)
         scale, context_scale = self.caption_log_scales

@@ -73,8 +73,8 @@ class JointSettings:
     """Width of the context head's hidden layer."""
     dropout: float = 0.4
     """Share of inputs that the head leaves out in training."""
-    look_dropout: float = 0.1
-    """How often the head is trained without one of its looks at the photo."""
+    descriptor_dropout: float = 0.1
+    """How often the head is trained without one of its descriptors of the photo."""
     context_weight: float = 0.7
     """What the head counts in the context arm against the adapted tower, 0..1."""
     views: int = 2
@@ -102,7 +102,7 @@ class JointSettings:
             if getattr(self, name) < 0:
                 flag = name.replace("_", "-")
                 raise SettingsError(f"--{flag} must not be negative, but is {getattr(self, name)}.")
-        for name in ("average", "jitter", "dropout", "look_dropout"):
+        for name in ("average", "jitter", "dropout", "descriptor_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingsError(f"--{name} must be at least 0 and below 1, not {getattr(self, name)}.")
         if not 0 <= self.context_weight <= 1:

@@ -16,11 +16,12 @@ import torch
 from torch.nn import functional
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.clip.context import LOOKS, ContextConfig, photo_input, pool_looks, region_cover
+from ovseg_demo.clip.context import DESCRIPTORS, ContextConfig, photo_input, region_cover
 from ovseg_demo.clip.context_arm import load_context
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.files import file_sha256
+from tests.tiny_mini import pool_descriptors
 from tests.train.named_scenes import BALL, box_mask, write_named_scenes
 from tests.train.synthetic_pairs import curve, write_pairs
 from train.core.loss import name_loss, photo_loss, row_mask
@@ -78,7 +79,7 @@ def model(settings: JointSettings, source: JointPairs, small_clip: Path) -> Join
     clip = load_clip(small_clip, weights="vanilla")
     prior = torch.linspace(-1, 0, len(source.folder.nouns))
     config = ContextConfig(hidden=16, dropout=0.4)
-    return JointModel(clip, config, prior, caption_weight=0.5, look_dropout=0.3, photo_weight=2)
+    return JointModel(clip, config, prior, caption_weight=0.5, descriptor_dropout=0.3, photo_weight=2)
 
 
 def written(folder: Path) -> dict[Path, int]:
@@ -167,9 +168,9 @@ def test_the_loss_is_that_of_both_arms_with_prior_and_captions(model: JointModel
         patches = trunk.top(batch.stems)
         fine = trunk.top[: trunk.STRIDE_16_BLOCKS](batch.maps[0])
         coarse = trunk.top(batch.maps[0])
-        looks = pool_looks(patches, batch.share, fine[0], coarse[0], batch.covers[0])
+        descriptors = pool_descriptors(patches, batch.share, fine[0], coarse[0], batch.covers[0])
         right, ignored = (row_mask(rows, len(batch.names)) for rows in (batch.right, batch.ignored))
-        context = model.context_log_scale.exp() * model.head(looks) @ model.context_names(batch.names).T
+        context = model.context_log_scale.exp() * model.head(descriptors) @ model.context_names(batch.names).T
         wanted = name_loss(context + model.prior, right, ignored).mean()
         assert figures["context"].item() == pytest.approx(wanted.item(), rel=1e-4)
         image = functional.normalize(model.tower.from_stem(batch.stems), dim=-1)
@@ -197,7 +198,7 @@ def test_a_second_run_goes_on_from_tower_and_head_of_the_first(
             parameter.add_(0.01 * torch.randn_like(parameter))
     clip = load_clip(small_clip, weights="vanilla")
     write_arms(model, clip, tmp_path, weight=0.7)
-    later = JointModel(clip, ContextConfig(hidden=16), model.prior, caption_weight=0.5, look_dropout=0)
+    later = JointModel(clip, ContextConfig(hidden=16), model.prior, caption_weight=0.5, descriptor_dropout=0)
     batch = source.batch(np.array([0, 1, 3]), 0)
     with torch.no_grad():
         fresh = later.eval()(batch, 1.0, amp=False)["context"].item()
@@ -262,20 +263,20 @@ def test_every_trained_part_has_its_own_rate_and_gets_a_gradient(
     assert all((p.ndim > 1) == (id(p) in decayed) for p in trained.values())
 
 
-def test_the_head_learns_without_some_looks_at_the_photo_and_never_without_the_crop(
+def test_the_head_learns_without_some_descriptors_of_the_photo_and_never_without_the_crop(
     model: JointModel,
 ) -> None:
-    kept = model._kept_looks(4000)
+    kept = model._kept_descriptors(4000)
     assert set(kept) == {"photo_32", "photo_16", "geometry"}
     assert all(0.65 < rows.mean() < 0.75 for rows in kept.values())
-    looks = {name: torch.randn(3, width) for name, width in LOOKS.items()}
+    descriptors = {name: torch.randn(3, width) for name, width in DESCRIPTORS.items()}
     model.eval()
-    assert model._kept_looks(3) == {}
+    assert model._kept_descriptors(3) == {}
     rows = torch.tensor([[1.0], [0.0], [1.0]])
-    some = model.head(looks, {"photo_32": rows})
-    without = {**looks, "photo_32": torch.randn(3, 1280)}
+    some = model.head(descriptors, {"photo_32": rows})
+    without = {**descriptors, "photo_32": torch.randn(3, 1280)}
     assert torch.equal(some[1], model.head(without, {"photo_32": rows})[1])
-    assert torch.allclose(some[[0, 2]], model.head(looks)[[0, 2]])
+    assert torch.allclose(some[[0, 2]], model.head(descriptors)[[0, 2]])
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def test_the_context_arm_that_is_loaded_is_the_one_that_was_trained(
 ) -> None:
     clip = load_clip(small_clip, weights="vanilla")
     prior = torch.zeros(len(source.folder.nouns))
-    model = JointModel(clip, ContextConfig(hidden=16), prior, caption_weight=0.5, look_dropout=0.0)
+    model = JointModel(clip, ContextConfig(hidden=16), prior, caption_weight=0.5, descriptor_dropout=0.0)
     state = torch.load(trained / "state.pt", weights_only=True)
     model.load_state_dict({**state["model"], **state["average"]["values"]})
     model.eval()
@@ -324,8 +325,8 @@ def test_the_context_arm_that_is_loaded_is_the_one_that_was_trained(
         fine = model.tower.trunk.top[: model.tower.trunk.STRIDE_16_BLOCKS](seen)
         coarse = model.tower.trunk.top(seen)
         share = source.views[0]["share"][ball][None].float()
-        looks = pool_looks(patches, share, fine[0], coarse[0], source.photos.cover(ball)[None])
-        context = model.head(looks)
+        descriptors = pool_descriptors(patches, share, fine[0], coarse[0], source.photos.cover(ball)[None])
+        context = model.head(descriptors)
     ours = functional.normalize(features[:, 768:], dim=-1)
     assert functional.cosine_similarity(ours, context).item() > 0.999
 
