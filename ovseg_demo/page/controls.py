@@ -79,11 +79,13 @@ class Controls:
     result_link: gr.Button
     restore: gr.Button
     """Pressed by the viewer, which then fills photo, words and settings."""
+    memory: gr.Textbox
+    """Stands for the path of the visitor's memory; `WITH_MEMORY` fills it in."""
 
     @property
     def asked(self) -> list[Any]:
         """What a request is made of, in the order of `handlers.Request`."""
-        return [self.photo, *self.shareable]
+        return [self.photo, *self.shareable, self.memory]
 
     @property
     def shareable(self) -> list[Any]:
@@ -150,6 +152,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
             elem_id="link-note",
         )
     restore = gr.Button("", visible="hidden", elem_id="restore")
+    memory = gr.Textbox(visible=False)
     return Controls(
         photo,
         words,
@@ -165,6 +168,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         link,
         result_link,
         restore,
+        memory,
     )
 
 

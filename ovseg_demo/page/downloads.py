@@ -13,12 +13,15 @@ from ovseg_demo.output.export import EXPORTS, export, zip_comparison, zipped
 from ovseg_demo.page.api import cached_file
 from ovseg_demo.page.batch import base_name, run_batch
 from ovseg_demo.page.controls import Controls
-from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED
+from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED, WITH_MEMORY
 from ovseg_demo.page.example_results import find_result
 from ovseg_demo.page.handlers import Request
+from ovseg_demo.page.sent_corrections import with_sent_corrections
+from ovseg_demo.page.server.gradio_compat import upload_folder
 from ovseg_demo.page.server.gradio_requests import tracked_request
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.viewer.component import standalone_page
+from ovseg_demo.page.visitor_uploads import read_json, uploaded_file
 from ovseg_demo.result import Comparison
 
 __all__ = ["batch_panel", "export_row"]
@@ -26,9 +29,10 @@ __all__ = ["batch_panel", "export_row"]
 
 _PAGE_TITLE = "A page with this result, to open anywhere (HTML)"
 
-_WITH_NAME = """(key, kind) => {
+_WITH_NAME = """async (key, kind) => {
   const shown = globalThis.ovseg?.shown();
-  return [shown?.key ?? null, shown ? kind : "zip", shown?.photo_name ?? null];
+  const corrections = await globalThis.ovseg?.correctionsPath();
+  return [shown?.key ?? null, shown ? kind : "zip", shown?.photo_name ?? null, corrections ?? null];
 }"""
 
 
@@ -44,20 +48,29 @@ def export_row(key: gr.Textbox, pool: ModelPool) -> None:
         make = gr.Button("Download", elem_id="make")
         ready = gr.DownloadButton("Save", visible="hidden", elem_id="ready")
 
-    name = gr.Textbox(visible=False)
+    name, corrected = gr.Textbox(visible=False), gr.Textbox(visible=False)
 
-    def prepare(shown: str | None, kind: str, photo_name: str | None) -> str:
+    def prepare(shown: str | None, kind: str, photo_name: str | None, corrections: str | None) -> str:
         if kind == "html":
             return cached_file(standalone_page().encode(), "page.html")
         with tracked_request(pool.tracker, "export", toast=True) as context:
-            return made_file(shown, kind, photo_name, context.check)
+            return made_file(shown, kind, photo_name, corrections, context.check)
 
-    def made_file(shown: str | None, kind: str, photo_name: str | None, check: Callable[[], None]) -> str:
+    def made_file(
+        shown: str | None,
+        kind: str,
+        photo_name: str | None,
+        corrections: str | None,
+        check: Callable[[], None],
+    ) -> str:
         if not shown:
             raise ImageError("There is no result to take away yet; run a photo first.")
         result = find_result(shown, pool.result_store)
         if result is None:
             raise ImageError("This result is no longer on the server; press Run to make it again.")
+        if corrections:
+            sent = read_json(uploaded_file(corrections, upload_folder()))
+            result = with_sent_corrections(result, sent)
         photo = base_name(photo_name or "photo.jpg")
         stem = Path(photo).stem
         if isinstance(result, Comparison):
@@ -72,7 +85,7 @@ def export_row(key: gr.Textbox, pool: ModelPool) -> None:
 
     made = make.click(
         prepare,
-        inputs=[key, choice, name],
+        inputs=[key, choice, name, corrected],
         js=_WITH_NAME,
         outputs=ready,
         concurrency_limit=2,
@@ -108,7 +121,8 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
 
     running = start.click(
         all_of_them,
-        inputs=[uploads, *left.shareable],
+        inputs=[uploads, *left.shareable, left.memory],
+        js=WITH_MEMORY,
         outputs=[told, archive],
         show_progress="minimal",
         show_progress_on=[told],

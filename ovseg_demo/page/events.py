@@ -35,7 +35,7 @@ from ovseg_demo.result import Comparison
 
 T = TypeVar("T")
 
-__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "WITH_KEY", "connect_run", "connect_settings", "connect_words"]
+__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "WITH_KEY", "WITH_MEMORY", "connect_run", "connect_settings", "connect_words"]
 
 ON_MODEL_QUEUE: dict[str, Any] = {
     "concurrency_limit": 1,
@@ -66,6 +66,13 @@ _FAILED = f"""async () => {{
 
 WITH_KEY = "(key, ...rest) => [globalThis.ovseg?.shown()?.key ?? null, ...rest]"
 """Puts the key of the result that is shown in the place of the first input."""
+
+
+WITH_MEMORY = "(...values) => globalThis.ovseg.withMemory(values)"
+"""Puts the path of the visitor's memory in the place of the last input."""
+
+_WITH_BOTH = """async (key, ...values) =>
+  [globalThis.ovseg?.shown()?.key ?? null, ...(await globalThis.ovseg.withMemory(values))]"""
 
 
 class Runner:
@@ -112,7 +119,7 @@ class Runner:
     def then_again(self, event: Any) -> None:
         """Score the words again after an event that changed them."""
         self.events.append(
-            event.success(self.again, inputs=[self.key, *self.left.asked], js=WITH_KEY, **self.queue_options)
+            event.success(self.again, inputs=[self.key, *self.left.asked], js=_WITH_BOTH, **self.queue_options)
         )
 
 
@@ -132,7 +139,14 @@ def connect_run(page: gr.Blocks, runner: Runner, examples: tuple[Example, ...]) 
     asking = [left.start.click, left.words.submit]
     gr.on(asking, None, inputs=left.asked, outputs=places, js=_WAIT, api_visibility="private")
     # "multiple": Run may be pressed before Gradio has noticed a Stop; at other times Stop has Run's place.
-    running = gr.on(asking, runner.answer, inputs=left.asked, trigger_mode="multiple", **runner.queue_options)
+    running = gr.on(
+        asking,
+        runner.answer,
+        inputs=left.asked,
+        js=WITH_MEMORY,
+        trigger_mode="multiple",
+        **runner.queue_options,
+    )
     runner.events.append(running)
     # Whatever goes wrong in an answer is part of it; this is for requests that never got that far.
     running.failure(None, outputs=places, js=_FAILED, api_visibility="private")

@@ -18,9 +18,11 @@ from ovseg_demo.models import MODELS, compared_arms, default_arm
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.sentences import difference, headline, timing
+from ovseg_demo.page.server.gradio_compat import upload_folder
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import photo_payload, result_payload
+from ovseg_demo.page.visitor_uploads import read_memory, uploaded_file
 from ovseg_demo.progress import map_steps
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
@@ -71,6 +73,8 @@ class Request:
     max_side_px: int = 1024
     ensemble: float = 0.0
     """Share of CLIP beside a proposer that names its own masks."""
+    memory: str | None = None
+    """Path of the uploaded memory; None = none, or it is switched off."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -197,6 +201,8 @@ def stream(
         "strictness": float(request.strictness),
         "ensemble": float(request.ensemble),
     }
+    if request.memory:
+        options["memory"] = read_memory(uploaded_file(request.memory, upload_folder()))
     if len(request.arms) == 2:
         return segmenter.stream_compare(image, vocabulary, **options)
     return segmenter.stream(image, vocabulary, request.arms[-1], **options)
@@ -248,7 +254,7 @@ def opened_payload(result: Result) -> Payload:
 
 def asked_payload(request: Request) -> Payload:
     """Words and settings of a request by their names, for the fields of the page."""
-    return {name: value for name, value in vars(request).items() if name != "photo"}
+    return {name: value for name, value in vars(request).items() if name not in ("photo", "memory")}
 
 
 def model_use(model: str, proposer: str) -> Payload:

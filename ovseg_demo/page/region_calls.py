@@ -6,6 +6,8 @@ The viewer posts JSON to `ovseg/NAME` and gets JSON:
     names     masks -> five names each
     like      a mask -> ids of the regions of the photo that look like it
     remember  corrected regions -> examples for the visitor's memory
+    open      label files of the photo -> corrected regions
+    memory    an uploaded memory -> its examples, if they are of the model
 
 Nothing is kept for a visitor: photo and memory are uploads, which only those find who know their address.
 """
@@ -26,10 +28,12 @@ from ovseg_demo.errors import CorrectionError, SettingsError, VocabularyError, q
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.models import MODELS, arms_of
-from ovseg_demo.output.mask_formats import decode_rle, encode_rle
+from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
+from ovseg_demo.page.sent_corrections import full_mask, map_size
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestContext
+from ovseg_demo.page.visitor_uploads import GoneError, read_json, read_memory, uploaded_file
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -38,9 +42,9 @@ if TYPE_CHECKING:
     from ovseg_demo.naming.ranked_names import RankedName
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["CALLS", "RegionCalls", "full_mask"]
+__all__ = ["CALLS", "RegionCalls"]
 
-CALLS = ("regions", "names", "like", "remember")
+CALLS = ("regions", "names", "like", "remember", "open", "memory")
 
 MAX_WAITING = 16
 """Calls that may wait for one that is answered; the next one is told that the demo is busy."""
@@ -51,10 +55,6 @@ _KEPT_BYTES = 200_000_000
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-
-
-class GoneError(Exception):
-    """An upload is no longer on the server."""
 
 
 class RegionCalls:
@@ -99,23 +99,21 @@ class RegionCalls:
             "names": _names,
             "like": _like,
             "remember": _remember,
+            "open": self._open,
         }
         try:
-            return 200, work[name](self._read(body, context))
+            content = _parsed(body)
+            if name == "memory":
+                return 200, self._opened_memory(content)
+            return 200, work[name](self._read(content, context))
         except GoneError:
             context.outcome = "refused"
-            return 410, {"detail": "The photo is no longer on the server; choose it again."}
+            return 410, {"detail": "The photo or the memory is no longer on the server; send it again."}
         except Exception as error:
             sentence = context.error_message(error)
             return (500 if context.outcome == "failed" else 422), {"detail": sentence}
 
-    def _read(self, body: bytes, context: RequestContext) -> _Call:
-        try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise CorrectionError("The request is no JSON object; load the page anew.")
+    def _read(self, content: Mapping[str, Any], context: RequestContext) -> _Call:
         models = _models(content.get("models"), self.pool)
         arm = content.get("arm")
         if arm not in arms_of(models.model):
@@ -147,37 +145,49 @@ class RegionCalls:
     def _upload(self, path: object) -> Path:
         return uploaded_file(path, self._folder)
 
+    def _opened_memory(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """A memory that was uploaded, if it can be used with the model that is chosen."""
+        memory = read_memory(self._upload(content.get("file")))
+        models = _models(content.get("models"), self.pool)
+        segmenter = run_to_end(load_models(self.pool, models, ()))
+        for arm in memory.weights:
+            known = arm in arms_of(models.model)
+            memory.check(arm, segmenter.weights_id(arm) if known else "", models.model)
+        return memory.to_json()
 
-def uploaded_file(path: object, folder: Path) -> Path:
-    """A file that was uploaded.
+    def _open(self, call: _Call) -> dict[str, Any]:
+        """Labels of the photo, from COCO's JSON or a label map with its classes."""
+        from ovseg_demo.corrections import corrections_from_content, corrections_from_label_map
 
-    Raises:
-        GoneError: it is not there, or lies elsewhere.
-    """
+        asked = call.content.get("files")
+        files = [self._upload(path) for path in asked] if isinstance(asked, list) else []
+        pictures = [file for file in files if file.suffix.lower() == ".png"]
+        others = [file for file in files if file not in pictures]
+        if len(pictures) > 1 or len(others) != 1:
+            raise CorrectionError("Choose one COCO JSON, or one label map as PNG together with classes.json.")
+        size, told = (call.photo.shape[0], call.photo.shape[1]), read_json(others[0])
+        if pictures:
+            found = corrections_from_label_map(pictures[0].read_bytes(), told, size)
+        else:
+            name = call.content.get("photo_name")
+            found = corrections_from_content(told, size, photo_name=name if isinstance(name, str) else "")
+        whole = size == call.map_size
+        return {
+            "regions": [
+                {"counts": call.small(r.mask), "full": None if whole else r.counts, "name": r.name}
+                for r in found
+            ]
+        }
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        file = Path(str(path)).resolve()
-        if file.is_relative_to(folder) and file.is_file():
-            return file
-    except (OSError, ValueError, RuntimeError):
-        pass
-    raise GoneError
-
-
-def read_memory(file: Path) -> Memory:
-    """A visitor's memory, as JSON of the page or as `memory.safetensors`.
-
-    Raises:
-        CorrectionError: it is no memory, or holds too much.
-    """
-    from ovseg_demo.memory import Memory
-
-    content = file.read_bytes()
-    if content.lstrip()[:1] != b"{":
-        return Memory.from_bytes(content)
-    try:
-        return Memory.from_json(json.loads(content))
+        content = json.loads(body)
     except (ValueError, RecursionError):
-        raise CorrectionError("This is no memory, or it is damaged; export it again.") from None
+        content = None
+    if not isinstance(content, dict):
+        raise CorrectionError("The request is no JSON object; load the page anew.")
+    return content
 
 
 class _Call:
@@ -193,7 +203,7 @@ class _Call:
             arm,
             memory,
         )
-        self.map_size = _size(content.get("map"))
+        self.map_size = map_size(content.get("map"))
 
     @property
     def words(self) -> Vocabulary | tuple[()]:
@@ -281,37 +291,6 @@ def _remember(call: _Call) -> dict[str, Any]:
         raise CorrectionError("Every mask that is remembered needs a name.")
     regions = [CorrectedRegion.of(mask, name) for mask, name in zip(masks, names, strict=True)]
     return call.segmenter.remember(call.photo, regions).to_json()
-
-
-def full_mask(counts: object, map_size: tuple[int, int], size: tuple[int, ...]) -> Mask:
-    """A mask of the viewer at the size of the photo.
-
-    Args:
-        counts: COCO's compressed run lengths at the size of the map.
-        map_size: height and width of the map.
-        size: height and width of the photo.
-
-    Raises:
-        CorrectionError: the code is damaged, or the mask is empty.
-    """
-    try:
-        mask = decode_rle(counts if isinstance(counts, str) else "", map_size)
-    except ValueError as error:
-        raise CorrectionError(f"A mask cannot be read: {error}.") from None
-    if not mask.any():
-        raise CorrectionError("The mask is empty; mark at least one pixel.")
-    height, width = size[:2]
-    if mask.shape == (height, width):
-        return mask
-    code = np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
-    resized = cv2.resize(code, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized > min(127, int(resized.max()) - 1))
-
-
-def _size(value: object) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2 and all(type(v) is int and 0 < v <= 1024 for v in value):
-        return value[0], value[1]
-    raise CorrectionError(f"The size of the map is {quoted(value)}; load the page anew.")
 
 
 def _models(value: object, pool: ModelPool) -> Models:

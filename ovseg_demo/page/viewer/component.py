@@ -30,6 +30,9 @@ _EDIT = (
     "edit_region.js",
     "edit_tools.js",
     "edit_input.js",
+    "memory.js",
+    "memory_panel.js",
+    "corrected_files.js",
 )
 """What corrects a result."""
 

@@ -221,14 +221,16 @@ function accept(name) {
   stage.focus({ preventScroll: true });
 }
 
+// A name as it is typed among words: in quotes if it holds what would part it.
+const asWord = (name) => (/[,;\n\t，、；،؛"]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
+
 // A new word stands among the chips, so that the next run looks for it everywhere.
 function joinWords(name) {
   const field = document.querySelector("#words textarea");
   if (!field || result.asked == null || classNamed(edits.base[mainArm().name].classes, name)) return;
   const words = field.value.split(",").map(foldName);
   if (words.includes(foldName(name))) return;
-  const word = /[,;\n\t，、；،؛"]/.test(name) ? `"${name.replaceAll('"', '""')}"` : name;
-  field.value = field.value.trim() ? `${field.value.trim().replace(/,$/, "")}, ${word}` : word;
+  field.value = [field.value.trim().replace(/,$/, ""), asWord(name)].filter(Boolean).join(", ");
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 

@@ -32,13 +32,14 @@ const modelsOf = (shown) => {
 async function callAboutPhoto(name, content, signal) {
   const shown = result;
   if (!shown.asked) throw new CallError("Press Run with this photo first; then its regions can be corrected.");
-  const path = await photoPath(shown);
-  const about = { ...content, models: modelsOf(shown), map: [shown.height, shown.width] };
+  const [path, memory] = [await photoPath(shown), await memoryPath().catch(() => null)];
+  const about = { ...content, memory, models: modelsOf(shown), map: [shown.height, shown.width] };
   try {
     return await call(name, { ...about, photo: path }, signal);
   } catch (error) {
     if (error.status !== 410) throw error;
-    return call(name, { ...about, photo: await sentAgain() }, signal);
+    forgetSent();
+    return call(name, { ...about, memory: await memoryPath().catch(() => null), photo: await sentAgain() }, signal);
   }
 }
 

@@ -107,6 +107,9 @@ globalThis.ovseg = {
     return { kind: "note", level: "error", message };
   },
 
+  withMemory: async (values) => [...values.slice(0, -1), await memoryPath().catch(() => null)],
+  correctionsPath: () => correctionsPath(),
+
   // Whatever fills the photo field says so.
   hasPhoto(file) { photoFile = file || null; },
 

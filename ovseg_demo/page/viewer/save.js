@@ -14,7 +14,7 @@ globalThis.ovseg.save = async (file, kind) => {
   if (kind !== "html") return void document.querySelector("#ready")?.click();
   const page = await (await fetch(file.url)).text();
   // A name may hold anything; in the page it must not end the script that holds it.
-  const text = JSON.stringify({ ...result.sent, of: null, key: null }).replaceAll("<", "\\u003c");
+  const text = JSON.stringify({ ...(await correctedPayload(result)), of: null, key: null }).replaceAll("<", "\\u003c");
   const stem = result.photo_name.replace(/\.[^.]*$/, "");
   download(new Blob([page.replace(RESULT_PLACE, () => `>${text}<`)], { type: "text/html" }), `${stem}.html`);
 };
