@@ -35,7 +35,15 @@ from ovseg_demo.result import Comparison
 
 T = TypeVar("T")
 
-__all__ = ["ON_MODEL_QUEUE", "UNQUEUED", "WITH_KEY", "WITH_MEMORY", "connect_run", "connect_settings", "connect_words"]
+__all__ = [
+    "ON_MODEL_QUEUE",
+    "UNQUEUED",
+    "WITH_KEY",
+    "WITH_MEMORY",
+    "connect_run",
+    "connect_settings",
+    "connect_words",
+]
 
 ON_MODEL_QUEUE: dict[str, Any] = {
     "concurrency_limit": 1,
@@ -119,7 +127,9 @@ class Runner:
     def then_again(self, event: Any) -> None:
         """Score the words again after an event that changed them."""
         self.events.append(
-            event.success(self.again, inputs=[self.key, *self.left.asked], js=_WITH_BOTH, **self.queue_options)
+            event.success(
+                self.again, inputs=[self.key, *self.left.asked], js=_WITH_BOTH, **self.queue_options
+            )
         )
 
 

@@ -27,9 +27,7 @@ __all__ = ["full_mask", "map_size", "with_sent_corrections"]
 Mask = npt.NDArray[np.bool_]
 
 
-def with_sent_corrections(
-    result: Segmentation | Comparison, content: object
-) -> Segmentation | Comparison:
+def with_sent_corrections(result: Segmentation | Comparison, content: object) -> Segmentation | Comparison:
     """A result with the corrections of its visitor over it.
 
     Args:

@@ -19,6 +19,13 @@ class Editing:
         visit.run(photo, words)
         self.page.locator(".ed-start").click()
 
+    @classmethod
+    def of(cls, visit: Visit) -> Editing:
+        """A visitor whose result is there already; no tool is opened."""
+        editing = cls.__new__(cls)
+        editing.visit, editing.page = visit, visit.page
+        return editing
+
     def tool(self, name: str) -> None:
         self.page.locator(f"[data-tool={name}]").click()
 
