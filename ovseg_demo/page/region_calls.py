@@ -49,6 +49,9 @@ CALLS = ("regions", "names", "like", "remember", "open", "memory")
 MAX_WAITING = 16
 """Calls that may wait for one that is answered; the next one is told that the demo is busy."""
 
+ALIKE = 0.75
+"""Cosine from which on a region counts as alike to another."""
+
 _MAX_MASKS = 64
 _MAX_SIDE_PX = 2048
 _KEPT_BYTES = 200_000_000
@@ -277,9 +280,8 @@ def _names(call: _Call) -> dict[str, Any]:
 
 
 def _like(call: _Call) -> dict[str, Any]:
-    near = call.segmenter.classifier(call.arm).memory_settings.near
     found = call.segmenter.more_like_this(call.photo, call.masks[0], call.arm)
-    return {"alike": [region_id for region_id, cosine in found if cosine >= near]}
+    return {"alike": [region_id for region_id, cosine in found if cosine >= ALIKE]}
 
 
 def _remember(call: _Call) -> dict[str, Any]:

@@ -61,6 +61,7 @@ function showTools() {
   actions.rename.disabled = actions.remove.disabled = actions.merge.disabled = facts.length === 0;
   actions.like.disabled = facts.length !== 1;
   actions.merge.setAttribute("aria-pressed", String(edit.merging));
+  undoButton.hidden = redoButton.hidden = !edit.on && edits.history.length === 1;
   undoButton.disabled = !edits.base || edits.at === 0;
   redoButton.disabled = !edits.base || edits.at === edits.history.length - 1;
 }
@@ -107,6 +108,8 @@ function propose(next) {
   showNames();
   draw();
   if (!matchMedia("(hover: none)").matches) nameInput.focus({ preventScroll: true });
+  // There the panel lies over the lower half of the screen.
+  if (window.innerWidth < 1000) stage.scrollIntoView({ block: "start" });
 }
 
 function drop() {
@@ -165,6 +168,7 @@ async function askForRegion(kind, points, box, target = null) {
   stage.dataset.asking = "true";
   hint("Looking …");
   draw();
+  setTimeout(() => { if (calling === control) hint("Looking; a photo that is new to the server takes some seconds …"); }, 1500);
   try {
     const began = performance.now();
     const { masks } = await callAboutPhoto("regions", { points, box, ...asked() }, control.signal);
