@@ -62,6 +62,7 @@ def requested(
         tracker=tracker,
         folder=folder,
         stored_bytes=lambda: stored,
+        short_calls={"count": lambda body: (200, {"bytes": len(body)})},
     )
 
     async def receive() -> dict[str, Any]:
@@ -208,3 +209,17 @@ def test_counters_are_for_the_operator() -> None:
     shown = {"authorization": "Bearer a long secret"}
     assert requested("/counters", settings=guarded, client="203.0.113.9", **shown)[0] == 200
     assert "a long secret" not in repr(guarded)
+
+
+def test_short_calls_are_answered_here_and_limited_as_all_requests_are() -> None:
+    inside = RecordingApp()
+    json_kind = {"content_type": "application/json; charset=utf-8"}
+    status, body, _ = requested("/ovseg/count", b"12", b"345", inside=inside, **json_kind)
+    assert status == 200 and json.loads(body) == {"bytes": 5}
+    assert requested("/ovseg/count", b"x" * 2001, inside=inside, **json_kind)[0] == 413
+    assert requested("/ovseg/count", b"12", b"3", slow_s=1.1, inside=inside, **json_kind)[0] == 408
+    # A form of another site is sent without asking; JSON is not.
+    assert requested("/ovseg/count", b"12", inside=inside, content_type="text/plain")[0] == 415
+    assert requested("/ovseg/other", b"12", inside=inside, **json_kind)[0] == 404
+    assert requested("/ovseg/count", inside=inside)[0] == 404
+    assert inside.paths == []
