@@ -82,7 +82,7 @@ def test_corrections_become_a_memory_that_names_by_likeness(
     memory = Memory.from_json(answer)
     assert memory.names == ("Bessie",) and "adapted" in memory.weights
     (folder / "memory.json").write_text(json.dumps(answer), encoding="utf-8")
-    words = {"words": "dog, grass, Bessie"}
+    words = {"words": "animal, grass, Bessie"}
     _, without = ask(calls, "names", told | words)
     _, remembered = ask(calls, "names", told | words | {"memory": str(folder / "memory.json")})
     assert without["names"][0][0]["name"] != "Bessie"
