@@ -33,8 +33,9 @@ def label_map(tmp_path: Path) -> list[Path]:
 
 def show_cow(visit: Visit) -> None:
     visit.wait_for_result()
-    visit.page.locator("#examples button").nth(load_examples().index(COW)).click()
-    visit.waits_for(COW.title, ".ov-timing")
+    if COW.title not in visit.page.locator(".ov-timing").inner_text():
+        visit.page.locator("#examples button").nth(load_examples().index(COW)).click()
+        visit.waits_for(COW.title, ".ov-timing")
 
 
 def pin(visit: Visit, number: int = 0) -> str:
@@ -125,7 +126,7 @@ def test_where_words_and_regions_lie(visit: Visit) -> None:
     assert page.locator(".ov-space-table tbody").first.locator("tr").count() == regions
     assert findings(visit) == []
     # Another photo has another map.
-    page.locator("#examples button").nth(0).click()
+    page.locator("#examples button").nth(2).click()
     page.wait_for_function("() => !document.querySelector('.ov-space-map')")
     assert visit.complaints == [] and visit.elsewhere == []
 

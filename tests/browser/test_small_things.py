@@ -14,8 +14,11 @@ pytestmark = pytest.mark.slow
 
 
 def show(visit: Visit, number: int) -> None:
-    visit.page.locator("#examples button").nth(number).click()
-    visit.waits_for(load_examples()[number].title, ".ov-timing")
+    """Shows an example. A click on the one that is there would still be answered during the next one."""
+    title = load_examples()[number].title
+    if title not in visit.page.locator(".ov-timing").inner_text():
+        visit.page.locator("#examples button").nth(number).click()
+        visit.waits_for(title, ".ov-timing")
 
 
 @pytest.mark.parametrize(
