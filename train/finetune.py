@@ -82,10 +82,17 @@ def finetune(given: FinetuneSettings) -> None:
         groups = _groups(model, loop.weight_decay, settings.prompt_rate / max(loop.rate, 1e-12))
         start = {name: value.detach().clone() for name, value in model.state_dict().items()}
         run_training(model, groups, pairs.source, loop, settings.out, settings.record(pairs.digest))
-        model.load_state_dict({k: start[k].lerp(v, settings.blend) for k, v in model.state_dict().items()})
+        model.load_state_dict(
+            {k: _between(start[k], v, settings.blend) for k, v in model.state_dict().items()}
+        )
         if distributed.is_main_process():
             save_adapted(settings.out, clip, score_scale=float(model.log_scale.detach().exp()))
             write_record(settings, prog="train.finetune", sha256=clip.weights_sha256)
+
+
+def _between(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
+    """Weights on the way from start to end; counters of batch norms are those of the end."""
+    return start.lerp(end, share) if end.is_floating_point() else end
 
 
 def train_image_tower(model: AdaptationModel, *, prompts: bool = False) -> None:

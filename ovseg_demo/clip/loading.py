@@ -95,6 +95,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _load_file(path: Path) -> MaskAdaptedCLIP:
     if not _is_mini(path):
+        from ovseg_demo.clip.open_clip_loading import load_adapted, open_clip_record
+
+        if (record := open_clip_record(path)) is not None:
+            return load_adapted(path, record)
         clip, prompts = build_clip(read_checkpoint(path), source=path)
         embed_dim = int(clip.text_projection.shape[1])
         tower = ClipImageTower(clip.visual, prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import open_clip
+import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import CLIP, CustomTextCLIP, convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transformer import VisionTransformer
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ovseg_demo.clip.checkpoints import PROMPTS
+from ovseg_demo.clip.mask_prompts import MaskPrompts
 from ovseg_demo.clip.model import MaskAdaptedCLIP
 from ovseg_demo.clip.towers import ClipImageTower, OpenClipImageTower, OpenClipTextTower
 from ovseg_demo.clip.transformers_clip import open_clip_config, open_clip_weights
@@ -31,6 +36,7 @@ from ovseg_demo.weight_files import (
     file_label,
     read_file,
     tensor_of,
+    write_tensors,
 )
 
 _WEIGHTS = (
@@ -40,6 +46,8 @@ _WEIGHTS = (
     "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
 )
+_RECORD = "open_clip_config"
+"""Name of the configuration in the header of a file of adapted weights."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _BUFFERS = (
     "position_ids",
@@ -175,8 +183,11 @@ def _first(repository: str, files: tuple[str, ...], name: str, cache_dir: Path) 
 def build(name: str, files: OpenClipFiles) -> MaskAdaptedCLIP:
     """The model of a configuration with its weights; raises as `load_open_clip`."""
     model = empty_model(files.config, name)
-    load_weights(model, files.weights)
-    return wrap(model, files, name)
+    prompts = load_weights(model, files.weights)
+    clip = wrap(model, files, name)
+    if prompts is not None:
+        cast(ClipImageTower, clip.image_tower).prompts = prompts_of(clip, prompts, files.weights)
+    return clip
 
 
 def empty_model(config: Mapping[str, Any], name: str) -> nn.Module:
@@ -200,8 +211,11 @@ def empty_model(config: Mapping[str, Any], name: str) -> nn.Module:
         raise ModelError(f"open_clip cannot build {name}: {why}.") from error
 
 
-def load_weights(model: Any, path: Path) -> None:
+def load_weights(model: Any, path: Path) -> Tensor | None:
     """Put the weights of a file into a model; every tensor must fit.
+
+    Returns:
+        (depth, places, width) mask prompts, if the file has some.
 
     Raises:
         CheckpointError: the file is damaged or of another architecture.
@@ -218,9 +232,67 @@ def load_weights(model: Any, path: Path) -> None:
     for key in ("logit_scale", "logit_bias"):  # a number, or a list of one number
         if key in weights and key in wanted and weights[key].numel() == wanted[key].numel():
             weights[key] = weights[key].reshape(wanted[key].shape)
+    prompts = weights.pop(PROMPTS, None)
     shapes = {key: value.shape for key, value in wanted.items() if not _is_buffer(key)}
     check_names_and_shapes(weights, shapes, f"{file_label(path)} is of another architecture")
     model.load_state_dict(weights, strict=False)
+    return prompts
+
+
+def prompts_of(clip: MaskAdaptedCLIP, values: Tensor, path: Path) -> MaskPrompts:
+    """Mask prompts of a file for a tower.
+
+    Raises:
+        CheckpointError: they do not fit its tokens, or it has none.
+    """
+    tower = clip.image_tower
+    width = tower.visual.positional_embedding.shape[1] if isinstance(tower, ClipImageTower) else 0
+    if values.ndim != 3 or values.shape[1:] != (tower.grid**2, width):
+        raise CheckpointError(
+            f"{file_label(path)} has mask prompts of shape {tuple(values.shape)}, which do not fit."
+        )
+    prompts = MaskPrompts(*values.shape)
+    prompts.load_state_dict({"mask_embedding": values}, assign=True)
+    return prompts.eval()
+
+
+# --- adapted weights -------------------------------------------------------------------------------------
+
+
+def write_open_clip(path: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> None:
+    """Write a model that came from open_clip, with its configuration and mask prompts, in one file.
+
+    Raises:
+        ModelError: its tokeniser is not CLIP's own, so that the file would not say everything.
+        OutputError: the file cannot be written.
+    """
+    text = cast(OpenClipTextTower, clip.text_tower)
+    if text.record is None:
+        raise ModelError(f"{clip.name} has a tokeniser of its own, without which it cannot be saved.")
+    visual = cast(Any, clip.image_tower).visual
+    weights = {f"visual.{key}": value for key, value in visual.state_dict().items()}
+    weights |= {key: value for key, value in text.model.state_dict().items() if not _is_buffer(key)}
+    weights["logit_scale"] = torch.full_like(weights["logit_scale"], math.log(score_scale))
+    if clip.image_tower.prompts is not None:
+        weights[PROMPTS] = clip.image_tower.prompts.mask_embedding.detach()
+    write_tensors(path, weights, {_RECORD: json.dumps(text.record)})
+
+
+def open_clip_record(path: Path) -> dict[str, Any] | None:
+    """The configuration in a file of `write_open_clip`; None for any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get(_RECORD)
+        return None if written is None else cast(dict[str, Any], json.loads(written))
+    except (OSError, SafetensorError, ValueError):
+        return None
+
+
+def load_adapted(path: Path, record: Mapping[str, Any]) -> MaskAdaptedCLIP:
+    """Read a file of `write_open_clip`; raises as `load_open_clip`."""
+    return build(path.stem, OpenClipFiles(record["model_cfg"], path, record["preprocess_cfg"]))
 
 
 def _is_buffer(key: str) -> bool:
@@ -237,9 +309,10 @@ def wrap(model: Any, files: OpenClipFiles, name: str) -> MaskAdaptedCLIP:
     tower = ClipImageTower(visual) if plain else OpenClipImageTower(visual)
     mean = files.pixels.get("mean") or open_clip.OPENAI_DATASET_MEAN
     std = files.pixels.get("std") or open_clip.OPENAI_DATASET_STD
+    record = {"model_cfg": dict(files.config), "preprocess_cfg": {"mean": list(mean), "std": list(std)}}
     clip = MaskAdaptedCLIP(
         tower,
-        OpenClipTextTower(model, tokenizer_of(files)),
+        OpenClipTextTower(model, tokenizer_of(files), record if files.tokenizer is None else None),
         embed_dim=int(files.config["embed_dim"]),
         crop_recipe=CropRecipe(
             size=tower.image_size,
@@ -274,9 +347,4 @@ def tokenizer_of(files: OpenClipFiles) -> Any:
         raise ModelError(f"The tokenizer in {quoted(files.tokenizer, 200)} cannot be read: {why}.") from error
 
 
-def places_for_prompts(clip: MaskAdaptedCLIP) -> bool:
-    """Whether a tower has tokens that mask prompts can replace."""
-    return isinstance(clip.image_tower, ClipImageTower)
-
-
-__all__ = ["OpenClipFiles", "build", "find_files", "load_open_clip", "places_for_prompts"]
+__all__ = ["OpenClipFiles", "build", "find_files", "load_open_clip"]

@@ -125,13 +125,20 @@ class OpenClipTextTower(nn.Module):
     Args:
         model: open_clip's model; its image tower is taken out of it.
         tokenize: n sentences -> (n, context) int64 token ids, longer ones cut.
+        record: open_clip's configuration of model and pixel values; None if it does not say everything.
     """
 
-    def __init__(self, model: nn.Module, tokenize: Callable[[list[str]], Tensor]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenize: Callable[[list[str]], Tensor],
+        record: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         cast(Any, model).visual = nn.Identity()  # belongs to the image tower
         self.model = model
         self.tokenize = tokenize
+        self.record = record
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, D) features, not normalised."""

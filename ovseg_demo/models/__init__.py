@@ -4,6 +4,7 @@
     arms.py      which arms a model has
     local.py     a name to a checked file on this machine
     open_clip_names.py   names of models outside the table: all of open_clip
+    open_clip_list.py    which of them the printed table lists
     hub.py       downloads
     listing.py   the printed table
 
@@ -28,6 +29,7 @@ from ovseg_demo.models.arms import (
 from ovseg_demo.models.hub import NotOnHubError, exists, fetch_current, is_file
 from ovseg_demo.models.listing import ModelRow, describe, rows
 from ovseg_demo.models.local import LocalWeights, resolve
+from ovseg_demo.models.open_clip_list import OPEN_CLIP_MODELS, OpenClipEntry
 from ovseg_demo.models.open_clip_names import OpenClipName, is_open_clip, parse_open_clip
 from ovseg_demo.models.table import (
     ARMS,
@@ -48,6 +50,7 @@ __all__ = [
     "COMPARED",
     "MODELS",
     "OF_MODEL",
+    "OPEN_CLIP_MODELS",
     "VANILLA",
     "ArmEntry",
     "EmbeddedFile",
@@ -56,6 +59,7 @@ __all__ = [
     "ModelEntry",
     "ModelRow",
     "NotOnHubError",
+    "OpenClipEntry",
     "OpenClipName",
     "PackagedFile",
     "arm_of",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovseg_demo.files import size_text
+from ovseg_demo.models.arms import arms_of
 from ovseg_demo.models.local import file_size, present_file
+from ovseg_demo.models.open_clip_list import OPEN_CLIP_MODELS
 from ovseg_demo.models.table import MODELS, ModelEntry
 from ovseg_demo.settings import default_cache_dir
 
@@ -63,6 +65,9 @@ def describe(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] 
         size = size_text(row.size_bytes) if row.size_bytes else "-"
         arms = ", ".join(row.arms) or "-"
         lines.append((row.name, row.kind, arms, size, here, row.licence, row.title))
+    for listed in OPEN_CLIP_MODELS:
+        arms, size = ", ".join(arms_of(listed.name)), f"{4 * listed.millions:,.0f} MB"
+        lines.append((listed.name, "clip", arms, size, "-", listed.licence, listed.title))
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join("  ".join(cells).rstrip() for cells in padded)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, rows
+from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, listed_arms, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
@@ -70,8 +70,9 @@ def add_endpoints(pool: ModelPool) -> None:
     with gr.Column(visible=False):
         photo = photo_input("photo")
         words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
-        weights = gr.Dropdown([BEST, *ARMS], value=BEST, label="weights")
-        first, second = (gr.Dropdown(list(ARMS), value=arm, label=arm) for arm in COMPARED)
+        every = [*ARMS, *listed_arms()]
+        weights = gr.Dropdown([BEST, *every], value=BEST, label="weights")
+        first, second = (gr.Dropdown(every, value=arm, label=arm) for arm in COMPARED)
         model = gr.Dropdown(names_of("clip"), value=settings.model, label="model")
         proposer = gr.Dropdown([OWN, *names_of("proposer")], value=OWN, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
@@ -212,7 +213,7 @@ class Endpoints:
         first: str = COMPARED[0],
         second: str = COMPARED[1],
     ) -> tuple[dict[str, Any], str]:
-        """Two arms of a model on the same masks and words: what changes, and everything as a zip.
+        """Two arms of one model or of two on the same masks and words: what changes, and everything as a zip.
 
         Args:
             photo: the photo file.
@@ -224,7 +225,7 @@ class Endpoints:
             strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
-            first: an arm of the model, by default vanilla.
+            first: an arm of the model, by default vanilla; of another model as ARM@MODEL.
             second: the arm that is compared with it, by default adapted.
         """
         with tracked_request(self.pool.tracker, "compare") as context:

@@ -32,7 +32,7 @@ TITLES = {
     "absent_precision": "absent: precision",
     "absent_recall": "absent: recall",
     "top1": "mask accuracy",
-    "top1_mean_per_class": "mask accuracy, mean of classes",
+    "top1_mean_per_class": "mask accuracy, per class",
 }
 SHARED_STAGES = ("read", "propose")
 ARM_STAGES = ("crop", "embed", "text", "merge")

@@ -19,7 +19,8 @@ from ovseg_demo.clip.context_arm import HEAD_PREFIX, TEXT_MAP
 from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
 from ovseg_demo.clip.minilm import MiniTextTower, map_digests
 from ovseg_demo.clip.name_bank import BANK_PREFIX, NameBank, bank_entries
-from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
+from ovseg_demo.clip.open_clip_loading import write_open_clip
+from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, OpenClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
 from ovseg_demo.merging.published_rules import OTHERS
@@ -154,6 +155,9 @@ def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> 
         return save_mini(folder, image, text.projection.weight, "adapted", score_scale=score_scale)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "adapted.safetensors"
+    if isinstance(text, OpenClipTextTower):
+        write_open_clip(path, clip, score_scale=score_scale)
+        return path
     write_checkpoint(path, cast(ClipImageTower, image), cast(ClipTextTower, text))
     return path
 

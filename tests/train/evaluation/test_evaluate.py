@@ -188,7 +188,7 @@ def test_the_command_writes_table_json_and_chart(
     drawn: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = drawn / "out" / "figures.json", drawn / "out" / "chart.png"
-    more = ("--masks", "truth", "--json", str(files[0]), "--chart", str(files[1]))
+    more = ("--masks", "truth", "--arms", "both", "--json", str(files[0]), "--chart", str(files[1]))
     more = (*more, "--photos", "3", "--least-side-px", "0")
     evaluate(settings_for(drawn, models, *more))
     report = json.loads(files[0].read_text())
