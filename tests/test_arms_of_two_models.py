@@ -1,0 +1,106 @@
+"""Arms of different models on the same masks: text spaces apart, names and regions in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ovseg_demo.errors import ModelError
+from ovseg_demo.models import OF_MODEL, chosen_arms, listed_arms, split_arm
+from ovseg_demo.output.export import folder_of, write_arms, write_comparison
+from ovseg_demo.proposals import Proposals, Steps
+from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.settings import Settings
+from tests.tiny_mini import write_mini
+from tests.train.synthetic_pairs import write_vit
+
+WORDS = "dog, grass"
+
+
+class Halves:
+    """Proposes the left and the right half, and counts how often it is asked."""
+
+    name = "halves"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def stream(self, image: NDArray[np.uint8]) -> Steps:
+        self.asked += 1
+        yield 1.0
+        masks = np.zeros((2, *image.shape[:2]), dtype=np.bool_)
+        masks[0, :, : image.shape[1] // 2] = masks[1, :, image.shape[1] // 2 :] = True
+        return Proposals.of(masks, np.ones(2, dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mini(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    return write_vit(tmp_path / "own clip.pt", prompts=2)
+
+
+@pytest.fixture
+def photo() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def test_two_models_share_masks_and_names_and_nothing_else(
+    mini: Path, vit: Path, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    proposer = Halves()
+    segmenter = Segmenter(mini, proposer, settings=Settings(cache_dir=tmp_path / "cache"))
+    arms = ("adapted", f"context@{vit}")
+    compared = segmenter.compare(photo, WORDS, arms, templates="single")
+    assert proposer.asked == 1
+    own, other = compared.arms
+    assert (own.arm, other.arm) == arms
+    assert [c.name for c in own.classes] == [c.name for c in other.classes] == ["dog", "grass"]
+    assert [r.box for r in own.regions] == [r.box for r in other.regions]
+    assert own.models["clip"]["name"] == str(mini) and other.models["clip"]["name"] == str(vit)
+    assert (own.models["clip"]["arm"], other.models["clip"]["arm"]) == ("adapted", "context")
+    assert own.models["clip"]["sha256"] != other.models["clip"]["sha256"]
+    clips = [segmenter.classifier(arm).clip for arm in arms]
+    assert clips[0].embed_dim != clips[1].embed_dim and clips[0].text_key != clips[1].text_key
+    alone = Segmenter(vit, proposer, settings=Settings(cache_dir=tmp_path / "cache"))
+    again = alone(photo, WORDS, "context", templates="single")
+    np.testing.assert_array_equal(again.label_map, other.label_map)
+    assert [r.top for r in again.regions] == [r.top for r in other.regions]
+
+
+def test_files_of_another_models_arm_lie_in_a_folder_of_a_safe_name(
+    mini: Path, vit: Path, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    segmenter = Segmenter(mini, Halves(), settings=Settings(cache_dir=tmp_path / "cache"))
+    first = f"vanilla@{vit}"
+    compared = segmenter.compare(photo, WORDS, (first, "adapted"), templates="single")
+    write_comparison(compared, tmp_path / "two")
+    facts = json.loads((tmp_path / "two" / "comparison.json").read_text())
+    assert facts["arms"] == [first, "adapted"]
+    folder = tmp_path / "two" / folder_of(first)
+    assert folder.parent == tmp_path / "two" and (folder / "result.json").is_file()
+    arms = segmenter.segment_arms(photo, WORDS, (first, f"context@{vit}", "adapted"), templates="single")
+    write_arms(arms, tmp_path / "three")
+    assert len([path for path in (tmp_path / "three").iterdir() if path.is_dir()]) == 2
+    for name in ("context@open_clip:ViT-B-16/laion2b_s34b_b88k", "vanilla@../../etc", "vanilla@..\\..\\x"):
+        assert not {"/", "\\", ":"} & set(folder_of(name)) and not folder_of(name).startswith(".")
+
+
+def test_an_arm_is_written_with_its_model_behind_it() -> None:
+    assert split_arm("context", "ovseg-mini") == ("context", "ovseg-mini")
+    other = "open_clip:ViT-B-16/laion2b_s34b_b88k"
+    assert split_arm(f"context{OF_MODEL}{other}", "ovseg-mini") == ("context", other)
+    assert chosen_arms(["adapted", f"all@{other}"], "ovseg-mini") == (
+        *("adapted", f"vanilla@{other}", f"context@{other}"),
+    )
+    assert chosen_arms(["vanilla@ovseg-mini", "vanilla"], "ovseg-mini") == ("vanilla",)  # one and the same
+    assert "mpt-only@ovseg-swinb-vit-l-14" in listed_arms() and "context@clip-vit-b-16" in listed_arms()
+    with pytest.raises(ModelError, match=r"no arm called 'best'; choose from .* as ARM@MODEL"):
+        chosen_arms(["best@ovseg-mini"], "ovseg-mini")
