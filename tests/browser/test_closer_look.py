@@ -97,7 +97,7 @@ def test_where_words_and_regions_lie(visit: Visit) -> None:
     page.locator(".ov-space-map").wait_for(timeout=PATIENCE_MS)
     regions = page.evaluate("() => ovseg.shown().arms.adapted.facts.length")
     assert page.locator(".ov-point").count() == page.locator(".ov-point line").count() == regions
-    assert page.locator(".ov-word text").all_inner_texts() == [
+    assert page.locator(".ov-word text").all_text_contents() == [
         name for name in page.evaluate("() => ovseg.shown().arms.adapted.classes.map((c) => c.name)")
     ]
     told = page.locator(".ov-space").inner_text()
