@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from test_correcting import Editing
 from visiting import EXAMPLES, Visit
 
 pytestmark = pytest.mark.slow
@@ -69,3 +70,17 @@ def test_in_the_dark(at_night: Visit) -> None:
 def test_on_a_phone(phone: Visit) -> None:
     phone.run()
     assert findings(phone) == []
+
+
+@pytest.mark.parametrize("where", ["visit", "at_night", "phone"])
+def test_with_the_tools_and_a_name_to_choose(where: str, request: pytest.FixtureRequest) -> None:
+    visitor: Visit = request.getfixturevalue(where)
+    editing = Editing(visitor)
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    assert findings(visitor) == []
+    editing.names("Bessie")
+    visitor.waits_for("Your memory: 1 example", ".mem summary")
+    visitor.page.locator(".mem summary").click()
+    editing.tool("brush")
+    assert findings(visitor) == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from visiting import PATIENCE_MS, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
 
 pytestmark = pytest.mark.slow
 
@@ -267,3 +270,57 @@ def test_by_touch(phone: Visit) -> None:
     page.locator(".ed-name").wait_for(state="hidden")
     assert editing.at(0.5, 0.5)[1]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_the_server_nothing_is_lost(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    page.route("**/ovseg/**", lambda route: route.abort())
+    editing.press(0.5, 0.5)
+    visit.waits_for("The server cannot be reached", ".ed-hint")
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    page.keyboard.press("r")
+    editing.names("Bessie")
+    editing.saved()
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    assert "0 examples" in page.locator(".mem summary").inner_text()
+    page.unroute("**/ovseg/**")
+    # What waits is remembered with the next correction.
+    editing.act("Undo")
+    editing.act("Redo")
+    visit.waits_for("Your memory: 1 example", ".mem summary")
+
+
+def test_a_photo_that_the_server_has_deleted_is_sent_again(visit: Visit) -> None:
+    editing = Editing(visit)
+    asked: list[str] = []
+
+    def gone_at_first(route: Route) -> None:
+        asked.append(str(json.loads(route.request.post_data or "{}").get("photo")))
+        if len(asked) == 1:
+            route.fulfill(status=410, json={"detail": "The photo is no longer on the server."})
+        else:
+            route.continue_()
+
+    visit.page.route("**/ovseg/regions", gone_at_first)
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    assert len(asked) == 2 and all(asked)
+
+
+def test_more_like_this_gives_one_name_to_all(visit: Visit) -> None:
+    editing = Editing(visit, words="grass")
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    editing.names("cow")
+    editing.act("More like this")
+    visit.page.wait_for_function(
+        "() => /outlined|Nothing else/.test(document.querySelector('.ed-hint').textContent)",
+        timeout=PATIENCE_MS,
+    )
+    if visit.page.locator(".ed-name").is_visible():
+        before = editing.count
+        visit.page.locator(".ed-best").first.click()
+        assert editing.count >= before
+    assert visit.complaints == []

@@ -121,3 +121,45 @@ def test_files_carry_corrections(visit: Visit, tmp_path: Path) -> None:
     assert mask[size[0] // 2, size[1] // 2]
     labels = next(data for name, data in found.items() if name.endswith("label_map.png"))
     assert Image.open(io.BytesIO(labels)).size == (size[1], size[0])
+
+
+def test_the_page_that_is_saved_has_the_corrections(visit: Visit, browser: Browser, tmp_path: Path) -> None:
+    page = remembering(visit).page
+    page.locator("#format input").click()
+    page.get_by_role("option", name="A page with this result, to open anywhere (HTML)").click()
+    with page.expect_download(timeout=PATIENCE_MS) as coming:
+        page.locator("#make").click()
+    coming.value.save_as(tmp_path / "cow.html")
+    alone = browser.new_page(viewport={"width": 1360, "height": 950})
+    errors: list[str] = []
+    alone.on("pageerror", lambda error: errors.append(str(error)))
+    alone.goto((tmp_path / "cow.html").as_uri())
+    row = alone.locator(".ov-legend tbody tr").filter(has_text="Bessie")
+    row.wait_for(timeout=PATIENCE_MS)
+    box = alone.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    alone.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert "Bessie" in alone.locator(".ov-region h2").inner_text()
+    assert "Corrected by you" in alone.locator(".ov-region").inner_text()
+    alone.close()
+    assert errors == []
+
+
+def test_a_batch_has_the_memory(visit: Visit, tmp_path: Path) -> None:
+    page = remembering(visit).page
+    visit.type("grass, horse, Bessie")
+    page.locator("#batch button").first.click()
+    page.locator("#batch-files input[type=file]").set_input_files([mirrored(tmp_path)])
+    page.locator("#batch-files a, #batch-files .file-preview").first.wait_for(timeout=PATIENCE_MS)
+    page.locator("#batch-run").click()
+    page.wait_for_function(
+        "() => document.querySelector('#batch-told textarea').value.includes('1 of 1 photos done')",
+        timeout=PATIENCE_MS,
+    )
+    with page.expect_download(timeout=PATIENCE_MS) as coming:
+        page.locator("#batch-results a").first.click()
+    with zipfile.ZipFile(coming.value.path()) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("mirrored/result.json"))
+        facts = json.loads(archive.read(name))
+    assert facts["settings"]["memory"] == 1
+    assert [c["name"] for c in facts["classes"] if c["found"] and c["name"] == "Bessie"]

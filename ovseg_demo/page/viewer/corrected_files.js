@@ -1,6 +1,6 @@
 // Corrections on their way out, into files, and on their way in, from files.
 
-async function deflated(bytes) {
+async function deflatedText(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
   return base64Of(new Uint8Array(await new Response(stream).arrayBuffer()));
 }
@@ -20,7 +20,7 @@ async function correctedPayload(shown) {
     added = [...arm.byId.values()].filter((fact) => fact.corrected);
     const facts = [...arm.byId.values()].map(({ mask, place, ...fact }) => fact);
     const classes = arm.classes.map(({ corrected, ...c }) => c), spots = arm.spots;
-    const [labels, regions] = await Promise.all([arm.labels, arm.regions].map((map) => deflated(new Uint8Array(map.buffer))));
+    const [labels, regions] = await Promise.all([arm.labels, arm.regions].map((map) => deflatedText(new Uint8Array(map.buffer))));
     arms[name] = { ...shown.sent.arms[name], labels, regions, facts, classes, spots, unassigned_fraction: arm.unassigned_fraction };
   }
   const bits = new Uint8Array((shown.bits?.length || 0) + added.length * shown.bytesPerMask);
@@ -29,7 +29,7 @@ async function correctedPayload(shown) {
     const from = (shown.bits?.length || 0) + number * shown.bytesPerMask;
     fact.mask.forEach((value, i) => { if (value) bits[from + (i >> 3)] |= 128 >> (i & 7); });
   });
-  return { ...shown.sent, arms, masks: shown.bits ? await deflated(bits) : null };
+  return { ...shown.sent, arms, masks: shown.bits ? await deflatedText(bits) : null };
 }
 
 // Where the corrections of the photo lie on the server for the next file; null if there are none.
