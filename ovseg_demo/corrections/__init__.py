@@ -12,13 +12,23 @@ from ovseg_demo.corrections.corrected_region import (
     corrections_from_json,
     corrections_to_json,
 )
+from ovseg_demo.corrections.importing import (
+    corrections_from_coco,
+    corrections_from_content,
+    corrections_from_label_map,
+    read_corrections,
+)
 
 __all__ = [
     "MAX_CORRECTIONS",
     "CorrectedRegion",
     "apply_corrections",
     "correction_name",
+    "corrections_from_coco",
+    "corrections_from_content",
     "corrections_from_json",
+    "corrections_from_label_map",
     "corrections_to_json",
     "joined_vocabulary",
+    "read_corrections",
 ]

@@ -280,6 +280,18 @@ def _photo_hash(seg: Segmentation) -> str:
     return hashlib.sha256(np.ascontiguousarray(seg.image).tobytes()).hexdigest()
 
 
+def _correction_files(source: ExportSource, photo_name: str) -> Files:
+    """The corrections, to go on with, and the photo they are of, to teach with; nothing if there are none."""
+    seg = source.seg
+    corrections = seg.settings.get("corrections")
+    if not corrections:
+        return {}
+    buffer = io.BytesIO()
+    Image.fromarray(seg.image).save(buffer, "JPEG", quality=95, subsampling=0)
+    photo = {"photo": photo_name, "photo_sha256": _photo_hash(seg)}
+    return {"corrections.json": as_json(corrections | photo), "corrected_photo.jpg": buffer.getvalue()}
+
+
 def _cutout_files(source: ExportSource, photo_name: str) -> Files:
     """One picture for each class that was found, cut to its box and transparent elsewhere."""
     seg = source.seg
@@ -305,7 +317,7 @@ def _file_safe(name: str) -> str:
     return re.sub(r"[\W_]+", "-", name)[:40].strip("-") or "class"
 
 
-_IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
+_IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts", "corrections")
 
 
 def _zip_files(source: ExportSource, photo_name: str) -> Files:
@@ -322,6 +334,7 @@ EXPORTS: dict[str, Exporter] = {
     "yolo": Exporter("YOLO segmentation (txt)", yolo_files),
     "geojson": Exporter("GeoJSON (pixel coordinates)", geojson_files),
     "cutouts": Exporter("Cut-outs per class (transparent PNG)", _cutout_files),
+    "corrections": Exporter("Corrections and their photo (JSON, JPEG)", _correction_files),
     "zip": Exporter("Everything (zip)", _zip_files),
 }
 """All formats, by the name that the command line and the API know them by."""

@@ -57,14 +57,14 @@ class Example:
 
 
 def photo_features(
-    classifier: Classifier, photo: NamedPhoto, proposals: Proposals, folder: Path | None
+    classifier: Classifier, photo: NamedPhoto, proposals: Proposals | None, folder: Path | None
 ) -> PhotoFeatures:
     """The features of a photo's regions and of the photo, from the folder if they are there.
 
     Args:
         classifier: the arm.
         photo: its file is read only if there are no features yet.
-        proposals: R of them.
+        proposals: its stored ones; None = they are read if they are needed.
         folder: where features are kept; None = nowhere.
     """
     weights = classifier.clip.weights_id
@@ -72,9 +72,9 @@ def photo_features(
     path = None if folder is None or not weights else folder / f"{key}.npy"
     if path is not None and path.is_file():
         rows = np.load(path, allow_pickle=False).astype(np.float32)
-        if len(rows) == len(proposals) + 1:
+        if len(rows) == len(photo.regions) + 1:
             return PhotoFeatures(rows[:-1], rows[-1], {})
-    found = classifier.embed(photo.read(), proposals)
+    found = classifier.embed(photo.read(), stored_proposals(photo) if proposals is None else proposals)
     if path is not None:
         with_photo = np.concatenate([found.regions, found.photo[None]]).astype(np.float16)
         write_bytes(path, _npy(with_photo))
