@@ -18,11 +18,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ovseg_demo.errors import ImageError, OutputError, OvsegError, SettingsError, VocabularyError, quoted
-from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, OF_MODEL, chosen_arms
+from ovseg_demo.corrections import CorrectedRegion, find_corrections, read_corrections
+from ovseg_demo.errors import (
+    CorrectionError,
+    ImageError,
+    OutputError,
+    OvsegError,
+    SettingsError,
+    VocabularyError,
+    quoted,
+)
+from ovseg_demo.imaging import load_image
+from ovseg_demo.memory import Memory
+from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, OF_MODEL, YOURS, chosen_arms
 from ovseg_demo.output.export import EXPORTS, write_arms, write_comparison, write_result
+from ovseg_demo.output.summaries import arms_summary, summary
 from ovseg_demo.ray_backend import Work, on_ray
-from ovseg_demo.result import Arm, ClassResult, Segmentation, compare, percent
+from ovseg_demo.result import Arm, compare
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS, Vocabulary
 
@@ -36,7 +48,6 @@ FAILED = 2
 _PHOTO_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jfif", ".mpo"}
 )
-_MAX_LISTED = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +91,9 @@ class _Request:
     mask_threshold: float
     device: str
     formats: tuple[str, ...]
+    memory: Path | None
+    corrections: Path | None
+    prompts: Path | None
     out: Path
     engine: Literal["local", "ray"]
     workers: int
@@ -91,11 +105,22 @@ class _Request:
         unknown = [name for name in formats if name not in EXPORTS]
         if unknown:
             raise OutputError(f"There is no format {quoted(unknown[0])}; choose from {', '.join(EXPORTS)}.")
+        photos = tuple(photo for given in options.photos for photo in _photos_in(Path(given)))
+        memory, corrections, prompts = (
+            Path(given) if given else None for given in (options.memory, options.corrections, options.prompts)
+        )
+        if not options.vocabulary and memory is None and corrections is None:
+            raise SettingsError("Give --vocabulary, or --memory or --corrections, whose names are taken.")
+        if corrections is not None and not corrections.is_dir() and len(photos) != 1:
+            raise CorrectionError(
+                f"{quoted(corrections, 200)} is of one photo and {len(photos)} are given; give a folder with "
+                "one file or results folder a photo."
+            )
         return cls(
-            photos=tuple(photo for given in options.photos for photo in _photos_in(Path(given))),
+            photos=photos,
             vocabulary=options.vocabulary,
             model=options.model,
-            arms=chosen_arms(options.weights, options.model),
+            arms=_arms(options.weights, options.model, prompts is not None),
             proposer=options.proposer,
             merge=options.merge,
             templates=options.templates,
@@ -103,6 +128,9 @@ class _Request:
             mask_threshold=options.mask_threshold,
             device=options.device,
             formats=formats,
+            memory=memory,
+            corrections=corrections,
+            prompts=prompts,
             out=Path(options.out),
             engine=options.engine,
             workers=options.workers,
@@ -110,9 +138,17 @@ class _Request:
         )
 
 
+def _arms(words: Sequence[str], model: str, taught: bool) -> tuple[Arm, ...]:
+    """The arms that are asked for; taught prompts are one more, and the only one if none is named."""
+    if not taught:
+        return chosen_arms(words, model)
+    others = [word for word in words if word != YOURS]
+    return (*(chosen_arms(others, model) if others else ()), YOURS)
+
+
 def _segment(request: _Request, settings: Settings) -> int:
     settings = replace(settings, ensemble=request.ensemble, mask_threshold=request.mask_threshold)
-    vocabulary = _read_vocabulary(request.vocabulary, settings)
+    vocabulary = _read_vocabulary(request, settings)
     rows = [
         {"photo": str(photo), "folder": str(folder)}
         for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True)
@@ -127,13 +163,18 @@ def _segment(request: _Request, settings: Settings) -> int:
     return exit_code
 
 
-def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -> Work:
+def _photo_work(request: _Request, vocabulary: Vocabulary | None, settings: Settings) -> Work:
     """Load the models; returns what segments one photo and says what came of it."""
     from ovseg_demo.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained(
         request.model, proposer=request.proposer, device=request.device, settings=settings
     )
+    memory = None if request.memory is None else Memory.load(request.memory)
+    if request.prompts is not None:
+        from ovseg_demo.teaching import TaughtPrompts
+
+        segmenter = segmenter.with_prompts(TaughtPrompts.load(request.prompts))
     # Weights that are missing or wrong are reported once, before the first photo.
     for arm in request.arms:
         segmenter.classifier(arm)
@@ -142,7 +183,7 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
         photo, folder = Path(row["photo"]), Path(row["folder"])
         said = wrong = ""
         try:
-            said = _one_photo(segmenter, photo, vocabulary, folder, request)
+            said = _one_photo(segmenter, photo, vocabulary, folder, request, memory)
         except OvsegError as error:
             wrong = f"{photo}: {error}"
             _show(error, request.debug)
@@ -156,20 +197,38 @@ def _photo_work(request: _Request, vocabulary: Vocabulary, settings: Settings) -
 
 
 def _one_photo(
-    segmenter: Segmenter, photo: Path, vocabulary: Vocabulary, folder: Path, request: _Request
+    segmenter: Segmenter,
+    photo: Path,
+    vocabulary: Vocabulary | None,
+    folder: Path,
+    request: _Request,
+    memory: Memory | None,
 ) -> str:
+    limits = segmenter.settings
+    image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+    corrections: tuple[CorrectedRegion, ...] = ()
+    if request.corrections is not None:
+        found = find_corrections(request.corrections, photo)
+        size = (image.shape[0], image.shape[1])
+        corrections = () if found is None else read_corrections(found, size, photo_name=photo.name)
     results = segmenter.segment_arms(
-        photo, vocabulary, request.arms, merge=request.merge, templates=request.templates
+        image,
+        vocabulary or "",
+        request.arms,
+        merge=request.merge,
+        templates=request.templates,
+        corrections=corrections,
+        memory=memory,
     )
     if len(results) == 1:
         write_result(results[0], folder, formats=request.formats, photo_name=photo.name)
-        return _summary(photo, folder, results[0])
+        return summary(photo, folder, results[0])
     if len(results) == 2:
         comparison = compare(*results)
         write_comparison(comparison, folder, formats=request.formats, photo_name=photo.name)
-        return _arms_summary(photo, folder, results, comparison.verdict)
+        return arms_summary(photo, folder, results, comparison.verdict)
     write_arms(results, folder, formats=request.formats, photo_name=photo.name)
-    return _arms_summary(photo, folder, results)
+    return arms_summary(photo, folder, results)
 
 
 def _photos_in(given: Path) -> Iterator[Path]:
@@ -208,7 +267,12 @@ def _folders(photos: Sequence[Path], out: Path) -> Iterator[Path]:
         yield out / name
 
 
-def _read_vocabulary(text: str, settings: Settings) -> Vocabulary:
+def _read_vocabulary(request: _Request, settings: Settings) -> Vocabulary | None:
+    """The words of a request: as given, or the memory's; None = those of the corrections alone."""
+    text = request.vocabulary
+    if not text:
+        names = Memory.load(request.memory).names if request.memory is not None else ()
+        return Vocabulary.of(names, max_names=settings.max_names) if names else None
     if text.startswith("preset:"):
         return Vocabulary.preset(text.removeprefix("preset:"))
     if text.startswith("@"):
@@ -222,30 +286,6 @@ def _read_vocabulary(text: str, settings: Settings) -> Vocabulary:
 
 
 # --- what is said ---------------------------------------------------------------------------------------
-
-
-def _summary(photo: Path, folder: Path, result: Segmentation) -> str:
-    lines = [f"{photo} -> {folder} ({result.timings.get('total', 0.0):.1f} s)"]
-    found = [f"{c.name} {percent(c.area_fraction)}" for c in result.found]
-    lines.append(f"  found:     {_listed(found)}" if found else "  found:     nothing; try other words")
-    if result.not_found:
-        lines.append(f"  not found: {_listed([c.name for c in result.not_found])}")
-    return "\n".join(lines)
-
-
-def _arms_summary(photo: Path, folder: Path, results: Sequence[Segmentation], verdict: str = "") -> str:
-    def names(classes: tuple[ClassResult, ...]) -> str:
-        return _listed([f"{c.name} {percent(c.area_fraction)}" for c in classes]) or "nothing"
-
-    seconds = results[-1].timings.get("total", 0.0)  # of all: they come from one request
-    finds = [f"  {arm.arm} finds: {names(arm.found)}" for arm in reversed(results)]
-    lines = [f"{photo} -> {folder} ({seconds:.1f} s)", *finds]
-    return "\n".join([*lines, f"  {verdict}"] if verdict else lines)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _complain(message: str, error: BaseException | None, debug: bool) -> int:
@@ -288,11 +328,20 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add("photos", nargs="+", metavar="PHOTO", help="photo, or folder of photos")
     add(
         "--vocabulary",
-        required=True,
+        default="",
         metavar="TEXT|@FILE|preset:NAME",
         help='names parted by commas or lines, synonyms by a bar: "dog, sofa | couch"; '
-        f"presets: {', '.join(PRESETS)}",
+        f"presets: {', '.join(PRESETS)} (default: the names of --memory or --corrections)",
     )
+    add("--memory", metavar="FILE", help="memory.safetensors: regions alike to its examples get their names")
+    add(
+        "--corrections",
+        metavar="FILE|DIR",
+        help="corrected regions that lie over the result: corrections.json, result.json, COCO's JSON or a "
+        "label map with classes.json beside it; for several photos a folder with PHOTO.json or the results "
+        "folder PHOTO/ of each",
+    )
+    add("--prompts", metavar="FILE", help="taught mask prompts (train.teach): they are the arm yours")
     add("--out", required=True, metavar="DIR", help="folder for the results")
     add(
         "--model",

@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.analysis import ImageSource, PhotoAnalyser
+from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.corrections import CorrectedRegion
 from ovseg_demo.corrections.applying import at_size
 from ovseg_demo.corrections.corrected_region import check_count, check_size
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import CorrectionError
 from ovseg_demo.memory import Example, Memory, memory_evidence, thumbnail
 from ovseg_demo.merging import Scores
-from ovseg_demo.models import arms_of, default_arm
-from ovseg_demo.naming.classifier import PhotoAnalysis, PhotoFeatures
+from ovseg_demo.models import YOURS, arms_of, default_arm
+from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.naming.ranked_names import RankedName, ranked_names
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.proposals import Box, Point, Prompt, PromptedMasks, Proposals, promptable
 from ovseg_demo.result import Arm
+from ovseg_demo.teaching.prompts_file import TaughtPrompts
 from ovseg_demo.vocabulary import Vocabulary, fold
+
+T = TypeVar("T", bound="RegionTools")
 
 MOST_MASKS = 64
 """Most masks that are named by one call."""
@@ -168,6 +175,22 @@ class RegionTools(PhotoAnalyser):
         own = self.embed(self._cut_out(photo, [mask]), arm).regions[0]
         alike = self._features(photo, arm).regions @ own
         return tuple((int(k) + 1, float(alike[k])) for k in np.argsort(-alike, kind="stable"))
+
+    def with_prompts(self: T, taught: TaughtPrompts) -> T:
+        """The same arms and one more, `yours`: the adapted one with mask prompts that a person has taught.
+
+        It belongs to that person: this segmenter, which others may share, stays as it is.
+
+        Raises:
+            CheckpointError: the prompts were taught to other weights.
+        """
+        clip = load_clip(self.model, weights="adapted", device=self.device, cache_dir=self.settings.cache_dir)
+        taught.put_into(clip)
+        clip.compute_in(fast_dtype(torch.device(self.device)))
+        other = self.sibling(self.proposer, self.settings, self._reload)
+        other._arms = {**self._arms}
+        other.use(Classifier(clip, self._texts), YOURS)
+        return other
 
     def prompt(self, photo: PhotoAnalysis, prompt: Prompt) -> PromptedMasks:
         """Ask the proposer; a photo whose encoding is not kept is encoded anew."""

@@ -88,6 +88,8 @@ class RegionResult:
     """Of a region that nothing claims: the hidden name that fits it better than every typed one."""
     corrected: bool = False
     """A person drew or named it: it lies over all proposals; without a class it leaves pixels unassigned."""
+    nearest_example: tuple[str, float] | None = None
+    """With a memory: the name of the example that is most alike, and its cosine, -1..1."""
 
     def __post_init__(self) -> None:
         left, upper, right, lower = self.box
@@ -113,7 +115,12 @@ class RegionResult:
             "top": [{"name": name, "score": _short(score)} for name, score in self.top],
             "closest_hidden": self.closest_hidden,
             "corrected": self.corrected,
+            **({"nearest_example": self._nearest()} if self.nearest_example else {}),
         }
+
+    def _nearest(self) -> dict[str, Any]:
+        name, alike = self.nearest_example or ("", 0.0)
+        return {"name": name, "cosine": _short(alike)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from typing import Literal
 from ovseg_demo.analysis import ImageSource
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.corrections import CorrectedRegion, apply_corrections, joined_vocabulary
-from ovseg_demo.memory import Memory
+from ovseg_demo.memory import Memory, with_nearest_examples
 from ovseg_demo.merging import merge
 from ovseg_demo.models import COMPARED, default_arm, split_arm
 from ovseg_demo.naming.classifier import PhotoAnalysis
@@ -231,4 +231,5 @@ class Segmenter(RegionTools):
         models = {"clip": clip, "proposer": proposer_facts(self.proposer)}
         spent = {"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds}
         result = segmentation(photo, arm, vocabulary, merged, timings=spent, models=models, settings=used)
+        result = with_nearest_examples(result, features.regions, arm, options.memory)
         return apply_corrections(result, options.corrections)

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("regions", "proposals", "corrections"),
     ("clip", "merging", "memory"),
     ("naming",),
-    ("reporting", "truth", "analysis"),
+    ("reporting", "truth", "analysis", "teaching"),
     ("region_tools",),
     ("segmenter",),
     ("explanation",),

@@ -16,12 +16,15 @@ from ovseg_demo.corrections.importing import (
     corrections_from_coco,
     corrections_from_content,
     corrections_from_label_map,
+    find_corrections,
     read_corrections,
 )
+from ovseg_demo.corrections.review import Doubt, review_order
 
 __all__ = [
     "MAX_CORRECTIONS",
     "CorrectedRegion",
+    "Doubt",
     "apply_corrections",
     "correction_name",
     "corrections_from_coco",
@@ -29,6 +32,8 @@ __all__ = [
     "corrections_from_json",
     "corrections_from_label_map",
     "corrections_to_json",
+    "find_corrections",
     "joined_vocabulary",
     "read_corrections",
+    "review_order",
 ]

@@ -64,6 +64,19 @@ def read_corrections(path: str | Path, size: Size, *, photo_name: str = "") -> C
     return corrections_from_content(_json_of(content, path.name), size, photo_name=photo_name)
 
 
+def find_corrections(place: Path, photo: Path) -> Path | None:
+    """The label file of a photo: `place` itself, or what a folder has for it; None if it has nothing.
+
+    A folder holds `<photo>.json`, or what a run wrote: `<photo>/` with corrections.json, coco.json or
+    label_map.png, or these files themselves.
+    """
+    if not place.is_dir():
+        return place
+    names = ("corrections.json", "coco.json", "label_map.png")
+    wanted = [place / f"{photo.stem}.json", *(place / photo.stem / name for name in names)]
+    return next((path for path in (*wanted, *(place / name for name in names)) if path.is_file()), None)
+
+
 def corrections_from_content(content: Any, size: Size, *, photo_name: str = "") -> Corrections:
     """The same from parsed JSON: corrections, a result with corrections, or COCO's.
 

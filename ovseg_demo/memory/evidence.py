@@ -10,10 +10,13 @@ the name, a photo without any stays as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from ovseg_demo.memory.examples import Memory
+from ovseg_demo.result import Arm, Segmentation
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,3 +53,25 @@ def memory_evidence(
     alike = (regions @ examples[asked].T - settings.near) / settings.width
     np.add.at(evidence.T, owned[asked], np.exp(np.minimum(alike, 30)).T)
     return np.asarray(np.minimum(np.log1p(evidence), settings.cap), dtype=np.float32)
+
+
+def with_nearest_examples(
+    seg: Segmentation, regions: Floats, arm: Arm, memory: Memory | None
+) -> Segmentation:
+    """A result whose regions tell the example that is most alike.
+
+    Args:
+        seg: of R proposals, without corrections.
+        regions: (R, D) unit vectors.
+        arm: that they are of.
+        memory: the examples; None or an empty one changes nothing.
+    """
+    if memory is None or not len(memory) or not len(regions):
+        return seg
+    alike = regions @ memory.features(arm).T
+    nearest = alike.argmax(axis=1)
+    told = tuple(
+        replace(region, nearest_example=(memory.examples[n].name, float(row[n])))
+        for region, n, row in zip(seg.regions, nearest, alike, strict=True)
+    )
+    return replace(seg, regions=told)

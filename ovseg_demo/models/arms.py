@@ -15,6 +15,7 @@ __all__ = [
     "ALL",
     "BOTH",
     "OF_MODEL",
+    "YOURS",
     "arm_of",
     "arms_of",
     "chosen_arms",
@@ -29,6 +30,8 @@ BOTH = "both"
 """Stands for the arms that a comparison shows."""
 OF_MODEL = "@"
 """Parts an arm from the model it belongs to, where that is another than the request's."""
+YOURS: Arm = "yours"
+"""The adapted arm with mask prompts that a person has taught (`ovseg_demo.teaching`)."""
 ALL = "all"
 """Stands for all arms of a model."""
 

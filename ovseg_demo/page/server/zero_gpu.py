@@ -79,6 +79,12 @@ class ZeroGpuSegmenter(Segmenter):
         self.gpu_segmenter.classifier(arm)
         return super().classifier(arm)
 
+    def use(self, classifier: Classifier, arm: Arm) -> None:
+        """See `Segmenter.use`; placed where the GPU's process finds it, too."""
+        self.there._arms = {**self.there._arms}
+        self.there.use(classifier, arm)
+        super().use(classifier, arm)
+
     def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
         """See `Segmenter.region_clip`."""
         return self.gpu_segmenter.region_clip(arm)
