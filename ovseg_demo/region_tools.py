@@ -6,9 +6,11 @@ second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -23,8 +25,9 @@ from ovseg_demo.corrections.applying import at_size
 from ovseg_demo.corrections.corrected_region import check_count, check_size
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import CorrectionError
-from ovseg_demo.memory import Example, Memory, memory_evidence, thumbnail
+from ovseg_demo.memory import Example, Memory, memory_evidence, residuals_of, thumbnail
 from ovseg_demo.merging import Scores
+from ovseg_demo.merging.evidence import log_odds, shares_of
 from ovseg_demo.models import YOURS, arms_of, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.hidden_names import hidden_names
@@ -37,12 +40,18 @@ from ovseg_demo.vocabulary import Vocabulary, fold
 
 T = TypeVar("T", bound="RegionTools")
 
+MOST_KEPT = 8
+"""Vocabularies and arms for which it is kept what the examples of a memory teach."""
 MOST_MASKS = 64
 """Most masks that are named by one call."""
 
 
 class RegionTools(PhotoAnalyser):
     """The part of a segmenter that works on single regions."""
+
+    @cached_property
+    def _lessons(self) -> WeakKeyDictionary[Memory, dict[Hashable, NDArray[np.float32]]]:
+        return WeakKeyDictionary()
 
     def regions_at(
         self, image: ImageSource, points: Sequence[Point] = (), box: Box | None = None
@@ -108,7 +117,8 @@ class RegionTools(PhotoAnalyser):
             whole = self._features(photo, arm).photo
             features = PhotoFeatures(self.embed(regions, arm).regions, whole, {})
             scores = classifier.score(features, vocabulary, templates or limits.templates)
-            scores = self.reminded(scores, features.regions, arm, vocabulary, memory)
+            chosen = templates or limits.templates
+            scores = self.reminded(scores, features.regions, arm, vocabulary, chosen, memory)
             rows = ranked_names(scores, vocabulary.names, classifier.merge_settings)
             if none_typed:
                 rows = tuple(tuple(replace(one, typed=False) for one in row) for row in rows)
@@ -210,7 +220,10 @@ class RegionTools(PhotoAnalyser):
         regions: NDArray[np.float32],
         arm: Arm,
         vocabulary: Vocabulary,
+        templates: str,
         memory: Memory | None,
+        *,
+        with_hidden: bool = True,
     ) -> Scores:
         """The scores with what the examples of a memory say of R regions.
 
@@ -220,13 +233,36 @@ class RegionTools(PhotoAnalyser):
         if memory is None or not len(memory):
             return scores
         memory.check(arm, self.weights_id(arm), self.model)
-        classes = {fold(w): c for w, c in zip(vocabulary.prompts, vocabulary.owners, strict=True)}
-        owners = [classes.get(fold(example.name), -1) for example in memory.examples]
         classifier = self.classifier(arm)
-        examples, settings = memory.features(arm), classifier.memory_settings
-        evidence = memory_evidence(regions, examples, owners, len(vocabulary), settings)
-        scale = np.float32(classifier.merge_settings.logit_scale)
-        return replace(scores, typed=scores.typed + evidence / scale)
+        examples, settings = memory.features(arm), classifier.merge_settings
+        residuals = self._residuals(classifier, arm, memory, vocabulary, templates, with_hidden)
+        evidence = memory_evidence(regions, examples, residuals, classifier.memory_settings)
+        return replace(scores, typed=scores.typed + evidence / np.float32(settings.logit_scale))
+
+    def _residuals(
+        self,
+        classifier: Classifier,
+        arm: Arm,
+        memory: Memory,
+        vocabulary: Vocabulary,
+        templates: str,
+        with_hidden: bool,
+    ) -> NDArray[np.float32]:
+        """What the examples teach under a vocabulary; kept with the memory for the photos of a batch."""
+        kept = self._lessons.setdefault(memory, {})
+        key = (arm, self.weights_id(arm), vocabulary.text, templates, with_hidden)
+        if key not in kept:
+            if len(kept) >= MOST_KEPT:
+                kept.clear()
+            classes = {fold(w): c for w, c in zip(vocabulary.prompts, vocabulary.owners, strict=True)}
+            owners = np.array([classes.get(fold(example.name), -1) for example in memory.examples])
+            rows = memory.features(arm)
+            # Without the photo as a whole, which takes no part in what a region is called.
+            features = PhotoFeatures(rows, rows[0], {})
+            scores = classifier.score(features, vocabulary, templates, with_hidden=with_hidden)
+            odds = log_odds(scores.typed, scores.hidden, classifier.merge_settings)
+            kept[key] = residuals_of(shares_of(odds), owners)
+        return kept[key]
 
     def analysed(self, image: ImageSource) -> PhotoAnalysis:
         """The kept analysis of a photo, or a new one."""

@@ -208,7 +208,9 @@ class Segmenter(RegionTools):
         names = names_compared(vocabulary, with_hidden=hidden)
         yield from text_progress(classifier, names, templates, *shares)
         scores = classifier.score(features, vocabulary, templates, queries, with_hidden=hidden)
-        scores = self.reminded(scores, features.regions, arm, vocabulary, options.memory)
+        scores = self.reminded(
+            scores, features.regions, arm, vocabulary, templates, options.memory, with_hidden=hidden
+        )
         stopwatch.mark("text")
         size = photo.image.shape[0], photo.image.shape[1]
         merged = merge(rule, scores, photo.proposals, vocabulary.names, numbers, ensemble=ensemble, size=size)

@@ -4,7 +4,12 @@ memory = segmenter.remember(photo, corrections)
 result = segmenter("next.jpg", "Rex, grass", memory=memory)
 """
 
-from ovseg_demo.memory.evidence import MemorySettings, memory_evidence, with_nearest_examples
+from ovseg_demo.memory.evidence import (
+    MemorySettings,
+    memory_evidence,
+    residuals_of,
+    with_nearest_examples,
+)
 from ovseg_demo.memory.examples import MAX_EXAMPLES, Example, Memory
 from ovseg_demo.memory.thumbnails import thumbnail
 
@@ -14,6 +19,7 @@ __all__ = [
     "Memory",
     "MemorySettings",
     "memory_evidence",
+    "residuals_of",
     "thumbnail",
     "with_nearest_examples",
 ]

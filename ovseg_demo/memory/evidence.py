@@ -1,15 +1,20 @@
 """What examples say about regions: a term that is added to the log-odds of names.
 
-    evidence_rc = min(cap, log(1 + sum over examples i of class c of exp((cos(r, i) - near) / width)))
+Most examples are named right without them. What an example teaches is its residual: 1 for its name and 0 for
+every other, less the probability that each name has for it without a memory. Regions take over the residuals
+of the examples that they resemble:
 
-with r the feature of the region and i that of an example. It is 0 where no example is near, grows by one for
-each `width` that the nearest example comes closer, and by log 2 for a second one as near: alike regions get
-the name, a photo without any stays as it is.
+    k_ri        = exp((cos(r, i) - 1) / width)
+    evidence_rc = weight * sum_i k_ri (y_ic - p_ic) / (doubt + sum_i k_ri)
+
+with r the feature of a region, i that of an example, y its name and p its probabilities. It lies between
+-weight and weight and is nearly 0 where no example is near. One example alone counts k / (doubt + k) of
+`weight`, three alike count three times as much in both places, and one wrong example among right ones is
+outvoted by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,34 +30,45 @@ Floats = npt.NDArray[np.float32]
 class MemorySettings:
     """The numbers of the formula."""
 
-    near: float = 0.75
-    """Cosine at which one example counts log 2."""
-    width: float = 0.05
-    """Difference of cosines that counts one more."""
-    cap: float = 6.0
-    """Most that the examples of one class count."""
+    width: float = 0.1
+    """Difference of cosines by which an example loses a factor e of its say."""
+    doubt: float = 0.3
+    """What speaks against all examples together."""
+    weight: float = 4.0
+    """Most that examples add to the log-odds of a name."""
 
 
 def memory_evidence(
-    regions: Floats, examples: Floats, owners: Sequence[int], classes: int, settings: MemorySettings
+    regions: Floats, examples: Floats, residuals: Floats, settings: MemorySettings | None = None
 ) -> Floats:
-    """Evidence of examples for each region and class, (R, C) float32 in 0..`settings.cap`.
+    """Evidence of examples for each region and class, (R, C) float32 between -weight and weight.
 
     Args:
         regions: (R, D) unit vectors.
         examples: (N, D) unit vectors.
-        owners: N class indices from 0; -1 = a class that nobody asks for.
-        classes: C, how many there are.
+        residuals: (N, C) from `residuals_of`.
         settings: the formula's numbers.
     """
-    evidence = np.zeros((len(regions), classes), dtype=np.float32)
-    owned = np.asarray(owners, dtype=np.int64)
-    asked = np.flatnonzero(owned >= 0)
-    if not len(asked) or not len(regions):
-        return evidence
-    alike = (regions @ examples[asked].T - settings.near) / settings.width
-    np.add.at(evidence.T, owned[asked], np.exp(np.minimum(alike, 30)).T)
-    return np.asarray(np.minimum(np.log1p(evidence), settings.cap), dtype=np.float32)
+    settings = settings or MemorySettings()
+    if not len(examples) or not len(regions):
+        return np.zeros((len(regions), residuals.shape[1]), dtype=np.float32)
+    say = np.exp((regions @ examples.T - 1) / np.float32(settings.width))
+    total = np.float32(settings.doubt) + say.sum(axis=1, keepdims=True)
+    return np.asarray(np.float32(settings.weight) * (say @ residuals) / total, dtype=np.float32)
+
+
+def residuals_of(shares: Floats, owners: npt.NDArray[np.int64]) -> Floats:
+    """What each example teaches: its name, less what was believed without it; (N, C) float32.
+
+    Args:
+        shares: (N, C) probabilities of the classes for each example without a memory.
+        owners: (N,) class of each example from 0, or -1: a name that nobody asks for teaches nothing.
+    """
+    residuals = np.asarray(-shares, dtype=np.float32).copy()
+    asked = np.flatnonzero(owners >= 0)
+    residuals[asked, owners[asked]] += 1
+    residuals[owners < 0] = 0
+    return residuals
 
 
 def with_nearest_examples(

@@ -10,12 +10,18 @@ They stand on hidden fields, so Gradio checks types, choices and that a file is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
+from ovseg_demo.corrections import corrections_from_content
+from ovseg_demo.errors import CorrectionError
+from ovseg_demo.imaging import load_image
+from ovseg_demo.memory import Memory
 from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, listed_arms, rows
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
@@ -80,6 +86,8 @@ def add_endpoints(pool: ModelPool) -> None:
         strictness = gr.Number(0.0, label="strictness", minimum=-10, maximum=10)
         density = gr.Dropdown(["low", "normal", "high"], value="normal", label="density")
         ensemble = gr.Number(0.0, label="ensemble", minimum=0, maximum=1)
+        corrections = gr.Textbox("", label="corrections", info="corrections.json or COCO's JSON, as text")
+        memory = gr.File(label="memory", type="filepath")
         facts, table = gr.JSON(label="facts"), gr.JSON(label="models")
         overlay, label_map = gr.File(label="overlay.png"), gr.File(label="label_map.png")
         archive = gr.File(label="everything.zip")
@@ -90,7 +98,20 @@ def add_endpoints(pool: ModelPool) -> None:
     models = Endpoints(pool)
     button.click(
         models.segment,
-        inputs=[photo, words, weights, model, proposer, templates, merge, strictness, density, ensemble],
+        inputs=[
+            photo,
+            words,
+            weights,
+            model,
+            proposer,
+            templates,
+            merge,
+            strictness,
+            density,
+            ensemble,
+            corrections,
+            memory,
+        ],
         outputs=[facts, overlay, label_map],
         api_name="segment",
         **common,
@@ -109,6 +130,8 @@ def add_endpoints(pool: ModelPool) -> None:
             ensemble,
             first,
             second,
+            corrections,
+            memory,
         ],
         outputs=[facts, archive],
         api_name="compare",
@@ -153,6 +176,19 @@ class Endpoints:
         models = Models(model, proposer, density, settings.max_side_px)
         return run_to_end(load_models(self.pool, models, arms), context.check)
 
+    def _own(self, photo: str, corrections: str, memory: str | None) -> dict[str, Any]:
+        """What a person brings along: corrections of this photo, and examples."""
+        limits, own = self.pool.settings, dict[str, Any]()
+        if corrections.strip():
+            image = load_image(
+                Path(photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
+            )
+            size = (image.shape[0], image.shape[1])
+            own["corrections"] = corrections_from_content(_json(corrections), size)
+        if memory:
+            own["memory"] = Memory.load(memory)
+        return own
+
     def segment(
         self,
         photo: str,
@@ -165,6 +201,8 @@ class Endpoints:
         strictness: float = 0.0,
         density: str = "normal",
         ensemble: float = 0.0,
+        corrections: str = "",
+        memory: str | None = None,
     ) -> tuple[dict[str, Any], str, str]:
         """Colour the parts of a photo by words; a word that is not in it is reported as not found.
 
@@ -179,8 +217,12 @@ class Endpoints:
             strictness: log-odds a word needs on top, -10 to 10; more finds fewer and surer words.
             density: low, normal or high: how many masks are looked for.
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
+            corrections: corrections.json, result.json or COCO's JSON as text: regions that a person has
+                named; their names join the words, which may then be empty.
+            memory: the file memory.safetensors; regions alike to its examples get their names.
         """
         with tracked_request(self.pool.tracker, "segment") as context:
+            own = self._own(photo, corrections, memory)
             arm = default_arm(model) if weights == BEST else weights
             steps = self._segmenter(context, (arm,), model, proposer, density).stream(
                 photo,
@@ -190,6 +232,7 @@ class Endpoints:
                 templates=cast(Any, templates),
                 strictness=strictness,
                 ensemble=ensemble,
+                **own,
             )
             result = run_to_end(steps, context.check)
             files = export(result, ("overlay", "label-map"), check=context.check)
@@ -212,6 +255,8 @@ class Endpoints:
         ensemble: float = 0.0,
         first: str = COMPARED[0],
         second: str = COMPARED[1],
+        corrections: str = "",
+        memory: str | None = None,
     ) -> tuple[dict[str, Any], str]:
         """Two arms of one model or of two on the same masks and words: what changes, and everything as a zip.
 
@@ -227,8 +272,11 @@ class Endpoints:
             ensemble: share of CLIP, 0 to 1, beside a proposer that names its own masks; 0 is CLIP alone.
             first: an arm of the model, by default vanilla; of another model as ARM@MODEL.
             second: the arm that is compared with it, by default adapted.
+            corrections: corrections.json, result.json or COCO's JSON as text; see /segment.
+            memory: the file memory.safetensors.
         """
         with tracked_request(self.pool.tracker, "compare") as context:
+            own = self._own(photo, corrections, memory)
             steps = self._segmenter(context, (first, second), model, proposer, density).stream_compare(
                 photo,
                 words,
@@ -237,6 +285,7 @@ class Endpoints:
                 templates=cast(Any, templates),
                 strictness=strictness,
                 ensemble=ensemble,
+                **own,
             )
             result = run_to_end(steps, context.check)
             facts = {arm.arm: arm.to_json() for arm in result.arms}
@@ -266,6 +315,13 @@ class Endpoints:
     def listed(self) -> list[dict[str, Any]]:
         """The models that can be asked for, their licences, and whether they are on this machine."""
         return [asdict(row) for row in rows(cache_dir=self.pool.settings.cache_dir)]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise CorrectionError("The corrections are no JSON; send the text of corrections.json.") from None
 
 
 def names_of(kind: str) -> list[str]:

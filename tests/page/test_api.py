@@ -25,6 +25,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from ovseg_demo import Segmenter, Settings, load_image
+from ovseg_demo.corrections import CorrectedRegion, corrections_to_json
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.models import default_arm
 from ovseg_demo.page.layout import build, served
@@ -53,7 +54,7 @@ def test_only_the_four_endpoints_are_public(client: Client) -> None:
     assert set(endpoints["named_endpoints"]) == {"/segment", "/compare", "/proposals", "/models"}
     names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/segment"]["parameters"]]
     assert names[:7] == ["photo", "words", "weights", "model", "proposer", "templates", "merge"]
-    assert names[7:] == ["strictness", "density", "ensemble"]
+    assert names[7:] == ["strictness", "density", "ensemble", "corrections", "memory"]
 
 
 def test_segment_gives_facts_and_pictures(client: Client) -> None:
@@ -64,6 +65,37 @@ def test_segment_gives_facts_and_pictures(client: Client) -> None:
         assert picture.width == 600
         numbers = np.asarray(labels)
     assert numbers.shape == (400, 600) and set(np.unique(numbers)) <= {0, 1, 2}
+
+
+def test_corrections_and_a_memory_go_along(client: Client, pool: ModelPool, tmp_path: Path) -> None:
+    mask = np.zeros((400, 600), bool)
+    mask[40:220, 160:400] = True
+    corrections = [CorrectedRegion.of(mask, "my cup")]
+    segmenter = pool.get(pool.default)
+    memory = segmenter.remember(load_image(COFFEE), corrections, [default_arm("ovseg-mini")])
+    memory.save(tmp_path / "memory.safetensors")
+    facts, _, label_map = client.predict(
+        handle_file(COFFEE),
+        "table",
+        corrections=json.dumps(corrections_to_json(corrections)),
+        memory=handle_file(tmp_path / "memory.safetensors"),
+        api_name="/segment",
+    )
+    assert [c["name"] for c in facts["classes"]] == ["table", "my cup"]
+    assert facts["settings"]["memory"] == 1
+    with Image.open(label_map) as labels:
+        assert (np.asarray(labels)[mask] == 2).all()
+    for wrong, said in (("no JSON", "no JSON"), ('{"regions": [], "version": 9}', "version '9'")):
+        with pytest.raises(AppError, match=said):
+            client.predict(handle_file(COFFEE), "table", corrections=wrong, api_name="/segment")
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(AppError, match="no memory"):
+        client.predict(
+            handle_file(COFFEE),
+            "table",
+            memory=handle_file(tmp_path / "other.safetensors"),
+            api_name="/segment",
+        )
 
 
 def test_compare_gives_what_changed_and_a_zip(client: Client) -> None:

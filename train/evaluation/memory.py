@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.memory import MemorySettings, memory_evidence
+from ovseg_demo.memory import MemorySettings, memory_evidence, residuals_of
 from ovseg_demo.merging import Scores, merge
+from ovseg_demo.merging.evidence import log_odds, shares_of
 from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.settings import Settings
@@ -66,12 +67,14 @@ class MemoryFiguresSettings:
     """Folder that keeps features between runs."""
     seed: int = 0
     """Of the draws."""
-    near: float = MemorySettings.near
-    """See `MemorySettings`."""
     width: float = MemorySettings.width
     """See `MemorySettings`."""
-    cap: float = MemorySettings.cap
+    doubt: float = MemorySettings.doubt
     """See `MemorySettings`."""
+    weight: float = MemorySettings.weight
+    """See `MemorySettings`."""
+    json: Path | None = None
+    """Write the figures here as well."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Examples: (N, D) features and their names."""
+    """Examples: (N, D) features and (N, C) residuals."""
 
     features: NDArray[np.float32]
-    names: tuple[str, ...]
+    residuals: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -172,28 +175,34 @@ class MemoryBench:
         """(h, w) by the default rule."""
         return merge("default", scores, small, tuple(words), self.classifier.merge_settings).label_map
 
+    def shares(self, scores: Scores) -> NDArray[np.float32]:
+        """(R, C) probabilities of the words for each region."""
+        return shares_of(log_odds(scores.typed, scores.hidden, self.classifier.merge_settings))
+
     def remind(
         self, asked: Asked, words: Sequence[str], memory: Remembered, numbers: MemorySettings
     ) -> NDArray[np.uint16]:
-        """(h, w) by the default rule with a memory."""
-        owners = [words.index(name) for name in memory.names]
-        regions = asked.shown.features.regions
-        evidence = memory_evidence(regions, memory.features, owners, len(words), numbers)
+        """(h, w) by the default rule with a memory, whose names come first among the words."""
+        residuals = np.zeros((len(memory.features), len(words)), dtype=np.float32)
+        residuals[:, : memory.residuals.shape[1]] = memory.residuals
+        evidence = memory_evidence(asked.shown.features.regions, memory.features, residuals, numbers)
         scale = np.float32(self.classifier.merge_settings.logit_scale)
         scores = replace(asked.scores, typed=asked.scores.typed + evidence / scale)
         return self.label_map(scores, asked.shown.proposals, words)
 
-    def remember(self, photos: Sequence[NamedPhoto], words: Sequence[str]) -> Remembered:
-        """All regions of some photos that one of the words names, as a person would correct them."""
-        rows, names = [], []
-        for photo in photos:
-            shown = self.show(photo)
-            for k, region in enumerate(photo.regions):
-                own = [name for name in region.names or () if name in words]
+    def remember(self, photos: Sequence[Asked], words: Sequence[str]) -> Remembered:
+        """All regions of some photos that one of the words names, as a person corrects or accepts them."""
+        rows, owners, shares = [], [], []
+        for one in photos:
+            believed = self.shares(one.scores)
+            for k, region in enumerate(one.shown.photo.regions):
+                own = [words.index(name) for name in region.names or () if name in words]
                 if own:
-                    rows.append(shown.features.regions[k])
-                    names.append(own[0])
-        return Remembered(np.stack(rows), tuple(names))
+                    rows.append(one.shown.features.regions[k])
+                    # Of several right names a person leaves the one that is there already.
+                    owners.append(max(own, key=lambda c: believed[k, c]))
+                    shares.append(believed[k])
+        return Remembered(np.stack(rows), residuals_of(np.stack(shares), np.array(owners)))
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -243,7 +252,7 @@ def kind_tasks(
         unrelated.append(((*words, *theirs), bench.ask(photo, (*words, *theirs))))
     for _ in range(settings.draws):
         chosen = draw.sample(own, settings.photos)
-        memory = bench.remember(chosen, words)
+        memory = bench.remember([asked[photo.name] for photo in chosen], words)
         counts = np.zeros((2, 2, len(words)), dtype=np.int64)
         for photo in own:
             if photo not in chosen:
@@ -257,13 +266,13 @@ def kind_tasks(
         ]
         with np.errstate(invalid="ignore"):
             before, after_ = (100 * c[0] / c[1] for c in counts)
-        yield Task(kind, before, after_, tuple(changed), len(memory.names))
+        yield Task(kind, before, after_, tuple(changed), len(memory.features))
 
 
 def measure_memory(settings: MemoryFiguresSettings) -> dict[str, list[Task]]:
     """All tasks of each arm."""
     photos = read_named_regions(settings.data, (HELD_OUT_FOLD,))
-    numbers = MemorySettings(settings.near, settings.width, settings.cap)
+    numbers = MemorySettings(settings.width, settings.doubt, settings.weight)
     found: dict[str, list[Task]] = {}
     for arm in settings.arms:
         bench = MemoryBench(
@@ -295,21 +304,22 @@ def class_gains(tasks: Sequence[Task]) -> dict[tuple[str, str], float]:
     return gains
 
 
-def scoring_cost(features: Mapping[str, NDArray[np.float32]], examples: int, seed: int = 0) -> float:
+def scoring_cost(examples: int, *, width: int = 1152, classes: int = 10, seed: int = 0) -> float:
     """Milliseconds that so many examples cost for 100 regions, the median of 20 times.
 
     Args:
-        features: "regions" (R, D), whose rows are drawn as examples.
         examples: how many.
-        seed: of the draws.
+        width: of the features.
+        classes: how many words are typed.
+        seed: of the numbers.
     """
     rng = np.random.default_rng(seed)
-    regions = features["regions"]
-    rows = rng.normal(size=(examples, regions.shape[1])).astype(np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    owners, seconds = rng.integers(0, 10, examples).tolist(), []
+    regions, rows = (
+        rng.normal(size=(n, width)).astype(np.float32) / np.float32(width**0.5) for n in (100, examples)
+    )
+    residuals, seconds = rng.uniform(-1, 1, (examples, classes)).astype(np.float32), []
     for _ in range(20):
         started = time.perf_counter()
-        memory_evidence(regions, rows, owners, 10, MemorySettings())
+        memory_evidence(regions, rows, residuals)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.median(seconds))
