@@ -17,7 +17,7 @@ from ovseg_demo.vocabulary import fold
 DISAGREEMENT, SMALL_MARGIN, UNLIKE_EXAMPLE = 1.0, 1.0, 1.5
 """What each of the three counts."""
 NEAR = 0.75
-"""An example counts from this cosine on."""
+"""An example counts from this cosine on; `MemorySettings.near` of the default arm."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class MemorySettings:
     """What speaks against all examples together."""
     weight: float = 4.0
     """Most that examples add to the log-odds of a name."""
+    near: float = 0.75
+    """Cosine from which people are told that two regions are alike."""
 
 
 def memory_evidence(

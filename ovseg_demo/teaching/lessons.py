@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,18 +52,17 @@ def read_lessons(place: str | Path, settings: Settings | None = None) -> tuple[L
     place, settings = Path(place), settings or Settings()
     try:
         if place.is_dir():
-            files = {
-                path.relative_to(place).as_posix(): path.read_bytes for path in sorted(place.rglob("*.json"))
-            }
-            return _lessons(files, lambda name: (place / name).read_bytes(), place, settings)
+            names = [path.relative_to(place).as_posix() for path in sorted(place.rglob(_CORRECTIONS))]
+            return _lessons(names, lambda name: (place / name).read_bytes(), place, settings)
         with zipfile.ZipFile(place) as archive:
             too_large = [
                 one.filename for one in archive.infolist() if one.file_size > settings.max_file_bytes
             ]
             if too_large:
                 raise CorrectionError(f"{quoted(too_large[0])} in the export is too large; export it again.")
-            return _lessons(dict.fromkeys(archive.namelist()), archive.read, place, settings)
-    except zipfile.BadZipFile:
+            return _lessons(archive.namelist(), archive.read, place, settings)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError):
+        # The last three come from damaged, encrypted and unusual archives.
         raise CorrectionError(f"{quoted(place, 200)} is no zip; export corrections again.") from None
     except OSError as error:
         raise CorrectionError(
@@ -71,7 +71,7 @@ def read_lessons(place: str | Path, settings: Settings | None = None) -> tuple[L
 
 
 def _lessons(
-    names: Sequence[str] | dict[str, object], read: Callable[[str], bytes], place: Path, settings: Settings
+    names: Sequence[str], read: Callable[[str], bytes], place: Path, settings: Settings
 ) -> tuple[Lesson, ...]:
     found = [name for name in names if PurePosixPath(name).name == _CORRECTIONS]
     if len(found) > MAX_PHOTOS:

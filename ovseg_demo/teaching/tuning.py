@@ -179,7 +179,7 @@ def teach(
             is_now = now[:, others].log_softmax(1)
             loss = loss + ANCHOR * functional.kl_div(is_now, was, log_target=True, reduction="batchmean")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
