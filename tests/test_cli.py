@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg_demo import Segmenter, Settings
 from ovseg_demo.cli import main
+from ovseg_demo.corrections import CorrectedRegion, corrections_to_json
 from ovseg_demo.models import default_arm
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -60,6 +62,8 @@ assert not {"torch", "gradio", "transformers"} & set(sys.modules)
         (["segment", "a.jpg", "--out", "x", "--vocabulary", "@no/such/file"], "No such file"),
         (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--weights", "best"], "best"),
         (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--merge", "sum"], "sum"),
+        (["segment", "a.jpg", "--out", "x", "--memory", "no.safetensors"], "no.safetensors"),
+        (["segment", "a.jpg", "b.jpg", "--out", "x", "--corrections", "c.json"], "of one photo and 2"),
         (["segment", "a.jpg", "--out", "x", "--vocabulary", "a", "--formats", "gif"], "gif"),
         (["segment", "a.jpg", "--out", "x", "--vocabulary", "x" * 10_000], "xxx"),
         (["segment", "a.jpg", "--out", "x", "--vocabulary", ",".join(map(str, range(2000)))], "2,000"),
@@ -199,3 +203,39 @@ def test_the_installed_program_runs_away_from_its_checkout(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} >= RESULT
+
+
+def test_corrections_go_in_and_out_again(tmp_path: Path) -> None:
+    mask = np.zeros((400, 600), bool)
+    mask[40:220, 160:400] = True
+    regions = [CorrectedRegion.of(mask, "my cup"), CorrectedRegion.of(mask & (np.arange(600) < 200), None)]
+    given, out, again = tmp_path / "c.json", tmp_path / "out", tmp_path / "again"
+    given.write_text(json.dumps(corrections_to_json(regions)))
+    fast = ["--templates", "single", "--formats", "corrections,coco"]
+    assert run("segment", COFFEE, "--corrections", given, "--out", out, *fast) == 0
+    facts = json.loads((out / "result.json").read_text("utf-8"))
+    assert [c["name"] for c in facts["classes"]] == ["my cup"]
+    with Image.open(out / "label_map.png") as picture:
+        labels = np.asarray(picture)
+    assert (labels[regions[1].mask] == 0).all() and (labels[mask & ~regions[1].mask] == 1).all()
+    assert run("segment", COFFEE, "--corrections", out / "coco.json", "--out", again, *fast) == 0
+    with Image.open(again / "label_map.png") as picture:
+        assert (np.asarray(picture) == labels).all()
+
+
+def test_a_memory_brings_its_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segmenter = Segmenter.from_pretrained("ovseg-mini", settings=Settings(templates="single"))
+    mask = np.zeros((400, 600), bool)
+    mask[40:220, 160:400] = True
+    arm = default_arm("ovseg-mini")
+    memory = segmenter.remember(COFFEE, [CorrectedRegion.of(mask, "my cup")], [arm])
+    memory.save(tmp_path / "memory.safetensors")
+    out = tmp_path / "out"
+    options = ["--memory", tmp_path / "memory.safetensors", "--out", out, "--templates", "single"]
+    assert run("segment", COFFEE, *options) == 0
+    facts = json.loads((out / "result.json").read_text("utf-8"))
+    assert [c["name"] for c in facts["classes"]] == ["my cup"] and facts["settings"]["memory"] == 1
+    assert all(region["nearest_example"]["name"] == "my cup" for region in facts["regions"])
+    capsys.readouterr()
+    assert run("segment", COFFEE, *options, "--weights", "vanilla") == 2
+    assert "nothing of the arm vanilla" in complaint(capsys)

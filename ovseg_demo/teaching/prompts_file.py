@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import MaskPrompts
 from ovseg_demo.errors import CheckpointError, quoted
-from ovseg_demo.files import write_whole
+from ovseg_demo.files import write_bytes
 
 _FORMAT = "ovseg-demo prompts"
 _TENSOR = "mask_embedding"
@@ -53,7 +53,7 @@ class TaughtPrompts:
         Raises:
             OutputError: it cannot be written.
         """
-        write_whole(Path(path), self.to_bytes())
+        write_bytes(Path(path), self.to_bytes())
 
     @classmethod
     def from_bytes(cls, content: bytes) -> TaughtPrompts:
