@@ -25,9 +25,9 @@ from ovseg_demo.corrections.applying import at_size
 from ovseg_demo.corrections.corrected_region import check_count, check_size
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import CorrectionError
-from ovseg_demo.memory import Example, Memory, memory_evidence, residuals_of, thumbnail
+from ovseg_demo.memory import Example, Memory, lacks_of, memory_evidence, thumbnail
 from ovseg_demo.merging import Scores
-from ovseg_demo.merging.evidence import log_odds, shares_of
+from ovseg_demo.merging.evidence import log_odds
 from ovseg_demo.models import YOURS, arms_of, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.hidden_names import hidden_names
@@ -199,7 +199,7 @@ class RegionTools(PhotoAnalyser):
         clip.compute_in(fast_dtype(torch.device(self.device)))
         other = self.sibling(self.proposer, self.settings, self._reload)
         other._arms = {**self._arms}
-        other.use(Classifier(clip, self._texts), YOURS)
+        other.add_classifier(Classifier(clip, self._texts), YOURS)
         return other
 
     def prompt(self, photo: PhotoAnalysis, prompt: Prompt) -> PromptedMasks:
@@ -235,11 +235,11 @@ class RegionTools(PhotoAnalyser):
         memory.check(arm, self.weights_id(arm), self.model)
         classifier = self.classifier(arm)
         examples, settings = memory.features(arm), classifier.merge_settings
-        residuals = self._residuals(classifier, arm, memory, vocabulary, templates, with_hidden)
-        evidence = memory_evidence(regions, examples, residuals, classifier.memory_settings)
+        lacks = self._lacks(classifier, arm, memory, vocabulary, templates, with_hidden)
+        evidence = memory_evidence(regions, examples, lacks, classifier.memory_settings)
         return replace(scores, typed=scores.typed + evidence / np.float32(settings.logit_scale))
 
-    def _residuals(
+    def _lacks(
         self,
         classifier: Classifier,
         arm: Arm,
@@ -261,7 +261,7 @@ class RegionTools(PhotoAnalyser):
             features = PhotoFeatures(rows, rows[0], {})
             scores = classifier.score(features, vocabulary, templates, with_hidden=with_hidden)
             odds = log_odds(scores.typed, scores.hidden, classifier.merge_settings)
-            kept[key] = residuals_of(shares_of(odds), owners)
+            kept[key] = lacks_of(odds, owners, classifier.memory_settings)
         return kept[key]
 
     def analysed(self, image: ImageSource) -> PhotoAnalysis:

@@ -6,8 +6,8 @@ result = segmenter("next.jpg", "Rex, grass", memory=memory)
 
 from ovseg_demo.memory.evidence import (
     MemorySettings,
+    lacks_of,
     memory_evidence,
-    residuals_of,
     with_nearest_examples,
 )
 from ovseg_demo.memory.examples import MAX_EXAMPLES, Example, Memory
@@ -18,8 +18,8 @@ __all__ = [
     "Example",
     "Memory",
     "MemorySettings",
+    "lacks_of",
     "memory_evidence",
-    "residuals_of",
     "thumbnail",
     "with_nearest_examples",
 ]

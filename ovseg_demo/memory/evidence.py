@@ -1,16 +1,16 @@
 """What examples say about regions: a term that is added to the log-odds of names.
 
-Most examples are named right without them. What an example teaches is its residual: 1 for its name and 0 for
-every other, less the probability that each name has for it without a memory. Regions take over the residuals
-of the examples that they resemble:
+Most examples are named right without them. What an example teaches is what its name lacks: by how much its
+log-odds fall short of the best other name's, and of those of the hidden names together, which are 0.
 
+    lack_i      = clip(max(0, max_c'!=c o_ic') + margin - o_ic, 0, most)
     k_ri        = exp((cos(r, i) - 1) / width)
-    evidence_rc = weight * sum_i k_ri (y_ic - p_ic) / (doubt + sum_i k_ri)
+    evidence_rc = sum over examples i of class c of k_ri lack_i / (doubt + sum over all i of k_ri)
 
-with r the feature of a region, i that of an example, y its name and p its probabilities. It lies between
--weight and weight and is nearly 0 where no example is near. One example alone counts k / (doubt + k) of
-`weight`, three alike count three times as much in both places, and one wrong example among right ones is
-outvoted by them.
+with c the name of example i, o its log-odds without a memory, r the feature of a region. Names that the
+model knows lack little, so that examples of them change little; a person's own words lack much. No evidence
+is larger than the largest lack, it is nearly 0 where no example is near, and one wrong example among right
+ones is outvoted by them, since they have a say even where they lack nothing.
 """
 
 from __future__ import annotations
@@ -32,45 +32,52 @@ class MemorySettings:
 
     width: float = 0.1
     """Difference of cosines by which an example loses a factor e of its say."""
-    doubt: float = 0.3
+    doubt: float = 0.1
     """What speaks against all examples together."""
-    weight: float = 4.0
-    """Most that examples add to the log-odds of a name."""
+    margin: float = 1.0
+    """Log-odds by which the name of an example should be ahead of the others."""
+    most: float = 15.0
+    """Most that one example may lack."""
     near: float = 0.75
     """Cosine from which people are told that two regions are alike."""
 
 
 def memory_evidence(
-    regions: Floats, examples: Floats, residuals: Floats, settings: MemorySettings | None = None
+    regions: Floats, examples: Floats, lacks: Floats, settings: MemorySettings | None = None
 ) -> Floats:
-    """Evidence of examples for each region and class, (R, C) float32 between -weight and weight.
+    """Evidence of examples for each region and class, (R, C) float32 in 0..`settings.most`.
 
     Args:
         regions: (R, D) unit vectors.
         examples: (N, D) unit vectors.
-        residuals: (N, C) from `residuals_of`.
+        lacks: (N, C) from `lacks_of`.
         settings: the formula's numbers.
     """
     settings = settings or MemorySettings()
     if not len(examples) or not len(regions):
-        return np.zeros((len(regions), residuals.shape[1]), dtype=np.float32)
+        return np.zeros((len(regions), lacks.shape[1]), dtype=np.float32)
     say = np.exp((regions @ examples.T - 1) / np.float32(settings.width))
     total = np.float32(settings.doubt) + say.sum(axis=1, keepdims=True)
-    return np.asarray(np.float32(settings.weight) * (say @ residuals) / total, dtype=np.float32)
+    return np.asarray((say @ lacks) / total, dtype=np.float32)
 
 
-def residuals_of(shares: Floats, owners: npt.NDArray[np.int64]) -> Floats:
-    """What each example teaches: its name, less what was believed without it; (N, C) float32.
+def lacks_of(odds: Floats, owners: npt.NDArray[np.int64], settings: MemorySettings | None = None) -> Floats:
+    """What the name of each example lacks, (N, C) float32, 0 but in the column of its name.
 
     Args:
-        shares: (N, C) probabilities of the classes for each example without a memory.
+        odds: (N, C) log-odds of the classes for each example without a memory.
         owners: (N,) class of each example from 0, or -1: a name that nobody asks for teaches nothing.
+        settings: the formula's numbers.
     """
-    residuals = np.asarray(-shares, dtype=np.float32).copy()
+    settings = settings or MemorySettings()
+    lacks = np.zeros(odds.shape, dtype=np.float32)
     asked = np.flatnonzero(owners >= 0)
-    residuals[asked, owners[asked]] += 1
-    residuals[owners < 0] = 0
-    return residuals
+    own = odds[asked, owners[asked]]
+    others = odds[asked].copy()
+    others[np.arange(len(asked)), owners[asked]] = -np.inf
+    best = others.max(axis=1, initial=0.0)
+    lacks[asked, owners[asked]] = np.clip(best + settings.margin - own, 0, settings.most)
+    return lacks
 
 
 def with_nearest_examples(

@@ -113,7 +113,10 @@ class Memory:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Each name once, in the order of the first examples."""
-        return tuple({fold(e.name): e.name for e in reversed(self.examples)}.values())[::-1]
+        names: dict[str, str] = {}
+        for example in self.examples:
+            names.setdefault(fold(example.name), example.name)
+        return tuple(names.values())
 
     def features(self, arm: Arm) -> npt.NDArray[np.float32]:
         """(N, D) unit vectors of an arm, in the order of the examples; N may be 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from ovseg_demo.output.export import export, zipped
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.teaching import Lesson, Lessons, TaughtPrompts, read_lessons, teach
 from ovseg_demo.teaching.tuning import logits
-from tests.drawn import box_mask, drawn_result
+from tests.drawn import drawn_result
 from tests.tiny_mini import write_mini
 
 SHAPE = (60, 90)
@@ -40,7 +41,9 @@ def photo(seed: int) -> Lesson:
     for k in range(6):
         left, top = 30 * (k % 3), 30 * (k // 3)
         width, height = rng.integers(12, 28, 2)
-        mask = box_mask(SHAPE, left, top, left + width, top + height)
+        ys, xs = np.indices(SHAPE)
+        # Discs: without background in its crop a region has no token that a prompt could replace.
+        mask = ((xs - left - width / 2) / width) ** 2 + ((ys - top - height / 2) / height) ** 2 < 0.25
         if k % 2:
             image[mask] = 250
         else:
@@ -51,7 +54,9 @@ def photo(seed: int) -> Lesson:
 
 @pytest.fixture(scope="module")
 def lessons(classifier: Classifier) -> Lessons:
-    return Lessons.of(classifier, [photo(seed) for seed in range(5)], templates="single")
+    made = Lessons.of(classifier, [photo(seed) for seed in range(5)], templates="single")
+    # Random weights tell nothing from 250 common names: the two names alone.
+    return replace(made, text=made.text[:2].flip(0))
 
 
 def exported(lesson: Lesson) -> dict[str, bytes]:
@@ -113,7 +118,7 @@ def test_teaching_names_more_regions_right_and_leaves_every_weight_as_it_is(
 ) -> None:
     before = {key: value.clone() for key, value in classifier.clip.state_dict().items()}
     steps = []
-    taught = run_to_end(_watched(teach(classifier, lessons, steps=40), steps))
+    taught = run_to_end(_watched(teach(classifier, lessons, steps=60), steps))
     assert all(torch.equal(before[key], value) for key, value in classifier.clip.state_dict().items())
     assert taught.facts["right_after"] > taught.facts["right_before"]
     assert steps == sorted(steps) and steps[-1] == 1.0

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.memory import MemorySettings, memory_evidence, residuals_of
+from ovseg_demo.memory import MemorySettings, lacks_of, memory_evidence
 from ovseg_demo.merging import Scores, merge
-from ovseg_demo.merging.evidence import log_odds, shares_of
+from ovseg_demo.merging.evidence import log_odds
+from ovseg_demo.metrics import Estimate, bootstrap_draws, interval
 from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.settings import Settings
@@ -24,7 +25,6 @@ from train.core.options import DEFAULT_DATA
 from train.data.named_regions import HELD_OUT_FOLD, NamedPhoto, read_named_regions
 from train.evaluation.calibration_data import photo_features
 from train.evaluation.free_words import Truth, first_names, right_names, smallest_named
-from train.evaluation.metrics import Estimate, bootstrap_draws, interval
 
 KINDS: dict[str, tuple[str, ...]] = {
     "streets": ("road", "building", "tree", "sky", "person"),
@@ -39,6 +39,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Five names that are typed for photos of a kind."""
 CHOSEN_ON = ("rooms", "mountains", "animals", "shores")
 """Kinds on which the numbers of the formula were chosen; the others took no part in that."""
+INVENTED = ("alpha", "beta", "gamma", "delta", "omega")
+"""Words that say nothing about regions."""
 STRIDE = 4
 """Of the pixels that are looked at."""
 LEAST_CLASSES = 2
@@ -71,8 +73,10 @@ class MemoryFiguresSettings:
     """See `MemorySettings`."""
     doubt: float = MemorySettings.doubt
     """See `MemorySettings`."""
-    weight: float = MemorySettings.weight
+    margin: float = MemorySettings.margin
     """See `MemorySettings`."""
+    own_words: bool = False
+    """Type invented words for the five names: words that no model knows."""
     json: Path | None = None
     """Write the figures here as well."""
 
@@ -115,10 +119,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Remembered:
-    """Examples: (N, D) features and (N, C) residuals."""
+    """Examples: (N, D) features and (N, C) lacks."""
 
     features: NDArray[np.float32]
-    residuals: NDArray[np.float32]
+    lacks: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,16 @@ class MemoryBench:
             )
         return self._shown[photo.name]
 
-    def ask(self, photo: NamedPhoto, words: Sequence[str]) -> Asked:
-        """Score a photo for a vocabulary, and merge without a memory."""
+    def ask(self, photo: NamedPhoto, words: Sequence[str], typed: Sequence[str]) -> Asked:
+        """Score a photo for a vocabulary, and merge without a memory.
+
+        Args:
+            photo: of fold 0.
+            words: what is meant, the names that are right.
+            typed: what is typed for them, in the same order.
+        """
         shown = self.show(photo)
-        scores = self.classifier.score(shown.features, Vocabulary.of(words), "vild")
+        scores = self.classifier.score(shown.features, Vocabulary.of(typed), "vild")
         right = np.zeros((len(shown.names) + 1, len(words) + 1), dtype=np.bool_)
         right[1:, 1:] = [[word in names for word in words] for names in shown.names]
         truth = Truth(shown.region_map, right)
@@ -175,34 +185,34 @@ class MemoryBench:
         """(h, w) by the default rule."""
         return merge("default", scores, small, tuple(words), self.classifier.merge_settings).label_map
 
-    def shares(self, scores: Scores) -> NDArray[np.float32]:
-        """(R, C) probabilities of the words for each region."""
-        return shares_of(log_odds(scores.typed, scores.hidden, self.classifier.merge_settings))
+    def odds(self, scores: Scores) -> NDArray[np.float32]:
+        """(R, C) log-odds of the words for each region, against the hidden names."""
+        return log_odds(scores.typed, scores.hidden, self.classifier.merge_settings)
 
     def remind(
         self, asked: Asked, words: Sequence[str], memory: Remembered, numbers: MemorySettings
     ) -> NDArray[np.uint16]:
         """(h, w) by the default rule with a memory, whose names come first among the words."""
-        residuals = np.zeros((len(memory.features), len(words)), dtype=np.float32)
-        residuals[:, : memory.residuals.shape[1]] = memory.residuals
-        evidence = memory_evidence(asked.shown.features.regions, memory.features, residuals, numbers)
+        lacks = np.zeros((len(memory.features), len(words)), dtype=np.float32)
+        lacks[:, : memory.lacks.shape[1]] = memory.lacks
+        evidence = memory_evidence(asked.shown.features.regions, memory.features, lacks, numbers)
         scale = np.float32(self.classifier.merge_settings.logit_scale)
         scores = replace(asked.scores, typed=asked.scores.typed + evidence / scale)
         return self.label_map(scores, asked.shown.proposals, words)
 
-    def remember(self, photos: Sequence[Asked], words: Sequence[str]) -> Remembered:
+    def remember(self, photos: Sequence[Asked], words: Sequence[str], numbers: MemorySettings) -> Remembered:
         """All regions of some photos that one of the words names, as a person corrects or accepts them."""
-        rows, owners, shares = [], [], []
+        rows, owners, odds = [], [], []
         for one in photos:
-            believed = self.shares(one.scores)
+            believed = self.odds(one.scores)
             for k, region in enumerate(one.shown.photo.regions):
                 own = [words.index(name) for name in region.names or () if name in words]
                 if own:
                     rows.append(one.shown.features.regions[k])
                     # Of several right names a person leaves the one that is there already.
                     owners.append(max(own, key=lambda c: believed[k, c]))
-                    shares.append(believed[k])
-        return Remembered(np.stack(rows), residuals_of(np.stack(shares), np.array(owners)))
+                    odds.append(believed[k])
+        return Remembered(np.stack(rows), lacks_of(np.stack(odds), np.array(owners), numbers))
 
 
 def boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -245,14 +255,15 @@ def kind_tasks(
         elif not shared:
             strangers.append(photo)
     draw = random.Random(f"{settings.seed} {kind}")
-    asked = {photo.name: bench.ask(photo, words) for photo in own}
+    typed = INVENTED if settings.own_words else words
+    asked = {photo.name: bench.ask(photo, words, typed) for photo in own}
     unrelated = []
     for photo in draw.sample(strangers, min(settings.unrelated, len(strangers))):
         theirs = [name for name in first_names(photo)[:10] if name not in words]
-        unrelated.append(((*words, *theirs), bench.ask(photo, (*words, *theirs))))
+        unrelated.append(((*words, *theirs), bench.ask(photo, (*words, *theirs), (*typed, *theirs))))
     for _ in range(settings.draws):
         chosen = draw.sample(own, settings.photos)
-        memory = bench.remember([asked[photo.name] for photo in chosen], words)
+        memory = bench.remember([asked[photo.name] for photo in chosen], words, numbers)
         counts = np.zeros((2, 2, len(words)), dtype=np.int64)
         for photo in own:
             if photo not in chosen:
@@ -261,8 +272,8 @@ def kind_tasks(
                 counts[0] += overlaps(one.truth, one.before, len(words))
                 counts[1] += overlaps(one.truth, after, len(words))
         changed = [
-            100 * float(np.mean(bench.remind(one, typed, memory, numbers) != one.before))
-            for typed, one in unrelated
+            100 * float(np.mean(bench.remind(one, meant, memory, numbers) != one.before))
+            for meant, one in unrelated
         ]
         with np.errstate(invalid="ignore"):
             before, after_ = (100 * c[0] / c[1] for c in counts)
@@ -272,7 +283,7 @@ def kind_tasks(
 def measure_memory(settings: MemoryFiguresSettings) -> dict[str, list[Task]]:
     """All tasks of each arm."""
     photos = read_named_regions(settings.data, (HELD_OUT_FOLD,))
-    numbers = MemorySettings(settings.width, settings.doubt, settings.weight)
+    numbers = MemorySettings(settings.width, settings.doubt, settings.margin)
     found: dict[str, list[Task]] = {}
     for arm in settings.arms:
         bench = MemoryBench(
@@ -317,9 +328,9 @@ def scoring_cost(examples: int, *, width: int = 1152, classes: int = 10, seed: i
     regions, rows = (
         rng.normal(size=(n, width)).astype(np.float32) / np.float32(width**0.5) for n in (100, examples)
     )
-    residuals, seconds = rng.uniform(-1, 1, (examples, classes)).astype(np.float32), []
+    lacks, seconds = rng.uniform(-1, 1, (examples, classes)).astype(np.float32), []
     for _ in range(20):
         started = time.perf_counter()
-        memory_evidence(regions, rows, residuals)
+        memory_evidence(regions, rows, lacks)
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.median(seconds))

@@ -79,11 +79,11 @@ class ZeroGpuSegmenter(Segmenter):
         self.gpu_segmenter.classifier(arm)
         return super().classifier(arm)
 
-    def use(self, classifier: Classifier, arm: Arm) -> None:
-        """See `Segmenter.use`; placed where the GPU's process finds it, too."""
-        self.there._arms = {**self.there._arms}
-        self.there.use(classifier, arm)
-        super().use(classifier, arm)
+    def add_classifier(self, classifier: Classifier, arm: Arm) -> None:
+        """See `Segmenter.add_classifier`; placed where the GPU's process finds it, too."""
+        self.gpu_segmenter._arms = {**self.gpu_segmenter._arms}
+        self.gpu_segmenter.add_classifier(classifier, arm)
+        super().add_classifier(classifier, arm)
 
     def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
         """See `Segmenter.region_clip`."""
