@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg_demo.files import size_text
-from ovseg_demo.models import rows
+from ovseg_demo.models import ARMS, listed_arms, rows
 from ovseg_demo.page.api import photo_input
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import model_use
@@ -38,6 +38,8 @@ SHARED = (
     "density",
     "max_side_px",
     "ensemble",
+    "arm",
+    "against",
 )
 """What a link restores, by the names it uses: everything but the photo."""
 
@@ -57,6 +59,8 @@ class Options:
     templates: gr.Dropdown
     merge: gr.Dropdown
     ensemble: gr.Slider
+    arm: gr.Dropdown
+    against: gr.Dropdown
 
 
 @dataclass(frozen=True)
@@ -274,9 +278,24 @@ def _options(settings: Settings) -> Options:
             info="Beside maskformer's own naming, with a published rule (ADE20K: 0.7). 0 = CLIP alone.",
             visible=settings.proposer == NAMES_ITS_MASKS,
         )
+        arms = [*ARMS, *listed_arms()]
+        arm = gr.Dropdown(
+            [("the best, or adapted beside vanilla", ""), *((name, name) for name in arms)],
+            value="",
+            label="Arm",
+            info="What names the regions: of the CLIP above, or of another one. Takes effect with Run.",
+        )
+        against = gr.Dropdown(
+            [("vanilla", ""), *((name, name) for name in arms)],
+            value="",
+            label="Compared with",
+            info="Any other arm, on the same masks. Takes effect with Run.",
+        )
     assert {value for _, value in templates.choices} == set(TEMPLATE_SETS)
     assert {value for _, value in merge.choices} == set(MERGE_RULES)
-    return Options(compare, model, strictness, proposer, density, max_side_px, templates, merge, ensemble)
+    return Options(
+        compare, model, strictness, proposer, density, max_side_px, templates, merge, ensemble, arm, against
+    )
 
 
 def model_badge(model: str, proposer: str) -> str:

@@ -288,7 +288,8 @@ def connect_settings(left: Controls) -> None:
     options = left.options
     options.proposer.change(share_of_clip, inputs=options.proposer, outputs=options.ensemble, **UNQUEUED)
     options.model.input(own_proposer, inputs=options.model, outputs=options.proposer, **UNQUEUED)
-    waiting = (options.compare, options.model, options.proposer, options.density, options.max_side_px)
+    looks = (options.compare, options.model, options.proposer, options.density, options.max_side_px)
+    waiting = (*looks, options.arm, options.against)
     for field in waiting:
         field.change(None, inputs=left.shareable, js=_CHANGED, api_visibility="private")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import MODELS, compared_arms, default_arm
+from ovseg_demo.models import MODELS, chosen_arms, compared_arms
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.sentences import difference, headline, timing
@@ -73,13 +73,20 @@ class Request:
     max_side_px: int = 1024
     ensemble: float = 0.0
     """Share of CLIP beside a proposer that names its own masks."""
+    arm: str = ""
+    """What names the regions, with @MODEL if it is another CLIP's; "" = the usual one."""
+    against: str = ""
+    """The arm it is compared with; "" = the usual one."""
     memory: str | None = None
     """Path of the uploaded memory; None = none, or it is switched off."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arms that are asked for; a model may have only one."""
-        return compared_arms(self.model) if self.compare else (default_arm(self.model),)
+        """The arms that are asked for, the one to be shown last; a model may have only one."""
+        if not self.compare:
+            return chosen_arms([self.arm] if self.arm else [], self.model)
+        usual = compared_arms(self.model)
+        return chosen_arms([self.against or usual[0], self.arm or usual[-1]], self.model)
 
     @property
     def models(self) -> Models:
@@ -204,7 +211,7 @@ def stream(
     if request.memory:
         options["memory"] = read_memory(uploaded_file(request.memory, upload_folder()))
     if len(request.arms) == 2:
-        return segmenter.stream_compare(image, vocabulary, **options)
+        return segmenter.stream_compare(image, vocabulary, (request.arms[0], request.arms[1]), **options)
     return segmenter.stream(image, vocabulary, request.arms[-1], **options)
 
 
@@ -225,11 +232,13 @@ def told_payload(result: Result) -> Payload:
     """What the page says of a result in words, which models made it, and what they were asked with."""
     arms = arms_in(result)
     first = arms[0]
+    clips = (arm.models.get("clip", {}).get("name", "") for arm in arms)
+    used = dict.fromkeys((*clips, first.models.get("proposer", {}).get("name", "")))
     return {
         "message": headline(first),
         "difference": difference(result) if isinstance(result, Comparison) else "",
         "asked": _asked_of(arms) if "proposer" in first.models else None,
-        "made_by": model_use(*(first.models.get(part, {}).get("name", "") for part in ("clip", "proposer"))),
+        "made_by": model_use(*used),
     }
 
 
@@ -257,14 +266,14 @@ def asked_payload(request: Request) -> Payload:
     return {name: value for name, value in vars(request).items() if name not in ("photo", "memory")}
 
 
-def model_use(model: str, proposer: str) -> Payload:
+def model_use(*names: str) -> Payload:
     """The models and what one may do with them.
 
     Returns:
         `names` and `use` for people, `details` with titles and licences, and `restricted`, which is true if
         one of them forbids commercial use.
     """
-    entries = [MODELS[name] for name in (model, proposer) if name in MODELS]
+    entries = [MODELS[name] for name in names if name in MODELS]
     restricted = any(entry.non_commercial for entry in entries)
     use = "non-commercial use only" if restricted else ", ".join(dict.fromkeys(e.licence for e in entries))
     return {

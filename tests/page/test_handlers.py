@@ -180,3 +180,13 @@ def test_a_request_that_takes_too_long_is_stopped(pool: ModelPool, tmp_path: Pat
     hasty.get(ASKED.models)
     last = list(run(replace(ASKED, photo=str(tmp_path / "other.jpg")), hasty))[-1]
     assert "more than 1 seconds" in last.payload["message"] or last.payload["kind"] == "result"
+
+
+def test_any_two_arms_are_compared_and_the_same_one_is_shown_alone() -> None:
+    assert replace(ASKED, compare=True).arms == ("vanilla", "adapted")
+    assert replace(ASKED, compare=False).arms == ("context",)
+    other = "context@clip-vit-b-16"
+    assert replace(ASKED, compare=True, arm="context", against="adapted").arms == ("adapted", "context")
+    assert replace(ASKED, compare=True, arm="adapted", against=other).arms == (other, "adapted")
+    assert replace(ASKED, compare=False, arm=other, against="vanilla").arms == (other,)
+    assert replace(ASKED, compare=True, arm="vanilla@ovseg-mini").arms == ("vanilla",)

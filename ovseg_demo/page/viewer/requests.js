@@ -36,7 +36,8 @@ function isLate(value) {
 }
 
 const WAITS_FOR_RUN = {
-  compare: "the comparison", model: "CLIP", proposer: "masks", density: "how many masks", max_side_px: "working size",
+  compare: "the comparison", model: "CLIP", proposer: "masks", density: "how many masks", max_side_px: "working size", arm: "arm",
+  against: "what it is compared with",
 };
 
 function tellPending(names) {
