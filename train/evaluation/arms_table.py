@@ -14,9 +14,10 @@ from ovseg_demo.output.text_drawing import shorten
 from train.evaluation.figures import FAINT, colour, new_figure, plain_axes, save_figure
 
 MASKS = {"truth": "true masks", "proposals": "proposals"}
-FIGURES = {"top1": "mask accuracy", "top1_mean_per_class": "mask accuracy, mean of classes", "miou": "mIoU"}
+FIGURES = {"top1": "mask accuracy", "top1_mean_per_class": "mask accuracy, per class", "miou": "mIoU"}
 NAMING_STAGES = ("crop", "embed")
-"""What naming the regions of a photo costs; words are embedded once for all photos."""
+"""What naming the regions of a photo costs beyond what earlier arms have computed of it already; words are
+embedded once for all photos."""
 
 _ROW_PX, _PANEL_PX, _NAMES_PX, _HEAD_PX = 34, 230, 300, 150
 _LONGEST_NAME = 44
@@ -98,7 +99,7 @@ def draw_table(reports: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure.suptitle(
         f"{first['data_set']}: every arm on the same masks\n{first['photos']} photos, "
         f"{first['classes']} classes, templates {chosen['templates']}, merge {chosen['merge']}; "
-        "bars are 95 % intervals over photos",
+        "bars are 95 % intervals over photos; seconds are what an arm adds to those above it",
         x=0.01,
         ha="left",
         fontsize=11,
