@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,17 @@ from ovseg_demo.clip.pooled_arm import PooledCLIP
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower
 from ovseg_demo.errors import CheckpointError, ModelError, quoted
 from ovseg_demo.files import file_sha256
-from ovseg_demo.models import ARMS, MODELS, arms_of, chosen_arms, exists, is_open_clip, own_arms, resolve
+from ovseg_demo.models import (
+    ARMS,
+    MODELS,
+    arms_of,
+    chosen_arms,
+    exists,
+    is_mini,
+    is_open_clip,
+    own_arms,
+    resolve,
+)
 from ovseg_demo.result import Arm
 from ovseg_demo.settings import default_cache_dir
 
@@ -52,7 +61,7 @@ def load_clip(
     """
     path, files = Path(name_or_path), dict[str, str]()
     arm = ARMS[chosen_arms([weights] if weights else [], name_or_path)[0]]
-    pooled = bool(arm.otherwise) and arm.name not in own_arms(name_or_path)
+    pooled = bool(arm.otherwise) and arm.name not in own_arms(name_or_path) and not is_mini(path)
     # A name of the table means the table, even where a file or folder happens to be called the same.
     outside = is_open_clip(name_or_path) and str(name_or_path) not in MODELS
     if outside:
@@ -94,7 +103,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _load_file(path: Path) -> MaskAdaptedCLIP:
-    if not _is_mini(path):
+    if not is_mini(path):
         from ovseg_demo.clip.open_clip_loading import load_adapted, open_clip_record
 
         if (record := open_clip_record(path)) is not None:
@@ -119,13 +128,3 @@ def _arm_in(folder: Path, weights: Arm) -> Path:
     if not path.is_file():
         raise CheckpointError(f"The folder {quoted(folder, 200)} has no {path.name}; give another or a file.")
     return path
-
-
-def _is_mini(path: Path) -> bool:
-    config = (path if path.is_dir() else path.parent) / "config.json"
-    if path.suffix != ".safetensors" and not path.is_dir():
-        return False
-    try:
-        return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = [
     "chosen_arms",
     "compared_arms",
     "default_arm",
+    "is_mini",
     "listed_arms",
     "own_arms",
     "split_arm",
@@ -47,7 +49,20 @@ def arms_of(model: str | Path) -> tuple[Arm, ...]:
     entry = MODELS.get(str(model))
     if entry is not None:
         return entry.arms
+    if is_mini(Path(model)):  # what others get without training, it has only where it was trained
+        return own
     return tuple(arm for arm in ARMS if arm in own or ARMS[arm].otherwise in own)
+
+
+def is_mini(path: Path) -> bool:
+    """Whether a folder, or the folder of a safetensors file, holds an ovseg-mini."""
+    if path.suffix != ".safetensors" and not path.is_dir():
+        return False
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        return bool(json.loads(config.read_text("utf-8"))["architecture"] == "ovseg-mini")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def own_arms(model: str | Path) -> tuple[Arm, ...]:
