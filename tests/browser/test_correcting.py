@@ -324,3 +324,26 @@ def test_more_like_this_gives_one_name_to_all(visit: Visit) -> None:
         visit.page.locator(".ed-best").first.click()
         assert editing.count >= before
     assert visit.complaints == []
+
+
+def test_an_example_is_corrected_without_a_run(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for_result()
+    page.locator(".ed-start").click()
+    editing = Editing.of(visit)
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    editing.names("Bessie")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    editing.saved()
+    # It stands among the last photos, and comes back with them.
+    page.reload()
+    visit.waits_for("1 correction, saved", ".ed-state")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    page.wait_for_function(
+        "() => document.querySelector('#words textarea').value.includes('Bessie')", timeout=PATIENCE_MS
+    )
+    page.locator("#run").click()
+    visit.waits_for("Done in", ".ov-timing")
+    assert editing.at(0.5, 0.5) == ("Bessie", True)
+    assert visit.complaints == []

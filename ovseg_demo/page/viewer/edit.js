@@ -89,10 +89,12 @@ function saveEdits() {
 }
 
 async function keepCorrected(id, shown, state) {
+  // The names of corrections have joined the words, which come back with the photo.
+  const words = shown === result ? { words: wordsNow() } : {};
   const entry = await findPhoto(id), own = { payload: shown.sent, thumb: thumbnail(shown.image) };
-  if (entry) await changePhoto(id, { edits: state, ...(entry.payload ? {} : own) });
+  if (entry) await changePhoto(id, { edits: state, asked: { ...entry.asked, ...words }, ...(entry.payload ? {} : own) });
   else {
-    await keepPhoto({ id, photo: await chosen.bytes, name: shown.photo_name, asked: shown.asked, time: Date.now(), edits: state, ...own });
+    await keepPhoto({ id, photo: await chosen.bytes, name: shown.photo_name, asked: { ...shown.asked, ...words }, time: Date.now(), edits: state, ...own });
   }
   note(SHOWN, id);
   await fillStrip();
