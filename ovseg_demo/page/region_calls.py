@@ -6,6 +6,7 @@ The viewer posts JSON to `ovseg/NAME` and gets JSON:
     names     masks -> five names each
     like      a mask -> ids of the regions of the photo that look like it
     remember  corrected regions -> examples for the visitor's memory
+    open      label files of the photo -> corrected regions
     memory    an uploaded memory -> its examples, if they are of the model
 
 Nothing is kept for a visitor: photo and memory are uploads, which only those find who know their address.
@@ -32,7 +33,7 @@ from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.sent_corrections import full_mask, map_size
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestContext
-from ovseg_demo.page.visitor_uploads import GoneError, read_memory, uploaded_file
+from ovseg_demo.page.visitor_uploads import GoneError, read_json, read_memory, uploaded_file
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.vocabulary import Vocabulary
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALLS", "RegionCalls"]
 
-CALLS = ("regions", "names", "like", "remember", "memory")
+CALLS = ("regions", "names", "like", "remember", "open", "memory")
 
 MAX_WAITING = 16
 """Calls that may wait for one that is answered; the next one is told that the demo is busy."""
@@ -101,6 +102,7 @@ class RegionCalls:
             "names": _names,
             "like": _like,
             "remember": _remember,
+            "open": self._open,
         }
         try:
             content = _parsed(body)
@@ -155,6 +157,30 @@ class RegionCalls:
             known = arm in arms_of(models.model)
             memory.check(arm, segmenter.weights_id(arm) if known else "", models.model)
         return memory.to_json()
+
+    def _open(self, call: _Call) -> dict[str, Any]:
+        """Labels of the photo, from COCO's JSON or a label map with its classes."""
+        from ovseg_demo.corrections import corrections_from_content, corrections_from_label_map
+
+        asked = call.content.get("files")
+        files = [self._upload(path) for path in asked] if isinstance(asked, list) else []
+        pictures = [file for file in files if file.suffix.lower() == ".png"]
+        others = [file for file in files if file not in pictures]
+        if len(pictures) > 1 or len(others) != 1:
+            raise CorrectionError("Choose one COCO JSON, or one label map as PNG together with classes.json.")
+        size, told = (call.photo.shape[0], call.photo.shape[1]), read_json(others[0])
+        if pictures:
+            found = corrections_from_label_map(pictures[0].read_bytes(), told, size)
+        else:
+            name = call.content.get("photo_name")
+            found = corrections_from_content(told, size, photo_name=name if isinstance(name, str) else "")
+        whole = size == call.map_size
+        return {
+            "regions": [
+                {"counts": call.small(r.mask), "full": None if whole else r.counts, "name": r.name}
+                for r in found
+            ]
+        }
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

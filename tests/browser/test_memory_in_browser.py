@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from test_correcting import Editing
@@ -108,7 +109,9 @@ def test_a_memory_is_taken_away_and_brought_back(visit: Visit, tmp_path: Path) -
     visit.waits_for("another-clip", ".mem [role=status]")
 
 
-def test_files_carry_corrections(visit: Visit, tmp_path: Path) -> None:
+def test_files_carry_corrections_and_are_opened_again(
+    visit: Visit, browser: Browser, url: str, tmp_path: Path
+) -> None:
     remembering(visit)
     with zipfile.ZipFile(visit.take_away(tmp_path)) as archive:
         found = {name: archive.read(name) for name in archive.namelist()}
@@ -121,6 +124,23 @@ def test_files_carry_corrections(visit: Visit, tmp_path: Path) -> None:
     assert mask[size[0] // 2, size[1] // 2]
     labels = next(data for name, data in found.items() if name.endswith("label_map.png"))
     assert Image.open(io.BytesIO(labels)).size == (size[1], size[0])
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(coco), encoding="utf-8")
+
+    others = visiting(browser, url, viewport={"width": 1360, "height": 950})
+    other = next(others)
+    try:
+        fresh = Editing(other)
+        other.page.locator(".ed-bar input[type=file]").set_input_files(path)
+        other.waits_for("opened", ".ed-hint")
+        assert fresh.at(0.5, 0.5) == ("Bessie", True)
+        assert np.any(mask)
+        broken = tmp_path / "broken.json"
+        broken.write_text("{", encoding="utf-8")
+        other.page.locator(".ed-bar input[type=file]").set_input_files(broken)
+        other.waits_for("no JSON", ".ed-hint")
+    finally:
+        next(others, None)
 
 
 def test_the_page_that_is_saved_has_the_corrections(visit: Visit, browser: Browser, tmp_path: Path) -> None:

@@ -97,6 +97,24 @@ def test_corrections_become_a_memory_that_names_by_likeness(
     assert status == 422 and "another-clip" in answer["detail"]
 
 
+def test_labels_of_the_photo_are_opened(calls: RegionCalls, folder: Path, size: tuple[int, int]) -> None:
+    mask = {"size": list(size), "counts": the_cow(size)}
+    coco = {
+        "images": [{"id": 1, "file_name": "cow.jpg", "height": size[0], "width": size[1]}],
+        "categories": [{"id": 7, "name": "Bessie"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "segmentation": mask}],
+    }
+    (folder / "coco.json").write_text(json.dumps(coco), encoding="utf-8")
+    told = content(folder, size, files=[str(folder / "coco.json")], photo_name="cow.jpg")
+    status, answer = ask(calls, "open", told)
+    assert status == 200, answer
+    named = [one for one in answer["regions"] if one["name"] == "Bessie"]
+    assert len(named) == 1 and named[0]["counts"] == the_cow(size)
+    (folder / "wrong.json").write_text(json.dumps(coco | {"images": [coco["images"][0] | {"width": 9}]}))
+    status, answer = ask(calls, "open", told | {"files": [str(folder / "wrong.json")]})
+    assert status == 422 and "own photo" in answer["detail"]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [
@@ -115,6 +133,7 @@ def test_corrections_become_a_memory_that_names_by_likeness(
         ("names", {"models": {"model": "/etc/passwd"}}, "no model"),
         ("names", {"models": {"proposer": "../x"}}, "no proposer"),
         ("names", {"models": {"max_side_px": 10**6}}, "at most"),
+        ("open", {"files": []}, "Choose one COCO JSON"),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(

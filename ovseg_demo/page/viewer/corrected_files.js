@@ -38,3 +38,38 @@ async function correctionsPath() {
   const text = JSON.stringify(sentCorrections(result, corrections()));
   return (await upload(new File([text], "corrections.json", { type: "application/json" }))).path;
 }
+
+// --- opening labels of a photo ------------------------------------------------------------------------------
+
+const labelFiles = make("input", { type: "file", multiple: "", accept: ".json,.png,application/json,image/png", "aria-label": "Label files", hidden: "" });
+const openLabels = button("Open labels", { title: "COCO JSON, or a label map as PNG with its classes.json, of this photo" });
+editTools.append(openLabels, labelFiles);
+
+async function openLabelFiles(files) {
+  hint("Reading the labels …");
+  try {
+    const sent = [];
+    for (const file of files) sent.push((await upload(file)).path);
+    const { regions } = await callAboutPhoto("open", { files: sent, photo_name: result.photo_name, ...asked() });
+    if (!regions.length) return hint("There are no labels of this photo in the file.", "error");
+    const arm = mainArm(), classes = arm.classes.slice();
+    const made = regions.map(({ counts, full, name }) => {
+      const known = name === null ? null : classNamed(classes, name);
+      const colour = name === null ? null : known ? known.colour : freeColour({ classes }, name);
+      if (name !== null && !known) classes.push({ name, synonyms: [name], colour });
+      return { uid: newUid(), counts, full, name: known ? known.name : name, colour, added: true };
+    });
+    commit([...corrections(), ...made]);
+    for (const name of new Set(made.map((one) => one.name).filter(Boolean))) joinWords(name);
+    hint(`${howMany(made.length, "region")} opened. Undo takes them away again.`);
+  } catch (error) {
+    hint(error.message, "error");
+  }
+}
+
+openLabels.addEventListener("click", () => labelFiles.click());
+labelFiles.addEventListener("change", async () => {
+  const files = [...labelFiles.files];
+  labelFiles.value = "";
+  if (files.length) await openLabelFiles(files);
+});
