@@ -98,7 +98,7 @@ def damaged() -> list[bytes]:
     return [b"", b"PK\x03\x04", whole[:100], whole[:-5], other, whole[:8] + b"[" * 50_000, b"\xff" * 64]
 
 
-@pytest.mark.parametrize("content", damaged())
+@pytest.mark.parametrize("content", damaged(), ids=["empty", "zip", "start", "cut", "other", "json", "bytes"])
 def test_what_is_no_memory_is_told_in_one_sentence(content: bytes) -> None:
     with pytest.raises(CorrectionError, match="no memory"):
         Memory.from_bytes(content)
