@@ -188,11 +188,11 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.
 
 
 def test_it_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ovseg_demo", "segment", str(COFFEE)], capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "--vocabulary" in done.stderr
+    command = [sys.executable, "-m", "ovseg_demo", "segment", str(COFFEE)]
+    for further, missing in ([], "--out"), (["--out", "result"], "--vocabulary"):
+        done = subprocess.run([*command, *further], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1 and missing in done.stderr
 
 
 def test_the_installed_program_runs_away_from_its_checkout(tmp_path: Path) -> None:

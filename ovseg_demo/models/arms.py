@@ -56,7 +56,7 @@ def arms_of(model: str | Path) -> tuple[Arm, ...]:
 
 def is_mini(path: Path) -> bool:
     """Whether a folder, or the folder of a safetensors file, holds an ovseg-mini."""
-    if path.suffix != ".safetensors" and not path.is_dir():
+    if not exists(path) or (path.suffix != ".safetensors" and not path.is_dir()):
         return False
     config = (path if path.is_dir() else path.parent) / "config.json"
     try:

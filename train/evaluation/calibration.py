@@ -29,7 +29,7 @@ from train.evaluation.free_words import SENSIBLE
 
 ABSENT_NOT_FOUND = 0.925
 """Share of absent words that must stay out of typed lists."""
-FOUND_PRECISION = 0.75
+FOUND_PRECISION = 0.8
 """Share of the words found in long lists that must be there."""
 STRAYS_WEIGHT = 0.1
 """What a pixel that is coloured where nothing typed is right counts beside one that is right."""

@@ -113,7 +113,9 @@ class MineSettings:
             raise SettingsError(f"--threshold must lie in 0..1, not {self.threshold}.")
         for name in ("limit", "unlabeled_regions"):
             if getattr(self, name) < 0:
-                raise SettingsError(f"--{name} must not be negative, but is {getattr(self, name)}.")
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}."
+                )
 
     @property
     def proposals_folder(self) -> Path:
