@@ -1,6 +1,6 @@
-"""What a photo costs once: its proposals and the features of its regions, kept for the next words.
+"""Analyse a photo once: its proposals and the features of its regions, kept for the next words.
 
-`segmenter.py` goes on from here: it names the regions.
+`segmenter.py` names the regions.
 """
 
 from __future__ import annotations

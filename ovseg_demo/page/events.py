@@ -109,12 +109,16 @@ class Runner:
 
     def answer(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Show each step of the answer to a request."""
+        told = None
         for step in run(Request(*values), self.pool, client_still_waits()):
             running, payload, key = step.payload["kind"] == "working", step.payload, gr.skip()
             if step.result is not None:
                 key = self.pool.result_store.put(without_masks(step.result), visitor())
                 payload = payload | {"key": key}
-            yield payload, key, gr.Button(visible=not running), gr.Button(visible=running)
+            # Said once: a step that is on its way when Stop is pressed must not take Run away again.
+            buttons = (gr.Button(visible=not running), gr.Button(visible=running))
+            yield payload, key, *(buttons if running != told else (gr.skip(), gr.skip()))
+            told = running
 
     def again(self, key: str | None, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The same where the photo has a result already: other words take a fraction of a second then."""

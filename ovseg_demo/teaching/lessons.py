@@ -61,8 +61,8 @@ def read_lessons(place: str | Path, settings: Settings | None = None) -> tuple[L
             if too_large:
                 raise CorrectionError(f"{quoted(too_large[0])} in the export is too large; export it again.")
             return _lessons(archive.namelist(), archive.read, place, settings)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError):
-        # The last three come from damaged, encrypted and unusual archives.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError):
+        # The last two come from damaged archives, and from encrypted or unusual ones.
         raise CorrectionError(f"{quoted(place, 200)} is no zip; export corrections again.") from None
     except OSError as error:
         raise CorrectionError(
