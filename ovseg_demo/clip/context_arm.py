@@ -39,7 +39,7 @@ from ovseg_demo.clip.mini import (
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, text_digest
 from ovseg_demo.clip.model import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.name_bank import BANK_PREFIX, bank_of
-from ovseg_demo.errors import CheckpointError, ModelError
+from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
 from ovseg_demo.weight_files import (
     check_finite,
@@ -70,6 +70,8 @@ class ContextCLIP(MaskAdaptedCLIP):
         weight: see Args.
         head_scale: see Args.
     """
+
+    sees_photo = True
 
     def __init__(
         self,
@@ -104,19 +106,6 @@ class ContextCLIP(MaskAdaptedCLIP):
     def crop_dim(self) -> int:
         """See `MaskAdaptedCLIP.crop_dim`: the adapted arm's width."""
         return self.text_parts[0]
-
-    @property
-    def sees_photo(self) -> bool:
-        """See `MaskAdaptedCLIP.sees_photo`."""
-        return True
-
-    def encode_regions(self, crops: Tensor, masks: Tensor, use_prompts: bool = True) -> Tensor:
-        """Refuse: crops alone are not what this arm sees.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError("The context arm sees the whole photo: embed with encode_photo_regions.")
 
     @torch.no_grad()
     def encode_photo_regions(

@@ -21,6 +21,7 @@ from ovseg_demo.clip.name_bank import NameBank
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
 from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem
 from ovseg_demo.devices import in_batches
+from ovseg_demo.errors import ModelError
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
 from ovseg_demo.workers import parallel_map, shares, workers
 
@@ -101,6 +102,9 @@ class MaskAdaptedCLIP(nn.Module):
         >>> logits = clip.region_logits(features.numpy(), text.numpy(), names)  # doctest: +SKIP
     """
 
+    sees_photo = False
+    """Whether it sees the photo around a region; if so, crops alone cannot be embedded."""
+
     def __init__(
         self,
         image_tower: ImageTower,
@@ -134,11 +138,6 @@ class MaskAdaptedCLIP(nn.Module):
     def crop_dim(self) -> int:
         """Width of what the image tower gives for a crop; an arm that sees more than crops adds to it."""
         return self.embed_dim
-
-    @property
-    def sees_photo(self) -> bool:
-        """Whether it sees the photo around a region; if so, crops alone cannot be embedded."""
-        return False
 
     @property
     def weights_id(self) -> str:
@@ -179,9 +178,12 @@ class MaskAdaptedCLIP(nn.Module):
             (B, D) float32, L2-normalised, on the model's device.
 
         Raises:
+            ModelError: this arm sees the photo.
             ValueError: crops or masks have another shape.
             ResourceError: there is not even memory for one region at a time.
         """
+        if self.sees_photo:
+            raise ModelError("The context arm sees the whole photo: embed with encode_photo_regions.")
         self._check(crops, masks)
 
         def embed(some: slice) -> Tensor:

@@ -21,7 +21,6 @@ from torch.nn import functional
 from ovseg_demo.clip.model import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.region_pooling import PictureMap, RegionPooling, pooling_of
 from ovseg_demo.devices import in_batches
-from ovseg_demo.errors import ModelError
 from ovseg_demo.regions import CropRecipe, normalise_pixels
 
 WINDOWS_AT_ONCE = 4
@@ -103,6 +102,8 @@ class PooledCLIP(MaskAdaptedCLIP):
         ModelError: the image tower has no pooling that could be restricted.
     """
 
+    sees_photo = True
+
     def __init__(self, plain: MaskAdaptedCLIP, view: PhotoView | None = None) -> None:
         super().__init__(
             plain.image_tower,
@@ -118,19 +119,6 @@ class PooledCLIP(MaskAdaptedCLIP):
         self.text_key, self.known_names = plain.text_key, plain.known_names
         self.weights_files = dict(plain.weights_files)
         self.pooling = pooling_of(plain.image_tower, class_token=self.view.class_token)
-
-    @property
-    def sees_photo(self) -> bool:
-        """See `MaskAdaptedCLIP.sees_photo`."""
-        return True
-
-    def encode_regions(self, crops: Tensor, masks: Tensor, use_prompts: bool = True) -> Tensor:
-        """Refuse: crops alone are not what this arm sees.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError("The context arm sees the whole photo: embed with encode_photo_regions.")
 
     @torch.no_grad()
     def encode_photo_regions(
