@@ -22,7 +22,7 @@ import torch
 from ovseg_demo.cache import TextCache
 from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
-from ovseg_demo.metrics import Reliability
+from ovseg_demo.evaluation.metrics import Reliability
 from ovseg_demo.models import ALL, chosen_arms
 from ovseg_demo.naming.classifier import Classifier
 from train.core.files import write_text

@@ -197,7 +197,7 @@ def _truth(
     question: Payload, paths: list[str], arms: Arms, pool: ModelPool, context: RequestContext
 ) -> Payload:
     """For a label map, and `classes.json` if there is one, among the files."""
-    from ovseg_demo.truth import judge, read_truth
+    from ovseg_demo.evaluation.truth import judge, read_truth
 
     limit = pool.settings.max_file_bytes
     label_map, classes = None, None

@@ -156,7 +156,7 @@ def _dense(counts: Line, classes: int) -> np.ndarray:
 
 
 def _miou(counts: np.ndarray) -> float:
-    """As ovseg_demo.metrics has it: over the classes that truth or prediction show."""
+    """As ovseg_demo.evaluation.metrics has it: over the classes that truth or prediction show."""
     hits, truth, predicted = counts.T
     union = truth + predicted - hits
     return float(100 * np.mean(hits[union > 0] / union[union > 0])) if (union > 0).any() else float("nan")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 import ovseg_demo
 from ovseg_demo.cache import TextCache
+from ovseg_demo.evaluation.metrics import PhotoCounts, confusion_matrix
 from ovseg_demo.files import atomic_file
 from ovseg_demo.merging import Scores, merge
-from ovseg_demo.metrics import PhotoCounts, confusion_matrix
 from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.output.rendering import overlay
 from ovseg_demo.proposals import Proposals, Proposer

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
-from ovseg_demo.metrics import Counts, bootstrap_draws, interval, percent_of
+from ovseg_demo.evaluation.metrics import Counts, bootstrap_draws, interval, percent_of
 from ovseg_demo.models import default_arm
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logit
 
+from ovseg_demo.evaluation.metrics import Reliability
 from ovseg_demo.merging import Merged, MergeSettings, merge_default, presence_evidence
 from ovseg_demo.merging.evidence import LONG_LIST as LONG_LIST_WORDS
 from ovseg_demo.merging.evidence import log_sum_exp, presence_facts
-from ovseg_demo.metrics import Reliability
 from train.evaluation.calibration_data import LONG_LIST, MIXES, Example
 from train.evaluation.free_words import SENSIBLE
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError
-from ovseg_demo.metrics import Estimate, bootstrap_draws, interval, percent_of
+from ovseg_demo.evaluation.metrics import Estimate, bootstrap_draws, interval, percent_of
 from ovseg_demo.naming.hidden_names import head_word
 from ovseg_demo.proposals import Proposals, Steps
 from ovseg_demo.result import Segmentation

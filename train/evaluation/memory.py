@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ovseg_demo.clip import load_clip
+from ovseg_demo.evaluation.metrics import Estimate, bootstrap_draws, interval
 from ovseg_demo.memory import MemorySettings, lacks_of, memory_evidence
 from ovseg_demo.merging import Scores, merge
 from ovseg_demo.merging.evidence import log_odds
-from ovseg_demo.metrics import Estimate, bootstrap_draws, interval
 from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
 from ovseg_demo.proposals import Proposals
 from ovseg_demo.settings import Settings

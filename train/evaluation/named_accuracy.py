@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.text import Templates
-from ovseg_demo.metrics import Estimate, bootstrap_draws, interval, percent_of
+from ovseg_demo.evaluation.metrics import Estimate, bootstrap_draws, interval, percent_of
 from train.data.named_regions import NamedPhoto
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ovseg_demo.metrics import Reliability
+from ovseg_demo.evaluation.metrics import Reliability
 from train.core.files import write_bytes
 
 

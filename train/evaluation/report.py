@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ovseg_demo.metrics import (
+from ovseg_demo.evaluation.metrics import (
     Estimate,
     Tally,
     bootstrap_draws,

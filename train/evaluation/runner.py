@@ -17,8 +17,8 @@ from tqdm import tqdm
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device
 from ovseg_demo.errors import ImageError, ProposalError, SettingsError, quoted
+from ovseg_demo.evaluation.metrics import Counts, PhotoCounts, Tally, confusion_matrix
 from ovseg_demo.imaging import resize_to_side
-from ovseg_demo.metrics import Counts, PhotoCounts, Tally, confusion_matrix
 from ovseg_demo.models import ALL, ARMS, BOTH, chosen_arms, default_arm, split_arm
 from ovseg_demo.proposals import Proposer, find_proposer
 from ovseg_demo.result import Arm, Segmentation

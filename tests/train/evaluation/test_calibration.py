@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg_demo.evaluation.metrics import Reliability
 from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold
-from ovseg_demo.metrics import Reliability
 from ovseg_demo.proposals import Proposals
 from train.evaluation.calibration import (
     TYPED,

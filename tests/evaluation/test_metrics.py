@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from ovseg_demo.metrics import (
+from ovseg_demo.evaluation.metrics import (
     PhotoCounts,
     Tally,
     bootstrap_draws,

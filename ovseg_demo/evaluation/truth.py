@@ -1,4 +1,4 @@
-"""A result against the truth: a label map of the same photo, and the figures of `ovseg_demo.metrics`.
+"""Judge a result against the truth, a label map of the same photo, with the figures of `metrics.py`.
 
 truth = read_truth(Path("label_map.png").read_bytes(), result, Path("classes.json").read_bytes())
 print(judge(result, truth).miou)
@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ovseg_demo.errors import ImageError, VocabularyError, quoted
-from ovseg_demo.metrics import Counts, PhotoCounts, Reliability, Tally, confusion_matrix, percent_of
+from ovseg_demo.evaluation.metrics import (
+    Counts,
+    PhotoCounts,
+    Reliability,
+    Tally,
+    confusion_matrix,
+    percent_of,
+)
 from ovseg_demo.result import Segmentation
 from ovseg_demo.vocabulary import fold
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from ovseg_demo.errors import ImageError, VocabularyError
-from ovseg_demo.metrics import Reliability
+from ovseg_demo.evaluation.metrics import Reliability
+from ovseg_demo.evaluation.truth import IGNORE, judge, read_truth
 from ovseg_demo.output.export import export
 from ovseg_demo.result import ClassResult, RegionResult, Segmentation
-from ovseg_demo.truth import IGNORE, judge, read_truth
 
 NAMES = ("cow", "sofa", "sky")
 
