@@ -1,6 +1,9 @@
-"""Judge a result against the truth, a label map of the same photo, with the figures of `metrics.py`.
+"""Judge a result against the truth of its photo, with the figures of `metrics.py`.
+
+The truth is a label map of the photo, or what a person says of some of its regions:
 
 truth = read_truth(Path("label_map.png").read_bytes(), result, Path("classes.json").read_bytes())
+truth = corrected_truth(result, [CorrectedRegion.of(mask, "cow")])
 print(judge(result, truth).miou)
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ovseg_demo.errors import ImageError, VocabularyError, quoted
+from ovseg_demo.corrections import CorrectedRegion
+from ovseg_demo.corrections.corrected_region import check_count, check_size
+from ovseg_demo.errors import CorrectionError, ImageError, VocabularyError, quoted
 from ovseg_demo.evaluation.metrics import (
     Counts,
     PhotoCounts,
@@ -28,7 +33,7 @@ from ovseg_demo.evaluation.metrics import (
 from ovseg_demo.result import Segmentation
 from ovseg_demo.vocabulary import fold
 
-__all__ = ["Judgement", "Truth", "judge", "read_truth"]
+__all__ = ["Judgement", "Truth", "corrected_truth", "judge", "read_truth"]
 
 IGNORE = -1
 """Value of `Truth.labels` where the truth is unknown, or is a name that was not asked for."""
@@ -42,7 +47,7 @@ class Truth:
     labels: NDArray[np.int32]
     """(H, W) place of the class from 0, or `IGNORE`."""
     left_out: Mapping[str, float]
-    """Share of the photo, 0..1, by name: what the label map names and nobody asked for."""
+    """Share of the photo, 0..1, by name: what the truth names and nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +90,63 @@ def read_truth(label_map: bytes, seg: Segmentation, classes: bytes | None = None
         where = "among the words there is no" if classes is None else "classes.json has no name for"
         advice = "drop classes.json with it" if classes is None else "add it"
         raise VocabularyError(f"The label map has the number {told}, and {where} such number; {advice}.")
+    truth = _in_classes(seg, numbers, names)
+    if not (truth.labels != IGNORE).any():
+        raise _nothing_asked(seg, truth, "label map shows")
+    return truth
+
+
+def corrected_truth(seg: Segmentation, corrections: Sequence[CorrectedRegion]) -> Truth:
+    """Take what a person said of regions of a photo as its truth; all other pixels count nowhere.
+
+    Args:
+        seg: a result of the photo, before its corrections.
+        corrections: of the photo's own size; later ones lie on top. A region without a name, whose pixels
+            belong to no word, counts nowhere: the figures have no class for it.
+
+    Raises:
+        CorrectionError: no region has a name, a mask has another size than the photo, or there are too many.
+        VocabularyError: none of the names was asked for.
+    """
+    check_count(len(corrections))
+    numbers = np.zeros(seg.label_map.shape, dtype=np.uint16)
+    known: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for region in corrections:
+        check_size(region.size, (numbers.shape[0], numbers.shape[1]))
+        number = 0
+        if region.name is not None:
+            number = known.setdefault(fold(region.name), len(known) + 1)
+            names.setdefault(number, region.name)
+        numbers[region.mask] = number
+    if not numbers.any():
+        raise CorrectionError("No corrected region has a name; name or accept one.")
+    truth = _in_classes(seg, numbers, names)
+    if not (truth.labels != IGNORE).any():
+        raise _nothing_asked(seg, truth, "corrections name")
+    return truth
+
+
+def _in_classes(seg: Segmentation, numbers: NDArray[np.unsignedinteger], names: Mapping[int, str]) -> Truth:
+    """(H, W) numbers, of which some have names, in the classes of a result; the others are unknown."""
     place = {fold(word): c.index - 1 for c in seg.classes for word in c.synonyms}
     table = np.full(int(numbers.max(initial=0)) + 1, IGNORE, dtype=np.int32)
     left_out: dict[str, float] = {}
-    for number in (int(one) for one in used if one in names):
-        name = names[number]
-        if fold(name) in place:
+    for number in np.flatnonzero(np.bincount(numbers.ravel())).tolist():
+        name = names.get(number)
+        if name is not None and fold(name) in place:
             table[number] = place[fold(name)]
-        else:
+        elif name is not None:
             left_out[name] = left_out.get(name, 0.0) + float(np.mean(numbers == number))
-    labels = table[numbers]
-    if not (labels != IGNORE).any():
-        asked = ", ".join(c.name for c in seg.classes[:_MOST_SHOWN])
-        found = ", ".join(quoted(name, 30) for name in list(left_out)[:_MOST_SHOWN]) or "nothing"
-        raise VocabularyError(
-            f"The label map shows {found} and none of the words ({asked}); type its names and press Run."
-        )
-    return Truth(labels, left_out)
+    return Truth(table[numbers], left_out)
+
+
+def _nothing_asked(seg: Segmentation, truth: Truth, what: str) -> VocabularyError:
+    asked = ", ".join(c.name for c in seg.classes[:_MOST_SHOWN])
+    found = ", ".join(quoted(name, 30) for name in list(truth.left_out)[:_MOST_SHOWN]) or "nothing"
+    return VocabularyError(
+        f"The {what} {found} and none of the words ({asked}); type its names and press Run."
+    )
 
 
 def _numbers(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | NDArray[np.uint16]:

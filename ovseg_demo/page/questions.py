@@ -3,6 +3,7 @@
     importance   what mattered in a region for a word
     space        where words and regions lie in the space that they share
     truth        how right the result is against a label map
+    corrected    how right the result is against the corrections of its visitor
 
 The viewer presses a hidden button with a question as JSON, and files where the question has some; the answer
 comes back as the viewer's value. Nothing is kept of either. Masks come from the viewer: the server keeps
@@ -17,7 +18,7 @@ import json
 import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
@@ -29,12 +30,17 @@ from ovseg_demo.page.events import ON_MODEL_QUEUE, Runner
 from ovseg_demo.page.example_results import find_result
 from ovseg_demo.page.handlers import arms_in
 from ovseg_demo.page.model_downloads import load_models
+from ovseg_demo.page.sent_corrections import sent_regions
 from ovseg_demo.page.server.gradio_requests import client_still_waits
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import map_size
+from ovseg_demo.page.visitor_uploads import read_json
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.result import Segmentation
+
+if TYPE_CHECKING:
+    from ovseg_demo.evaluation.truth import Truth
 
 __all__ = ["answer_of", "connect_questions"]
 
@@ -98,7 +104,7 @@ def answer_of(asked: str, paths: list[str], pool: ModelPool) -> Payload:
 
 
 def _answered(question: Payload, paths: list[str], pool: ModelPool, context: RequestContext) -> Payload:
-    kinds = {"importance": _importance, "space": _space, "truth": _truth}
+    kinds = {"importance": _importance, "space": _space, "truth": _truth, "corrected": _corrected}
     kind, key = question.get("kind"), question.get("key")
     if not isinstance(kind, str) or kind not in kinds or not isinstance(key, str):
         raise SettingsError(_NOT_UNDERSTOOD)
@@ -197,7 +203,7 @@ def _truth(
     question: Payload, paths: list[str], arms: Arms, pool: ModelPool, context: RequestContext
 ) -> Payload:
     """For a label map, and `classes.json` if there is one, among the files."""
-    from ovseg_demo.evaluation.truth import judge, read_truth
+    from ovseg_demo.evaluation.truth import read_truth
 
     limit = pool.settings.max_file_bytes
     label_map, classes = None, None
@@ -212,13 +218,31 @@ def _truth(
             raise ImageError("Drop one label map (PNG), and its classes.json if it has one.")
     if label_map is None:
         raise ImageError("There is no label map; drop a PNG of class numbers.")
-    truth = read_truth(label_map, arms[0], classes)
+    return _judged(arms, read_truth(label_map, arms[0], classes), context)
+
+
+def _corrected(
+    question: Payload, paths: list[str], arms: Arms, pool: ModelPool, context: RequestContext
+) -> Payload:
+    """For the corrections in a file, in the viewer's form; they take no part in the result."""
+    from ovseg_demo.evaluation.truth import corrected_truth
+
+    if len(paths) != 1:
+        raise SettingsError(_NOT_UNDERSTOOD)
+    corrections = sent_regions(read_json(Path(paths[0])), arms[0].label_map.shape)
+    return _judged(arms, corrected_truth(arms[0], corrections), context)
+
+
+def _judged(arms: Arms, truth: Truth, context: RequestContext) -> Payload:
+    from ovseg_demo.evaluation.truth import judge
+
     context.check()
     shown = np.flatnonzero(np.bincount(truth.labels[truth.labels >= 0], minlength=len(arms[0].classes)))
     known = float(np.mean(truth.labels >= 0))
     judged = {arm.arm: judge(arm, truth) for arm in arms}
     return {
         "known": round(known, 4),
+        "examples": int(arms[0].settings.get("memory", 0)),
         "left_out": {name: round(share, 4) for name, share in truth.left_out.items()},
         "shown": [int(place) + 1 for place in shown],
         "arms": {

@@ -1,4 +1,4 @@
-"""Corrections as the viewer sends them, and a result with them.
+"""Corrections as the viewer sends them: read, and laid over a result.
 
 The viewer draws corrections itself, at the size of its maps; here they become those of the photo, for files.
 """
@@ -22,7 +22,7 @@ from ovseg_demo.page.viewer.payload import MAX_MAP_SIDE
 from ovseg_demo.result import ClassResult, Colour, Comparison, Segmentation, compare
 from ovseg_demo.vocabulary import fold
 
-__all__ = ["full_mask", "map_size", "with_sent_corrections"]
+__all__ = ["full_mask", "map_size", "sent_regions", "with_sent_corrections"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -38,17 +38,30 @@ def with_sent_corrections(result: Segmentation | Comparison, content: object) ->
     Raises:
         CorrectionError: the content has another form, or is of another photo.
     """
-    if not isinstance(content, dict) or not isinstance(content.get("regions"), list):
-        raise CorrectionError("The corrections cannot be read; load the page anew.")
     first = result.second if isinstance(result, Comparison) else result
-    check_count(len(content["regions"]))
-    size, photo_size = map_size(content.get("map")), first.label_map.shape
-    corrections = [_region(one, size, photo_size) for one in content["regions"]]
-    colours = content.get("colours")
+    corrections = sent_regions(content, first.label_map.shape)
+    colours = content.get("colours") if isinstance(content, dict) else None
     chosen = colours if isinstance(colours, dict) else {}
     if isinstance(result, Comparison):
         return compare(*(_with(arm, corrections, chosen) for arm in result.arms))
     return _with(result, corrections, chosen)
+
+
+def sent_regions(content: object, photo_size: tuple[int, ...]) -> list[CorrectedRegion]:
+    """The corrected regions in what the viewer sends, at the size of the photo.
+
+    Args:
+        content: as for `with_sent_corrections`.
+        photo_size: height and width of the photo.
+
+    Raises:
+        CorrectionError: the content has another form, or there are too many.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("regions"), list):
+        raise CorrectionError("The corrections cannot be read; load the page anew.")
+    check_count(len(content["regions"]))
+    size = map_size(content.get("map"))
+    return [_region(one, size, photo_size) for one in content["regions"]]
 
 
 def _region(one: object, size: tuple[int, int], photo_size: tuple[int, ...]) -> CorrectedRegion:

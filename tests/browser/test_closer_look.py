@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_accessibility import findings
+from test_correcting import Editing
 from visiting import EXAMPLES, PATIENCE_MS, Visit
 
 from ovseg_demo.output.export import export
@@ -152,6 +153,52 @@ def test_against_truth(visit: Visit, label_map: list[Path], tmp_path: Path) -> N
     page.locator(".ov-truth input").set_input_files(tmp_path / "other.png")
     visit.waits_for("The label map is 50 x 40 pixels and the photo 1024 x 768", ".ov-truth-found")
     assert page.locator(".ov-truth table").count() == 0
+    assert visit.complaints == [] and visit.elsewhere == []
+
+
+def test_against_what_a_visitor_corrected(visit: Visit) -> None:
+    """The cow is accepted, a part of the grass is drawn as cow: only these two count, in both arms."""
+    page = visit.page
+    show_cow(visit)
+    page.locator(".ov-truth summary").click()
+    own = page.get_by_role("button", name="Use my corrections as truth")
+    assert own.is_disabled()
+    page.locator(".ed-start").click()
+    editing = Editing.of(visit)
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    editing.act("Accept")
+    assert editing.at(0.5, 0.5) == ("cow", True) and editing.count == 1
+    own.click()
+    page.locator(".ov-truth-told").wait_for(timeout=PATIENCE_MS)
+    told = page.locator(".ov-truth-told").inner_text()
+    assert "adapted 100.0 %" in told
+    share = page.evaluate(
+        """() => {
+          const { regions, byId } = ovseg.shown().arms.adapted;
+          return regions.filter((id) => byId.get(id)?.corrected).length / regions.length;
+        }"""
+    )
+    found = page.locator(".ov-truth-found")
+    assert f"what you corrected or accepted, {round(100 * share)} % of the photo" in found.inner_text()
+
+    # The figures follow: what was grass is cow to the visitor, so the result was wrong there.
+    editing.tool("brush")
+    editing.drag((0.2, 0.95), (0.8, 0.95))
+    visit.page.wait_for_function(
+        "(told) => document.querySelector('.ov-truth-told').textContent !== told", arg=told, timeout=PATIENCE_MS
+    )
+    assert "adapted 100.0 %" not in page.locator(".ov-truth-told").inner_text().partition("mIoU")[0]
+    confusion = found.locator("table", has=page.locator("caption", has_text="Confusion"))
+    assert confusion.locator("tbody tr").count() == 1 and "grass" in confusion.inner_text()
+    assert page.locator(".ov-reliability polyline").count() == 4
+    assert findings(visit) == []
+
+    # Nothing corrected, nothing to judge by.
+    while editing.count:
+        editing.act("Undo")
+    assert own.is_disabled()
+    visit.waits_for("No corrected region has a name", ".ov-truth-found")
     assert visit.complaints == [] and visit.elsewhere == []
 
 

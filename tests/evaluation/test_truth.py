@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_demo.errors import ImageError, VocabularyError
+from ovseg_demo.corrections import CorrectedRegion
+from ovseg_demo.errors import CorrectionError, ImageError, VocabularyError
 from ovseg_demo.evaluation.metrics import Reliability
-from ovseg_demo.evaluation.truth import IGNORE, judge, read_truth
+from ovseg_demo.evaluation.truth import IGNORE, corrected_truth, judge, read_truth
 from ovseg_demo.output.export import export
 from ovseg_demo.result import ClassResult, RegionResult, Segmentation
 
@@ -126,3 +127,57 @@ def test_a_truth_of_another_size_is_an_error_of_the_program() -> None:
     truth = read_truth(png(np.ones((6, 8), np.uint8)), seg)
     with pytest.raises(ValueError, match=r"The truth is \(6, 4\)"):
         judge(seg, replace(truth, labels=truth.labels[:, :4]))
+
+
+def box(rows: slice, columns: slice, name: str | None) -> CorrectedRegion:
+    mask = np.zeros((6, 8), dtype=np.bool_)
+    mask[rows, columns] = True
+    return CorrectedRegion.of(mask, name)
+
+
+def test_only_what_a_person_named_counts_and_the_last_word_is_theirs() -> None:
+    """The left quarter is accepted; of the sofa a part is a cow; a piece of that is nothing, one a stranger."""
+    seg, every = result(), slice(0, 6)
+    truth = corrected_truth(
+        seg,
+        [
+            box(every, slice(0, 2), "Cow"),
+            box(every, slice(3, 6), "couch"),
+            box(slice(0, 4), slice(4, 6), "cow"),
+            box(slice(0, 1), slice(4, 6), None),
+            box(slice(1, 2), slice(4, 6), "zebra"),
+        ],
+    )
+    expected = np.full((6, 8), IGNORE)
+    expected[:, 0:2], expected[:, 3:6] = 0, 1
+    expected[:4, 4:6] = 0
+    expected[:2, 4:6] = IGNORE
+    np.testing.assert_array_equal(truth.labels, expected)
+    assert truth.left_out == {"zebra": pytest.approx(2 / 48)}
+    found = judge(seg, truth)
+    # Of 16 pixels of cow, 12 are called cow and 4 sofa; of 10 of sofa, 6 cow and 4 sofa.
+    assert found.confusion.tolist() == [[0, 12, 4, 0], [0, 6, 4, 0], [0, 0, 0, 0]]
+    assert found.pixel_accuracy == pytest.approx(100 * 16 / 26)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "told"),
+    [
+        ([], CorrectionError, "No corrected region has a name; name or accept one"),
+        ([None], CorrectionError, "No corrected region has a name"),
+        (["cow", None], CorrectionError, "No corrected region has a name"),
+        (["zebra"], VocabularyError, "The corrections name 'zebra' and none of the words .cow, sofa, sky.; type"),
+    ],
+)
+def test_corrections_that_say_nothing_of_the_words_get_a_sentence(
+    names: list[str | None], error: type[Exception], told: str
+) -> None:
+    regions = [box(slice(0, 6), slice(0, 8), name) for name in names]
+    with pytest.raises(error, match=told):
+        corrected_truth(result(), regions)
+
+
+def test_corrections_of_another_photo_are_refused() -> None:
+    region = CorrectedRegion.of(np.ones((5, 8), dtype=np.bool_), "cow")
+    with pytest.raises(CorrectionError, match="of a photo of 8 x 5 and this one has 8 x 6"):
+        corrected_truth(result(), [region])

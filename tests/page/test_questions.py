@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from ovseg_demo.output.export import export
+from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
 from ovseg_demo.page.questions import answer_of
@@ -98,6 +99,39 @@ def test_a_result_against_its_own_label_map(pool: ModelPool, result: Comparison,
         assert len(arm["confusion"]) == len(places)
         assert all(arm["accuracy"][place] is not None for place in places)
         assert sum(arm["reliability"]["count"]) > 0
+
+
+def sent(result: Comparison, *regions: tuple[np.ndarray, str | None]) -> str:
+    """Corrections as the viewer sends them."""
+    height, width = result.second.label_map.shape
+    told = [{"counts": encode_rle(mask), "full": None, "name": name} for mask, name in regions]
+    return json.dumps({"map": [height, width], "regions": told, "colours": {}})
+
+
+def test_a_result_against_the_corrections_of_its_visitor(
+    pool: ModelPool, result: Comparison, tmp_path: Path
+) -> None:
+    """What is accepted of an arm is right in it; what is renamed is wrong; the rest is not labelled."""
+    cow, _ = mask_of(result, "cow")
+    grass, _ = mask_of(result, "grass")
+    path = tmp_path / "corrections.json"
+    path.write_text(sent(result, (cow, "cow")))
+    answer = asked(pool, "corrected", (path,))
+    assert answer["arms"]["adapted"]["pixel_accuracy"] == 100 and answer["examples"] == 0
+    assert answer["known"] == pytest.approx(cow.mean(), abs=1e-4)
+
+    path.write_text(sent(result, (cow, "cow"), (grass, "cow")))
+    wrong = asked(pool, "corrected", (path,))["arms"]["adapted"]
+    assert wrong["pixel_accuracy"] == pytest.approx(100 * cow.sum() / (cow.sum() + grass.sum()), abs=0.01)
+    place = [c.name for c in result.second.classes].index("cow")
+    assert wrong["confusion"][0][place + 1] == cow.sum()
+    assert sum(wrong["reliability"]["count"]) == cow.sum() + grass.sum()
+
+    path.write_text(sent(result, (cow, None)))
+    assert "No corrected region has a name" in asked(pool, "corrected", (path,))["error"]
+    path.write_text("[")
+    assert "no JSON" in asked(pool, "corrected", (path,))["error"]
+    assert "not understood" in asked(pool, "corrected")["error"]
 
 
 @pytest.mark.parametrize(

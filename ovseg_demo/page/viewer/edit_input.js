@@ -57,7 +57,7 @@ function onEditKey(event) {
   const draws = edit.tool !== "select" && !edit.merging;
   const does = {
     Escape: () => (candidate ? drop() : edit.merging ? merge() : edit.selected.length ? select([]) : setEditing(false)),
-    r: rename, m: merge, l: likeThis, Delete: removeSelected, Backspace: removeSelected,
+    y: acceptSelected, r: rename, m: merge, l: likeThis, Delete: removeSelected, Backspace: removeSelected,
   };
   if (candidate && event.key === "Tab" && !event.shiftKey) does.Tab = otherMask;
   if (draws && ARROWS[event.key]) does[event.key] = () => moveCursor(ARROWS[event.key], event.shiftKey ? 0.1 : 0.02);
@@ -140,6 +140,7 @@ toolButtons.forEach((one, i) => {
   });
 });
 brushSize.addEventListener("input", () => { edit.size = Number(brushSize.value); });
+actions.accept.addEventListener("click", acceptSelected);
 actions.rename.addEventListener("click", rename);
 actions.remove.addEventListener("click", removeSelected);
 actions.merge.addEventListener("click", merge);

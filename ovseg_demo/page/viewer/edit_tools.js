@@ -2,7 +2,7 @@
 
 const TOOLS = {
   add: ["Add", "Press on a thing to add it, or drag a box around it. Alt and press: not this."],
-  select: ["Select", "Press on a region; then rename, remove or merge it."],
+  select: ["Select", "Press on a region; then accept, rename, remove or merge it."],
   cut: ["Cut", "Press on a part of a region to make it a region of its own."],
   brush: ["Brush", "Draw over what belongs to the region that is selected; on a free place, a new region begins."],
   erase: ["Erase", "Draw over what does not belong to the region that is selected."],
@@ -16,6 +16,7 @@ const button = (text, attributes = {}) => make("button", { type: "button", ...at
 const startEdit = button("Correct regions", { class: "ed-start", "aria-pressed": "false", title: "Add, rename, cut, merge and draw regions (e)" });
 const toolButtons = Object.entries(TOOLS).map(([name, [text]]) => button(text, { role: "radio", "data-tool": name, "aria-checked": "false" }));
 const actions = {
+  accept: button("Accept", { title: "It is right: its mask and its name are yours from now on (y)" }),
   rename: button("Rename", { title: "Another name (r)" }), remove: button("Remove", { title: "Its pixels belong to no word (Delete)" }),
   merge: button("Merge", { title: "One region out of two or more (m)" }), like: button("More like this", { title: "Regions that look like it (l)" }),
 };
@@ -58,6 +59,7 @@ function showTools() {
   }
   brushLabel.hidden = !["brush", "erase"].includes(edit.tool);
   const facts = selectedFacts();
+  actions.accept.disabled = !facts.some(isAcceptable);
   actions.rename.disabled = actions.remove.disabled = actions.merge.disabled = facts.length === 0;
   actions.like.disabled = facts.length !== 1;
   actions.merge.setAttribute("aria-pressed", String(edit.merging));
@@ -257,6 +259,18 @@ async function offerNames(fact) {
   showNames();
 }
 
+// What the result says and nobody has corrected.
+const isAcceptable = (fact) => Boolean(fact.class_index) && !fact.corrected;
+
+function acceptSelected() {
+  const arm = mainArm(), list = corrections(), facts = selectedFacts().filter(isAcceptable);
+  if (!facts.length) return;
+  const next = facts.reduce((made, fact) => changedRegion(result, arm, made, fact, { name: regionName(arm, fact), colour: colourOf(arm, fact) }), list);
+  commit(next);
+  select(next.slice(list.length).map(({ uid }) => uid));
+  hint(`${howMany(facts.length, "region")} accepted as ${facts.length > 1 ? "they are" : "it is"}.`);
+}
+
 function removeSelected() {
   const facts = selectedFacts();
   if (!facts.length) return;
@@ -343,7 +357,7 @@ function pressRegion(point, several) {
     return;
   }
   select([key]);
-  hint(`${className(mainArm(), fact.class_index)}: rename, remove or merge it. Shift and press selects several.`);
+  hint(`${className(mainArm(), fact.class_index)}: accept, rename, remove or merge it. Shift and press selects several.`);
 }
 
 function dragBox(from, to) {

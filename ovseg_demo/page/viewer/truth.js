@@ -1,22 +1,44 @@
-// The result against a label map of the same photo: how right each arm is.
+// The result against the truth of its photo, a label map or what the visitor corrected: how right each arm is.
 
 const truthPanel = studyPanel("ov-truth", "Against truth", fillTruth);
-let truthArm = null;
+// `of`: what is taken as truth, "files" or "corrections"; null while nothing is.
+const truth = { arm: null, of: null, soon: 0 };
+const truthButton = button("Use my corrections as truth", { class: "ov-truth-own" });
+const truthOwn = make("p", { class: "ov-truth-count" });
 
 onForgotten.push(() => {
-  truthArm = null;
+  Object.assign(truth, { arm: null, of: null });
   truthPanel.clear();
 });
 
 function fillTruth(body) {
-  if (body.children.length) return;
-  const input = make("input", { type: "file", accept: ".png,.json", multiple: "" });
-  input.addEventListener("change", () => { if (input.files.length) judgeBy([...input.files]); });
-  body.append(
-    make("p", {}, "A label map of this photo says how right the result is: a palette or grey PNG of class numbers, and its classes.json if it has one, as this page exports them. Without names, number 1 is the first word. 0 and 255 count nowhere."),
-    make("label", { class: "ov-truth-drop" }, make("span", {}, "Drop the files here, or choose them"), input),
-    make("div", { class: "ov-truth-found", "aria-live": "polite" }));
+  if (!body.children.length) {
+    const input = make("input", { type: "file", accept: ".png,.json", multiple: "" });
+    input.addEventListener("change", () => { if (input.files.length) judgeBy([...input.files]); });
+    body.append(
+      make("p", {}, "A label map of this photo says how right the result is: a palette or grey PNG of class numbers, and its classes.json if it has one, as this page exports them. Without names, number 1 is the first word. 0 and 255 count nowhere."),
+      make("label", { class: "ov-truth-drop" }, make("span", {}, "Drop the files here, or choose them"), input),
+      make("p", {}, "Or say yourself what is there: with Correct regions above the picture, accept what is right, name, add, merge or draw the rest. Only what you corrected or accepted counts; the rest of the photo is not labelled."),
+      make("div", { class: "ov-truth-by-hand" }, truthButton, truthOwn),
+      make("div", { class: "ov-truth-found", "aria-live": "polite" }));
+  }
+  tellOwnTruth();
 }
+
+function tellOwnTruth() {
+  const named = corrections().filter(({ name }) => name !== null);
+  truthButton.disabled = !named.length;
+  truthOwn.textContent = named.length ? `${howMany(named.length, "region")} with a name from you.` : "Nothing is corrected or accepted yet.";
+}
+
+truthButton.addEventListener("click", judgeByCorrections);
+// The figures follow the corrections that they are made of.
+onEdited.push((before) => {
+  tellOwnTruth();
+  if (truth.of !== "corrections" || before === corrections()) return;
+  clearTimeout(truth.soon);
+  truth.soon = setTimeout(() => { if (truth.of === "corrections" && edits.base) judgeByCorrections(); }, 400);
+});
 
 for (const kind of ["dragover", "drop"]) {
   truthPanel.body.addEventListener(kind, (event) => {
@@ -26,15 +48,31 @@ for (const kind of ["dragover", "drop"]) {
   });
 }
 
-async function judgeBy(files) {
-  const shown = result, found = find(".ov-truth-found");
-  found.replaceChildren(make("p", {}, "Comparing …"));
+function judgeBy(files) {
+  truth.of = "files";
+  return judge(() => Promise.all(files.map(uploaded)), "truth");
+}
+
+function judgeByCorrections() {
+  truth.of = "corrections";
+  const sent = JSON.stringify(sentCorrections(result, corrections()));
+  return judge(async () => [await uploaded(new File([sent], "corrections.json", { type: "application/json" }))], "corrected");
+}
+
+async function judge(files, kind) {
+  const shown = result, found = find(".ov-truth-found"), of = truth.of;
+  const stale = () => shown !== result || of !== truth.of;
+  // While figures are brought up to date, the last ones stay.
+  if (!found.querySelector("table")) found.replaceChildren(make("p", {}, "Comparing …"));
+  found.setAttribute("aria-busy", "true");
   try {
-    const answer = await ask("truth", {}, await Promise.all(files.map(uploaded)));
-    if (shown === result) showTruth(answer, found);
+    const answer = await ask(kind, {}, await files());
+    if (!stale()) showTruth(answer, found);
   } catch (error) {
-    if (shown === result && !(error instanceof OvertakenError)) found.replaceChildren(make("p", { class: "ov-wrong" }, error.message));
+    if (stale() || error instanceof OvertakenError) return;
+    found.replaceChildren(make("p", { class: "ov-wrong" }, error.message));
   }
+  found.setAttribute("aria-busy", "false");
 }
 
 const outOf100 = (value) => (value === null ? "–" : `${value.toFixed(1)} %`);
@@ -43,28 +81,38 @@ const capitalised = (text) => text[0].toUpperCase() + text.slice(1);
 function showTruth(answer, found) {
   // The plainer arm first, as everywhere.
   const names = Object.keys(answer.arms).reverse(), classes = askedClasses();
-  truthArm = names.at(-1);
+  if (!names.includes(truth.arm)) truth.arm = names.at(-1);
   const each = (what) => names.map((name) => `${nameOfArm(name)} ${outOf100(answer.arms[name][what])}`).join(", ");
-  const left = Object.entries(answer.left_out), corrected = [...mainArm().byId.values()].some((fact) => fact.corrected);
-  const leftTold = left.length ? `Left out, because nobody typed them: ${left.slice(0, 6).map(([name, share]) => `${name} (${percent(share)})`).join(", ")}${left.length > 6 ? ` and ${left.length - 6} more` : ""}. ` : "";
+  const left = Object.entries(answer.left_out), own = truth.of === "corrections";
+  const why = own ? "because this result was not asked for them; press Run" : "because nobody typed them";
+  const leftTold = left.length ? `Left out, ${why}: ${left.slice(0, 6).map(([name, share]) => `${name} (${percent(share)})`).join(", ")}${left.length > 6 ? ` and ${left.length - 6} more` : ""}. ` : "";
   const heads = ["Class", ...names.map((name) => `Right, ${nameOfArm(name)}`), ...names.map((name) => `IoU, ${nameOfArm(name)}`)];
   const rows = classes.filter((c, i) => answer.shown.includes(c.index) || names.some((name) => answer.arms[name].iou[i] !== null)).map((c) => [
     called(c), ...names.map((name) => outOf100(answer.arms[name].accuracy[c.index - 1])), ...names.map((name) => outOf100(answer.arms[name].iou[c.index - 1])),
   ]);
   const confusion = make("div", {});
   const choice = make("select", {}, ...names.map((name) => make("option", { value: name }, nameOfArm(name))));
-  choice.value = truthArm;
+  choice.value = truth.arm;
   choice.addEventListener("change", () => {
-    truthArm = choice.value;
-    confusion.replaceChildren(confusionTable(answer, truthArm));
+    truth.arm = choice.value;
+    confusion.replaceChildren(confusionTable(answer, truth.arm));
   });
-  confusion.append(confusionTable(answer, truthArm));
+  confusion.append(confusionTable(answer, truth.arm));
   found.replaceChildren(
     make("p", { class: "ov-truth-told" }, `Pixels right: ${each("pixel_accuracy")}. mIoU: ${each("miou")}. Mean over classes: ${each("mean_class_accuracy")}.`),
-    make("p", {}, `${leftTold}The truth is known for ${percent(answer.known)} of the photo. One photo says little of a model.${corrected ? " Your corrections take no part." : ""}`),
+    make("p", {}, `${leftTold}${truthTold(answer, own)}`),
     scrolling("Accuracy of each class", table("Each class", heads, rows)),
     ...(names.length > 1 ? [make("label", { class: "ov-why-word" }, "What became of each class, by ", choice)] : []), confusion,
     ...reliabilityParts(answer, names));
+}
+
+function truthTold(answer, own) {
+  const corrected = corrections().length > 0, known = percent(answer.known);
+  const parts = own
+    ? [`The truth is what you corrected or accepted, ${known} of the photo; the result is judged as it was before. Who corrects only what is wrong finds how wrong that was, not how right the whole is.`]
+    : [`The truth is known for ${known} of the photo.`, corrected ? "Your corrections take no part." : ""];
+  if (own && answer.examples) parts.push(`${howMany(answer.examples, "example")} of your memory took part in this result; those of this photo make it look better than it is.`);
+  return [...parts, "One photo says little of a model."].filter(Boolean).join(" ");
 }
 
 // In percent of the pixels of each true class.
