@@ -109,11 +109,12 @@ def corrected_truth(seg: Segmentation, corrections: Sequence[CorrectedRegion]) -
         VocabularyError: none of the names was asked for.
     """
     check_count(len(corrections))
-    numbers = np.zeros(seg.label_map.shape, dtype=np.uint16)
+    height, width = seg.label_map.shape
+    numbers = np.zeros((height, width), dtype=np.uint16)
     known: dict[str, int] = {}
     names: dict[int, str] = {}
     for region in corrections:
-        check_size(region.size, (numbers.shape[0], numbers.shape[1]))
+        check_size(region.size, (height, width))
         number = 0
         if region.name is not None:
             number = known.setdefault(fold(region.name), len(known) + 1)

@@ -185,8 +185,10 @@ def test_against_what_a_visitor_corrected(visit: Visit) -> None:
     # The figures follow: what was grass is cow to the visitor, so the result was wrong there.
     editing.tool("brush")
     editing.drag((0.2, 0.95), (0.8, 0.95))
-    visit.page.wait_for_function(
-        "(told) => document.querySelector('.ov-truth-told').textContent !== told", arg=told, timeout=PATIENCE_MS
+    page.wait_for_function(
+        "(told) => document.querySelector('.ov-truth-told').textContent !== told",
+        arg=told,
+        timeout=PATIENCE_MS,
     )
     assert "adapted 100.0 %" not in page.locator(".ov-truth-told").inner_text().partition("mIoU")[0]
     confusion = found.locator("table", has=page.locator("caption", has_text="Confusion"))

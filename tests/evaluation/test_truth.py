@@ -136,7 +136,7 @@ def box(rows: slice, columns: slice, name: str | None) -> CorrectedRegion:
 
 
 def test_only_what_a_person_named_counts_and_the_last_word_is_theirs() -> None:
-    """The left quarter is accepted; of the sofa a part is a cow; a piece of that is nothing, one a stranger."""
+    """Later regions lie on earlier ones; one without a name and one that nobody asked for count nowhere."""
     seg, every = result(), slice(0, 6)
     truth = corrected_truth(
         seg,
@@ -166,7 +166,7 @@ def test_only_what_a_person_named_counts_and_the_last_word_is_theirs() -> None:
         ([], CorrectionError, "No corrected region has a name; name or accept one"),
         ([None], CorrectionError, "No corrected region has a name"),
         (["cow", None], CorrectionError, "No corrected region has a name"),
-        (["zebra"], VocabularyError, "The corrections name 'zebra' and none of the words .cow, sofa, sky.; type"),
+        (["zebra"], VocabularyError, "name 'zebra' and none of the words .cow, sofa, sky.; type"),
     ],
 )
 def test_corrections_that_say_nothing_of_the_words_get_a_sentence(
