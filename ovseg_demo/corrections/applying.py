@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -57,7 +57,9 @@ def joined_vocabulary(
     return Vocabulary.of([*(" | ".join(item.synonyms) for item in vocabulary), *new], **limits)
 
 
-def apply_corrections(seg: Segmentation, corrections: Sequence[CorrectedRegion]) -> Segmentation:
+def apply_corrections(
+    seg: Segmentation, corrections: Sequence[CorrectedRegion], check: Callable[[], None] = lambda: None
+) -> Segmentation:
     """Lay corrections over a result, in their order.
 
     Their pixels take the class of their name, whatever the scores; a region without a name takes them from
@@ -66,6 +68,7 @@ def apply_corrections(seg: Segmentation, corrections: Sequence[CorrectedRegion])
     Args:
         seg: whose vocabulary holds every name of the corrections, as `joined_vocabulary` makes it.
         corrections: of the photo's own size.
+        check: called between two corrections; raises to end the work.
 
     Raises:
         CorrectionError: a mask has another size than the photo, a name is not in the vocabulary, or there are
@@ -82,6 +85,7 @@ def apply_corrections(seg: Segmentation, corrections: Sequence[CorrectedRegion])
         raise CorrectionError(f"{len(corrections):,} corrections are too many beside {first - 1:,} regions.")
     told, small = [], []
     for number, correction in enumerate(corrections, start=first):
+        check()
         check_size(correction.size, (height, width))
         index = 0 if correction.name is None else classes.get(fold(correction.name), -1)
         if index < 0:

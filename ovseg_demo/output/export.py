@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ovseg_demo import __version__
@@ -54,6 +55,9 @@ Files = dict[str, bytes]
 
 _LARGE_PX = 12_000_000
 """Pictures of more pixels are compressed in half the time, to files that are 8 % larger."""
+
+_PART_BYTES = 1 << 20
+"""Of a file that is written into an archive without a check in between."""
 
 _ALWAYS = ("overlay", "label-map", "json")
 """Formats that are written with every result."""
@@ -183,12 +187,15 @@ def zipped(files: Mapping[str, bytes], check: Callable[[], None] = lambda: None)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            check()
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             # PNGs are compressed already.
             info.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            archive.writestr(info, content)
+            info.file_size = len(content)
+            with archive.open(info, "w") as file:
+                for start in range(0, len(content), _PART_BYTES):
+                    check()
+                    file.write(memoryview(content)[start : start + _PART_BYTES])
     return buffer.getvalue()
 
 
@@ -209,7 +216,7 @@ def comparison_files(
     """The second arm's files, the first arm's in a folder of its name, and what differs; see `export`."""
     files = export(comparison.second, formats, photo_name, check=check)
     files |= _in_folder(comparison.first, formats, photo_name, check)
-    files["comparison.png"] = _png(Image.fromarray(side_by_side(comparison)))
+    files["comparison.png"] = _png(side_by_side(comparison, check), check)
     files["comparison.json"] = as_json(comparison.to_json())
     return files
 
@@ -242,7 +249,7 @@ def _why_not(error: OSError, folder: Path) -> str:
 
 def _overlay_files(source: ExportSource, photo_name: str) -> Files:
     """The coloured photo with its legend below."""
-    return {"overlay.png": _png(Image.fromarray(overlay_with_legend(source.seg)))}
+    return {"overlay.png": _png(overlay_with_legend(source.seg, source.check), source.check)}
 
 
 def _label_map_files(source: ExportSource, photo_name: str) -> Files:
@@ -252,10 +259,9 @@ def _label_map_files(source: ExportSource, photo_name: str) -> Files:
     """
     seg = source.seg
     if len(seg.classes) > 255:
-        return {"label_map.png": _png(Image.fromarray(seg.label_map))}
-    picture = Image.fromarray(seg.label_map.astype(np.uint8))
-    picture.putpalette([0, 0, 0, *(value for c in seg.classes for value in c.colour)])
-    return {"label_map.png": _png(picture)}
+        return {"label_map.png": _png(seg.label_map, source.check)}
+    palette = [0, 0, 0, *(value for c in seg.classes for value in c.colour)]
+    return {"label_map.png": _png(seg.label_map.astype(np.uint8), source.check, palette)}
 
 
 def _classes_files(source: ExportSource, photo_name: str) -> Files:
@@ -277,7 +283,7 @@ def _json_files(source: ExportSource, photo_name: str) -> Files:
 
 def _photo_hash(seg: Segmentation) -> str:
     """SHA-256 of the photo's pixels (RGB, row by row): the same for every file that decodes to them."""
-    return hashlib.sha256(np.ascontiguousarray(seg.image).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(seg.image).data).hexdigest()
 
 
 def _correction_files(source: ExportSource, photo_name: str) -> Files:
@@ -286,7 +292,7 @@ def _correction_files(source: ExportSource, photo_name: str) -> Files:
     corrections = seg.settings.get("corrections")
     if not corrections:
         return {}
-    buffer = io.BytesIO()
+    buffer = _CheckedBuffer(source.check)
     Image.fromarray(seg.image).save(buffer, "JPEG", quality=95, subsampling=0)
     photo = {"photo": photo_name, "photo_sha256": _photo_hash(seg)}
     return {"corrections.json": as_json(corrections | photo), "corrected_photo.jpg": buffer.getvalue()}
@@ -308,7 +314,7 @@ def _cutout_files(source: ExportSource, photo_name: str) -> Files:
         # Transparent pixels must not keep the colours of the photo.
         np.multiply(seg.image[part], shown[..., None], out=pixels[..., :3])
         np.multiply(shown, 255, out=pixels[..., 3], casting="unsafe")
-        files[f"cutouts/{c.index:03d}-{_file_safe(c.name)}.png"] = _png(Image.fromarray(pixels))
+        files[f"cutouts/{c.index:03d}-{_file_safe(c.name)}.png"] = _png(pixels, source.check)
     return files
 
 
@@ -340,7 +346,29 @@ EXPORTS: dict[str, Exporter] = {
 """All formats, by the name that the command line and the API know them by."""
 
 
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
+class _CheckedBuffer(io.BytesIO):
+    """A file in memory that calls `check` whenever Pillow has encoded another part of a picture."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def write(self, content: Any, /) -> int:
+        self._check()
+        return super().write(content)
+
+
+def _png(pixels: npt.NDArray[Any], check: Callable[[], None], palette: Sequence[int] | None = None) -> bytes:
+    """Encode a picture as PNG.
+
+    Args:
+        pixels: (H, W) uint8 or uint16, (H, W, 3) or (H, W, 4) uint8.
+        check: as in `export`.
+        palette: red, green and blue of each number of an (H, W) uint8 picture.
+    """
+    picture = Image.fromarray(pixels)
+    if palette is not None:
+        picture.putpalette(palette)
+    buffer = _CheckedBuffer(check)
     picture.save(buffer, "PNG", compress_level=1 if picture.width * picture.height > _LARGE_PX else 4)
     return buffer.getvalue()

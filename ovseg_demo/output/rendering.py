@@ -5,7 +5,8 @@ Only NumPy, OpenCV and Pillow are needed. Names are drawn as plain text. Outline
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -37,12 +38,20 @@ _INK, _FAINT, _PAPER, _LINE = (28, 31, 36), (98, 104, 114), (255, 255, 255), (22
 _MAX_SEARCH_SIDE = 512
 """Side of the copy of the label map on which names are placed, exact to a few pixels."""
 
+_MAX_SHEET_SIDE = 4096
+"""Longer side of each photo where both arms are on one sheet; more is wider than what screens show."""
+
 _MAX_MISSING = 40
 """Number of words listed as not found; the others are counted."""
 
 
 def overlay(
-    seg: Segmentation, *, opacity: float = 0.55, outlines: bool = True, labels: bool = True
+    seg: Segmentation,
+    *,
+    opacity: float = 0.55,
+    outlines: bool = True,
+    labels: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> RGBImage:
     """Draw the classes in colour over the photo.
 
@@ -51,6 +60,7 @@ def overlay(
         opacity: of the colours, 0 (photo only) to 1 (colours only).
         outlines: draw a dark line with light ones beside it where classes meet.
         labels: write the class names on their regions where they fit.
+        check: called between two parts of the work; raises to end it.
 
     Returns:
         (H, W, 3) uint8 RGB, the size of the photo.
@@ -62,17 +72,24 @@ def overlay(
     alpha[UNASSIGNED] = (1 - _DIMMED) * min(opacity / 0.5, 1.0)
     picture = np.empty_like(seg.image)
     for rows in _strips(seg.image.shape):
+        check()
         a = alpha[seg.label_map[rows]][..., None]
         picture[rows] = (seg.image[rows] * (1 - a) + colours[seg.label_map[rows]] * a + 0.5).astype(np.uint8)
     if outlines:
-        _draw_outlines(picture, seg.label_map)
+        _draw_outlines(picture, seg.label_map, check)
+    check()
     return _draw_names(picture, seg) if labels else picture
 
 
-def overlay_with_legend(seg: Segmentation) -> RGBImage:
-    """The overlay with its legend below; at least 480 pixels wide, so that the words are legible."""
+def overlay_with_legend(seg: Segmentation, check: Callable[[], None] = lambda: None) -> RGBImage:
+    """The overlay with its legend below; at least 480 pixels wide, so that the words are legible.
+
+    Args:
+        seg: the result to show.
+        check: as in `overlay`.
+    """
     width = max(seg.size[0], 480)
-    return _stack([_centred(overlay(seg), width), legend(seg, width=width)])
+    return _stack([_centred(overlay(seg, check=check), width), legend(seg, width=width)])
 
 
 def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
@@ -91,18 +108,22 @@ def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
     return _legend_strip(entries, seg.not_found, [], width or seg.size[0])
 
 
-def side_by_side(comparison: Comparison) -> RGBImage:
+def side_by_side(comparison: Comparison, check: Callable[[], None] = lambda: None) -> RGBImage:
     """The first arm on the left, the second on the right, one legend and the verdict below.
+
+    Args:
+        comparison: the two arms. Larger photos are reduced to 4096 pixels on their longer side.
+        check: as in `overlay`.
 
     Returns:
         (h, w, 3) uint8 RGB, a little wider than two photos; at least 960 pixels wide.
     """
-    arms = comparison.arms
+    arms = [_reduced(arm, _MAX_SHEET_SIDE) for arm in comparison.arms]
     width = max(arms[0].size[0], 474)
     gap = max(8, width // 80)
     headings = [f"{arm.arm} CLIP" for arm in arms]
     columns = [
-        _stack([_heading(heading, width), _centred(overlay(arm), width)])
+        _stack([_heading(heading, width), _centred(overlay(arm, check=check), width)])
         for heading, arm in zip(headings, arms, strict=True)
     ]
     between = np.full((len(columns[0]), gap, 3), _PAPER, np.uint8)
@@ -266,27 +287,41 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 # --- outlines -------------------------------------------------------------------------------------------
 
 
-def _draw_outlines(picture: RGBImage, label_map: npt.NDArray[np.uint16]) -> None:
+def _draw_outlines(picture: RGBImage, label_map: npt.NDArray[np.uint16], check: Callable[[], None]) -> None:
     """Draw a dark line where classes meet and a light one on both sides of it, in place."""
-    height, width = label_map.shape
-    edge = np.zeros((height, width), np.bool_)
+    height = len(label_map)
+    half = max(0.6, max(label_map.shape) / 1000)
+    reach = 2 * half + 2
+    # Rows around a strip whose edges reach into it; OpenCV counts a step of one pixel as 0.955.
+    around = math.ceil(reach / 0.955) + 2
+    for strip in _strips(label_map.shape):
+        check()
+        first, last = max(0, strip.start - around), min(height, strip.stop + around)
+        edge = _edges(label_map[first:last])
+        if not edge.any():
+            continue
+        away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 3)
+        away = away[strip.start - first : strip.stop - first]
+        rows, columns = np.nonzero(away < reach)
+        distance = away[rows, columns][:, None]
+        rows += strip.start
+        light = 0.85 * np.clip(2 * half + 0.5 - distance, 0, 1)
+        dark = 0.9 * np.clip(half + 0.5 - distance, 0, 1)
+        pixels = picture[rows, columns].astype(np.float32)
+        pixels += (np.array(_LIGHT, np.float32) - pixels) * light
+        pixels += (np.array(_DARK, np.float32) - pixels) * dark
+        picture[rows, columns] = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+def _edges(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+    """The pixels beside one of another class."""
+    edge = np.zeros(label_map.shape, np.bool_)
     across, down = label_map[:, 1:] != label_map[:, :-1], label_map[1:] != label_map[:-1]
     edge[:, 1:] |= across
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
-    if not edge.any():
-        return
-    half = max(0.6, max(height, width) / 1000)
-    away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 3)
-    rows, columns = np.nonzero(away < 2 * half + 2)
-    distance = away[rows, columns][:, None]
-    light = 0.85 * np.clip(2 * half + 0.5 - distance, 0, 1)
-    dark = 0.9 * np.clip(half + 0.5 - distance, 0, 1)
-    pixels = picture[rows, columns].astype(np.float32)
-    pixels += (np.array(_LIGHT, np.float32) - pixels) * light
-    pixels += (np.array(_DARK, np.float32) - pixels) * dark
-    picture[rows, columns] = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+    return edge
 
 
 # --- legend ---------------------------------------------------------------------------------------------
@@ -361,6 +396,23 @@ def _centred(picture: RGBImage, width: int) -> RGBImage:
     if spare <= 0:
         return picture
     return np.pad(picture, ((0, 0), (spare // 2, spare - spare // 2), (0, 0)), constant_values=255)
+
+
+def _reduced(seg: Segmentation, side: int) -> Segmentation:
+    """The result with at most `side` pixels on the longer side of its photo, without its masks."""
+    width, height = seg.size
+    scale = side / max(width, height)
+    if scale >= 1:
+        return seg
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = cv2.resize(seg.image, size, interpolation=cv2.INTER_AREA)
+    labels, regions = (
+        cv2.resize(values, size, interpolation=cv2.INTER_NEAREST)
+        for values in (seg.label_map, seg.region_map)
+    )
+    return replace(
+        seg, image=np.asarray(image), label_map=np.asarray(labels), region_map=np.asarray(regions), masks=None
+    )
 
 
 def _stack(parts: Sequence[RGBImage]) -> RGBImage:

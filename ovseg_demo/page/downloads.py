@@ -70,7 +70,7 @@ def export_row(key: gr.Textbox, pool: ModelPool) -> None:
             raise ImageError("This result is no longer on the server; press Run to make it again.")
         if corrections:
             sent = read_json(uploaded_file(corrections, upload_folder()))
-            result = with_sent_corrections(result, sent)
+            result = with_sent_corrections(result, sent, check)
         photo = base_name(photo_name or "photo.jpg")
         stem = Path(photo).stem
         if isinstance(result, Comparison):
@@ -81,7 +81,7 @@ def export_row(key: gr.Textbox, pool: ModelPool) -> None:
         if len(files) == 1:
             ((file_name, content),) = files.items()
             return cached_file(content, f"{stem}.zip" if kind == "zip" else f"{stem}_{file_name}")
-        return cached_file(zipped(files), f"{stem}_{kind}.zip")
+        return cached_file(zipped(files, check), f"{stem}_{kind}.zip")
 
     made = make.click(
         prepare,

@@ -5,7 +5,7 @@ The viewer draws corrections itself, at the size of its maps; here they become t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,32 +27,38 @@ __all__ = ["full_mask", "map_size", "sent_regions", "with_sent_corrections"]
 Mask = npt.NDArray[np.bool_]
 
 
-def with_sent_corrections(result: Segmentation | Comparison, content: object) -> Segmentation | Comparison:
+def with_sent_corrections(
+    result: Segmentation | Comparison, content: object, check: Callable[[], None] = lambda: None
+) -> Segmentation | Comparison:
     """A result with the corrections of its visitor over it.
 
     Args:
         result: without them.
         content: parsed JSON of the viewer: `map` (height and width of its maps), `regions` (each with
             `counts` at that size or `full` at the photo's, and `name`), and `colours` by folded name.
+        check: called between two corrections; raises to end the work.
 
     Raises:
         CorrectionError: the content has another form, or is of another photo.
     """
     first = result.second if isinstance(result, Comparison) else result
-    corrections = sent_regions(content, first.label_map.shape)
+    corrections = sent_regions(content, first.label_map.shape, check)
     colours = content.get("colours") if isinstance(content, dict) else None
     chosen = colours if isinstance(colours, dict) else {}
     if isinstance(result, Comparison):
-        return compare(*(_with(arm, corrections, chosen) for arm in result.arms))
-    return _with(result, corrections, chosen)
+        return compare(*(_with(arm, corrections, chosen, check) for arm in result.arms))
+    return _with(result, corrections, chosen, check)
 
 
-def sent_regions(content: object, photo_size: tuple[int, ...]) -> list[CorrectedRegion]:
+def sent_regions(
+    content: object, photo_size: tuple[int, ...], check: Callable[[], None] = lambda: None
+) -> list[CorrectedRegion]:
     """The corrected regions in what the viewer sends, at the size of the photo.
 
     Args:
         content: as for `with_sent_corrections`.
         photo_size: height and width of the photo.
+        check: called between two corrections; raises to end the work.
 
     Raises:
         CorrectionError: the content has another form, or there are too many.
@@ -61,7 +67,11 @@ def sent_regions(content: object, photo_size: tuple[int, ...]) -> list[Corrected
         raise CorrectionError("The corrections cannot be read; load the page anew.")
     check_count(len(content["regions"]))
     size = map_size(content.get("map"))
-    return [_region(one, size, photo_size) for one in content["regions"]]
+    corrections = []
+    for one in content["regions"]:
+        check()
+        corrections.append(_region(one, size, photo_size))
+    return corrections
 
 
 def _region(one: object, size: tuple[int, int], photo_size: tuple[int, ...]) -> CorrectedRegion:
@@ -73,7 +83,10 @@ def _region(one: object, size: tuple[int, int], photo_size: tuple[int, ...]) -> 
 
 
 def _with(
-    arm: Segmentation, corrections: Sequence[CorrectedRegion], chosen: Mapping[str, Any]
+    arm: Segmentation,
+    corrections: Sequence[CorrectedRegion],
+    chosen: Mapping[str, Any],
+    check: Callable[[], None],
 ) -> Segmentation:
     """One arm with corrections, whose names are classes of it."""
     known = {fold(word) for c in arm.classes for word in c.synonyms}
@@ -84,7 +97,7 @@ def _with(
         ClassResult(name, (name,), len(arm.classes) + i, _colour(chosen.get(key), own), False, 0.0, 0.0)
         for i, ((key, name), own) in enumerate(zip(new.items(), fallback, strict=True), start=1)
     )
-    return apply_corrections(replace(arm, classes=(*arm.classes, *added)), corrections)
+    return apply_corrections(replace(arm, classes=(*arm.classes, *added)), corrections, check)
 
 
 def _colour(value: object, otherwise: Colour) -> Colour:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ovseg_demo.output.export import (
     write_comparison,
     write_files,
     write_result,
+    zip_comparison,
     zipped,
 )
 from ovseg_demo.output.mask_formats import Polygon, polygons
@@ -292,6 +294,32 @@ def test_every_format_can_be_stopped(key: str) -> None:
 
     with pytest.raises(ResourceError):
         export(seg, (key,), check=check)
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"), [("overlay", 30), ("cutouts", 30), ("zip", 80), ("both arms", 260)]
+)
+def test_a_large_picture_is_made_in_parts_between_which_it_can_be_stopped(key: str, parts: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (800, 1000, 3), dtype=np.uint8)
+    mask = box_mask((800, 1000), 0, 0, 1000, 800)
+    seg, other = (drawn_result(image, ["a"], [(1, mask)], arm=arm) for arm in ("adapted", "vanilla"))
+
+    def make(check: Callable[[], None]) -> object:
+        if key == "both arms":
+            return zip_comparison(compare(other, seg), check=check)
+        return export(seg, (key,), check=check)
+
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > parts:
+            raise ResourceError("This took too long.")
+
+    # Noise does not get smaller: 2.4 MB in parts of 64 KiB.
+    with pytest.raises(ResourceError):
+        make(check)
 
 
 def test_an_export_needs_few_times_the_memory_of_its_photo() -> None:

@@ -49,6 +49,16 @@ def test_an_outline_is_dark_with_light_beside_it(result: Segmentation) -> None:
     assert (picture - plain).max() > 40
 
 
+def test_outlines_do_not_depend_on_the_strips_in_which_they_are_drawn() -> None:
+    labels = np.kron(np.random.default_rng(0).integers(0, 3, (31, 25)), np.ones((57, 80), int))
+    photo = np.full((*labels.shape, 3), 128, np.uint8)  # three and a half million pixels: two strips
+    upright, turned = (
+        drawn_result(photo, ["a", "b"], [(index, map_ == index) for index in (1, 2)])
+        for map_ in (labels, labels[::-1])
+    )
+    assert np.array_equal(overlay(upright, labels=False), overlay(turned, labels=False)[::-1])
+
+
 def test_names_stand_on_their_regions(result: Segmentation) -> None:
     with_names, without = overlay(result), overlay(result, labels=False)
     ys, xs = np.nonzero((with_names != without).any(axis=2))
@@ -92,6 +102,17 @@ def test_both_arms_fit_on_one_sheet_with_the_verdict(result: Segmentation) -> No
     )
     sheet = side_by_side(compare(vanilla, result))
     assert sheet.shape[1] >= 2 * shape[1] and sheet.shape[0] > shape[0]
+
+
+def test_a_sheet_of_very_large_photos_is_as_wide_as_screens_show() -> None:
+    photo = np.full((300, 9000, 3), 90, np.uint8)
+    one, other = (
+        drawn_result(photo, ["wall"], [(1, box_mask((300, 9000), 0, 0, width, 300))], arm=arm)
+        for width, arm in ((9000, "adapted"), (4500, "vanilla"))
+    )
+    sheet = side_by_side(compare(other, one))
+    assert 2 * 4096 < sheet.shape[1] < 2.1 * 4096
+    assert overlay_with_legend(one).shape[1] == 9000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovseg_demo.errors import CorrectionError
+from ovseg_demo.errors import CorrectionError, ResourceError
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.example_results import example_result
 from ovseg_demo.page.examples import load_examples
@@ -43,6 +43,21 @@ def test_a_new_name_is_a_class_of_both_arms_in_the_viewers_colour(result: Compar
         outside[height // 4 : height // 2, width // 4 : width // 2] = False
         assert (arm.label_map[outside] == before.label_map[outside]).all()
         assert arm.settings["corrections"]["regions"][0]["name"] == "Bessie"
+
+
+def test_many_corrections_can_be_stopped_between_two(result: Comparison) -> None:
+    content = sent(result, "Bessie")
+    content["regions"] *= 3
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 8:  # in the second arm: three are read, and three laid over the first
+            raise ResourceError("This took too long.")
+
+    with pytest.raises(ResourceError):
+        with_sent_corrections(result, content, check)
 
 
 def test_masks_of_a_smaller_map_cover_the_same_share(result: Comparison) -> None:
