@@ -7,11 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ovseg_demo.clip import load_clip
+from ovseg_demo.devices import fast_dtype
 from ovseg_demo.evaluation.metrics import Reliability
 from ovseg_demo.merging.evidence import MergeSettings, Scores, found_threshold
+from ovseg_demo.naming.classifier import Classifier
+from ovseg_demo.progress import run_to_end
 from ovseg_demo.proposals import Proposals
+from ovseg_demo.segmenter import Segmenter
+from ovseg_demo.vocabulary import Vocabulary
+from tests.tiny_mini import write_mini
+from tests.train.named_scenes import write_named_scenes
+from train.data.named_regions import read_named_regions
+from train.data.truth import TruthSet
 from train.evaluation.calibration import (
     TYPED,
     fit_claims,
@@ -22,8 +33,8 @@ from train.evaluation.calibration import (
     pixel_figures,
     word_evidence,
 )
-from train.evaluation.calibration_data import LONG_LIST, Example
-from train.evaluation.free_words import Truth
+from train.evaluation.calibration_data import LONG_LIST, MIXES, Example, examples_of
+from train.evaluation.free_words import StoredProposals, Truth, make_free_question, stored_proposals
 from train.evaluation.reliability_chart import draw_reliability
 
 SCALE, BIAS = 0.5, -1.0
@@ -87,6 +98,28 @@ def test_long_lists_get_a_higher_threshold_where_too_many_found_words_are_wrong(
     assert present[evidence > fitted.found_threshold].mean() < 0.7
     assert 0.75 <= present[evidence > bar].mean() < 0.85
     assert found_threshold(4, chosen) == fitted.found_threshold
+
+
+@torch.inference_mode()
+def test_examples_are_scored_as_the_segmenter_scores_the_same_photo(tmp_path: Path) -> None:
+    model = str(write_mini(tmp_path / "mini"))
+    everything = read_named_regions(write_named_scenes(tmp_path / "data"))
+    photo = next(one for one in everything if one.fold == 0)
+    classifier = Classifier(load_clip(model, weights="context").compute_in(fast_dtype(torch.device("cpu"))))
+    nothing = TruthSet("none", (), ())
+    examples = examples_of(classifier, [photo], everything, nothing, templates="single")
+    assert [one.kind for one in examples] == ["10 + 5", "3 + 3", "1 + 2", "5 + 12"]
+    proposer = StoredProposals()
+    proposer.show(stored_proposals(photo))
+    segmenter = Segmenter(model, proposer)
+    analysis = run_to_end(segmenter.compute_analysis(photo.read(), ("context",)))
+    features = segmenter.embed(analysis, "context")
+    for number, one in enumerate(examples):
+        present, absent = MIXES[number]
+        asked = make_free_question(photo, everything, present=present, absent=absent, seed=number).asked
+        scores = segmenter.classifier("context").score(features, Vocabulary.of(asked), "single")
+        for name in ("typed", "hidden", "photo_typed", "photo_hidden", "others", "parts"):
+            np.testing.assert_allclose(getattr(one.scores, name), getattr(scores, name), rtol=1e-4, atol=1e-4)
 
 
 def test_claims_are_chosen_by_their_objective(examples: list[Example], fitted: MergeSettings) -> None:

@@ -55,18 +55,39 @@ def test_all_means_every_arm_of_the_model(model: Path) -> None:
     assert (other.name, other.weights) == ("mine", "context")  # its best
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_true_regions_are_named_as_the_arm_names_them(model: Path, truth: TruthSet, masked: bool) -> None:
-    settings = ZeroshotSettings(str(model), templates="single")
+def test_true_regions_are_named_as_the_segmenter_names_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    colours = {"red": (220, 20, 30), "green": (30, 160, 40), "blue": (20, 40, 220), "yellow": (240, 230, 20)}
+    colours |= {"black": (10, 10, 10), "white": (250, 250, 250)}
+    for number in range(2):
+        tiles = random.permutation(6).reshape(2, 3).repeat(50, axis=0).repeat(50, axis=1).astype(np.uint8)
+        photo = np.array(list(colours.values()))[tiles] + random.integers(-60, 60, (100, 150, 3))
+        tiles[np.tile(np.tri(50, dtype=bool), (2, 3))] = 255  # the masks are triangles
+        for name, picture in (("photos", photo.clip(0, 255).astype(np.uint8)), ("labels", tiles)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in colours))
+    truth = read_folders(tmp_path / "photos", tmp_path / "labels", tmp_path / "names.txt", ignore=255)
+    settings = ZeroshotSettings(templates="single")
+    arms = tuple(arm_sources(("adapted", "context"), "ovseg-mini"))
+    asked = EvaluatorSettings(arms, masks="truth", templates="single")
+    counted = Evaluator(truth, class_vocabulary(truth), asked).run(truth.photos)
     for arm in ("adapted", "context"):
-        clip = load_clip(model, weights=arm)
-        names = clip.encode_text(truth.classes, "single")
-        right = 0
-        for batch in true_regions(truth, masked=masked, photos=0):
-            features = clip.encode_photo_regions(batch.image, batch.masks, use_prompts=masked)
-            right += int(((features @ names.T).argmax(1) == batch.classes).sum())
-        figures = region_accuracy(clip, truth, settings, masked=masked)
-        assert figures["regions"] == 4 and figures["top1"] == 100 * right / 4
+        clip = load_clip("ovseg-mini", weights=arm)
+        figures = region_accuracy(clip, truth, settings, masked=True)
+        named = np.sum([counts.named for counts in counted.counts[arm]], axis=0)
+        assert figures["regions"] == 12 and figures["top1"] == pytest.approx(100 * named.sum() / 12)
+        assert 0 < named.sum() < 12 and figures["mean_per_class"] == pytest.approx(50 * named.mean())
+
+
+def test_unmasked_regions_are_named_by_their_rectangles(model: Path, truth: TruthSet) -> None:
+    clip = load_clip(model, weights="adapted")
+    names, right = clip.encode_text(truth.classes, "single"), 0
+    for batch in true_regions(truth, masked=False, photos=0):
+        features = clip.encode_photo_regions(batch.image, batch.masks, use_prompts=False)
+        right += int(((features @ names.T).argmax(1) == batch.classes).sum())
+    figures = region_accuracy(clip, truth, ZeroshotSettings(str(model), templates="single"), masked=False)
+    assert figures["regions"] == 4 and figures["top1"] == 100 * right / 4
 
 
 def test_unmasked_regions_are_the_rectangles_around_them(truth: TruthSet) -> None:
