@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ovseg_demo.clip import RegionCache
 from ovseg_demo.errors import VocabularyError, quoted
-from ovseg_demo.naming.importance import Importance, word_importance
+from ovseg_demo.naming.importance import Importance, OcclusionCache, word_importance
 from ovseg_demo.naming.shared_space import SharedSpace, project
 from ovseg_demo.progress import Progress, embedding_progress, map_steps, run_to_end
 from ovseg_demo.proposals import working_image
@@ -87,11 +87,11 @@ def stream_importance(
     """
     working = _working_image(segmenter, result)
     mask = _at_size(mask, working)
-    vocabulary, caches, found = _words(segmenter, result), dict[str, RegionCache](), []
+    vocabulary, found = _words(segmenter, result), []
     options: dict[str, Any] = {
         "templates": str(result.settings["templates"]),
         "rule": str(result.settings["merge"]),
-        "cache": caches,
+        "cache": OcclusionCache(),
     }
     for number, arm in enumerate(arms):
         steps = word_importance(

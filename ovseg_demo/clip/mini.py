@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ovseg_demo.clip.changed_crops import Box, Reach, changed_maps
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, map_digests, text_digest
 from ovseg_demo.clip.text import unit_parts
@@ -71,6 +72,10 @@ class PatchTrunk(nn.Module):
 
     STEM_BLOCKS = 11
     """Blocks of EfficientNet in `stem`."""
+    EARLY = 7
+    """The first modules of `stem`, which end at stride 4: convolution, norm, activation, four blocks."""
+    EARLY_REACH = Reach(stride=4, before=10, after=16)
+    """Of `EARLY`: kernels of 3 pixels, stride 2 in the first and the third with padding at the end only."""
     STRIDE_16_BLOCKS = 4
     """The first blocks of `top`, of 120 channels, which leave the stride at 16."""
 
@@ -213,6 +218,19 @@ class MiniImageTower(nn.Module):
     def stem(self, crops: Tensor) -> Tensor:
         """The trunk's frozen part: (B, 3, 224, 224) -> (B, 88, 14, 14)."""
         return cast(Tensor, self.trunk.stem(crops.contiguous(memory_format=torch.channels_last)))
+
+    def stem_early(self, crops: Tensor) -> Tensor:
+        """The first layers of the stem: (B, 3, S, S) -> (B, 24, S / 4, S / 4)."""
+        early = self.trunk.stem[: self.trunk.EARLY]
+        return cast(Tensor, early(crops.contiguous(memory_format=torch.channels_last)))
+
+    def stem_early_changed(self, known: Tensor, crops: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """The same for crops that equal the crop of `known` outside of a box each."""
+        return changed_maps(self.stem_early, self.trunk.EARLY_REACH, known, crops, boxes)
+
+    def stem_late(self, early: Tensor) -> Tensor:
+        """The rest of the stem: output of `stem_early` -> (B, 88, S / 16, S / 16)."""
+        return cast(Tensor, self.trunk.stem[self.trunk.EARLY :](early))
 
     def stem_weights(self) -> list[Tensor]:
         """All that `stem` depends on."""

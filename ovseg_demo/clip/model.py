@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.clip.context import patch_share, pool_crop
 from ovseg_demo.clip.mask_prompts import token_mask
 from ovseg_demo.clip.name_bank import NameBank
@@ -267,16 +268,28 @@ class MaskAdaptedCLIP(nn.Module):
         return cache.crops[key]
 
     @torch.no_grad()
-    def compute_stem(self, crops: Tensor, masks: Tensor) -> StemFeatures:
+    def compute_stem(self, crops: Tensor, masks: Tensor, boxes: Sequence[Box] | None = None) -> StemFeatures:
         """Run the frozen stem on crops; arguments and errors as for `encode_regions`.
 
-        Only for a model that has a stem: see `stem_id`.
+        Only for a model that has a stem: see `stem_id`. With `boxes`, one for each crop but the first, all
+        crops equal the first outside of their box, and what they share is computed once.
         """
         self._check(crops, masks)
         tower, stem_id = cast(TowerWithStem, self.image_tower), cast(str, self.stem_id)
-        features = self._in_parts(
-            lambda some: tower.stem(crops[some].to(self.device, self.dtype)), len(crops)
-        )
+
+        def given(some: slice) -> Tensor:
+            return crops[some].to(self.device, self.dtype)
+
+        if boxes is None:
+            features = self._in_parts(lambda some: tower.stem(given(some)), len(crops))
+        else:
+            known = tower.stem_early(given(slice(0, 1)))
+
+            def changed(some: slice) -> Tensor:
+                crops_of = given(slice(some.start + 1, some.stop + 1))
+                return tower.stem_late(tower.stem_early_changed(known, crops_of, boxes[some]))
+
+            features = [tower.stem_late(known), *self._in_parts(changed, len(boxes))]
         seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
         return StemFeatures(stem_id, seen, patch_share(masks.to(self.device), self.image_tower.patch))
 

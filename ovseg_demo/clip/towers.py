@@ -15,6 +15,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
 
 
@@ -50,6 +51,15 @@ class TowerWithStem(Protocol):
 
     def stem(self, crops: Tensor) -> Tensor:
         """(B, 3, S, S) crops -> the output of the first part, (B, ...)."""
+
+    def stem_early(self, crops: Tensor) -> Tensor:
+        """(B, 3, S, S) crops -> the output of the first layers of `stem`, (B, ...)."""
+
+    def stem_early_changed(self, known: Tensor, crops: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """The same for crops that equal the crop of `known`, (1, ...), outside of a box each."""
+
+    def stem_late(self, early: Tensor) -> Tensor:
+        """Output of `stem_early` -> output of `stem`."""
 
     def trunk_patches(self, features: Tensor) -> Tensor:
         """Output of the stem -> (B, C, grid, grid) patches, before mask prompts."""

@@ -12,7 +12,7 @@ that the word is exp(m) times as probable as that rival.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
+from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.merging import Scores
 from ovseg_demo.merging.published_rules import OTHERS
 from ovseg_demo.naming.classifier import Classifier, PhotoFeatures
@@ -27,7 +28,7 @@ from ovseg_demo.regions import CropRecipe, Regions, background_of, crop_regions,
 from ovseg_demo.result import Arm
 from ovseg_demo.vocabulary import Vocabulary
 
-__all__ = ["Importance", "OccludedCrops", "occlude", "word_importance"]
+__all__ = ["Importance", "OccludedCrops", "OcclusionCache", "occlude", "word_importance"]
 
 MOST_CELLS = 8
 """Cells a side at most: towers with a finer grid get cells of several tokens, so that 64 crops are enough."""
@@ -65,12 +66,24 @@ class OccludedCrops:
         masks: (1 + N, S, S) of 0 and 1.
         photo_masks: (1 + N, H, W) bool, the same cells taken out of the region in the photo.
         shown: (G, G) bool, the N cells that show some of the region, row by row.
+        boxes: N of them, the cells in pixels of the crop.
     """
 
     crops: Tensor
     masks: Tensor
     photo_masks: NDArray[np.bool_]
     shown: NDArray[np.bool_]
+    boxes: tuple[Box, ...]
+
+
+@dataclass
+class OcclusionCache:
+    """What arms have computed of the same region of the same photo, for the next arm to reuse."""
+
+    crops: dict[tuple[CropRecipe, int], OccludedCrops] = field(default_factory=dict)
+    """By recipe and side of a token."""
+    regions: dict[str, RegionCache] = field(default_factory=dict)
+    """By the hash of the stem."""
 
 
 def occlude(
@@ -102,7 +115,7 @@ def occlude(
     count = -(-size // cell)
     rows, columns = _cells_of_photo(regions, mask.shape, recipe, cell)
     background, inside = background_of(recipe), regions.masks[0] > 0
-    crops, masks, photo_masks = [regions.crops[0]], [regions.masks[0]], [mask]
+    crops, masks, photo_masks, boxes = [regions.crops[0]], [regions.masks[0]], [mask], []
     shown = np.zeros((count, count), dtype=np.bool_)
     for row in range(count):
         for column in range(count):
@@ -110,13 +123,16 @@ def occlude(
             if not bool(inside[place].any()):
                 continue
             shown[row, column] = True
+            ends = min(size, (column + 1) * cell), min(size, (row + 1) * cell)
+            boxes.append((column * cell, row * cell, *ends))
             crop, kept = regions.crops[0].clone(), regions.masks[0].clone()
             crop[:, place[0], place[1]] = background
             kept[place] = 0
             crops.append(crop)
             masks.append(kept)
             photo_masks.append(mask & ~((rows == row)[:, None] & (columns == column)[None, :]))
-    return OccludedCrops(torch.stack(crops), torch.stack(masks), np.stack(photo_masks), shown)
+    stacked = torch.stack(crops), torch.stack(masks), np.stack(photo_masks)
+    return OccludedCrops(*stacked, shown, tuple(boxes))
 
 
 def _cells_of_photo(
@@ -146,7 +162,7 @@ def word_importance(
     *,
     templates: str,
     rule: str = "default",
-    cache: dict[str, RegionCache] | None = None,
+    cache: OcclusionCache | None = None,
 ) -> Generator[float, None, Importance]:
     """What mattered in a region for one of the typed classes.
 
@@ -171,9 +187,12 @@ def word_importance(
     if not 1 <= class_index <= len(vocabulary):
         raise IndexError(f"There is no class {class_index} among {len(vocabulary)}.")
     clip = classifier.clip
-    hidden = occlude(image, mask, clip.crop_recipe, clip.image_tower.patch)
+    cache, key = cache or OcclusionCache(), (clip.crop_recipe, clip.image_tower.patch)
+    if key not in cache.crops:
+        cache.crops[key] = occlude(image, mask, *key)
+    hidden = cache.crops[key]
     yield 0.1
-    rows = yield from _embedded(clip, image, hidden, {} if cache is None else cache)
+    rows = yield from _embedded(clip, image, hidden, cache.regions)
     scores = classifier.score(
         PhotoFeatures(rows, rows[0], {}), vocabulary, templates, with_hidden=rule == "default"
     )
@@ -188,7 +207,7 @@ def word_importance(
         margin=float(margins[0]),
         rival=rival,
         crop=_picture(hidden.crops[0], clip.crop_recipe),
-        pools_photo=clip.crop_dim != clip.embed_dim,
+        pools_photo=clip.sees_photo,
     )
 
 
@@ -196,18 +215,20 @@ def _embedded(
     clip: MaskAdaptedCLIP, image: NDArray[np.uint8], hidden: OccludedCrops, caches: dict[str, RegionCache]
 ) -> Generator[float, None, NDArray[np.float32]]:
     """(1 + N, D) features of a region and of its occlusions."""
-    if clip.stem_id is None:
+    if clip.stem_id is None and not clip.sees_photo:
         rows, count = [], len(hidden.crops)
         for start in range(0, count, _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             rows.append(clip.encode_regions(hidden.crops[some], hidden.masks[some]).cpu().numpy())
             yield 0.1 + 0.8 * min(1.0, (start + _AT_ONCE) / count)
         return np.concatenate(rows)
-    # The stem of these very crops: `encode_photo_regions` then cuts none of its own.
-    cache = caches.setdefault(clip.stem_id, RegionCache())
-    if clip.stem_id not in cache.stems:
-        cache.stems[clip.stem_id] = clip.compute_stem(hidden.crops, hidden.masks)
-        yield 0.5
+    cache = RegionCache()
+    if clip.stem_id is not None:
+        # The stem of these very crops: `encode_photo_regions` then cuts none of its own.
+        cache = caches.setdefault(clip.stem_id, cache)
+        if clip.stem_id not in cache.stems:
+            cache.stems[clip.stem_id] = clip.compute_stem(hidden.crops, hidden.masks, hidden.boxes)
+            yield 0.5
     found = clip.encode_photo_regions(image, hidden.photo_masks, cache=cache).cpu().numpy()
     yield 0.9
     return np.asarray(found, dtype=np.float32)

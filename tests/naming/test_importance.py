@@ -11,8 +11,9 @@ import torch
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.context_arm import ContextCLIP
 from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.clip.pooled_arm import PooledCLIP
 from ovseg_demo.naming.classifier import Classifier
-from ovseg_demo.naming.importance import Importance, occlude, word_importance
+from ovseg_demo.naming.importance import Importance, OcclusionCache, occlude, word_importance
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.regions import CropRecipe, background_of, crop_regions
 from ovseg_demo.vocabulary import Vocabulary
@@ -134,6 +135,18 @@ def test_the_context_arm_loses_what_it_pools_under_a_cell(mini: Path) -> None:
     assert np.abs(found.effect - crop_only.effect).max() > 1e-3
 
 
+def test_an_arm_that_pools_the_photo_loses_what_it_does_not_pool(transformer: MaskAdaptedCLIP) -> None:
+    """It takes no crops; its map lies over the crop of the region all the same."""
+    clip = PooledCLIP(transformer)
+    found = explained(clip, rule="benchmark")
+    image, mask = photo()
+    hidden = occlude(image, mask, clip.crop_recipe, clip.image_tower.patch)
+    margins, _ = margin(clip, clip.encode_photo_regions(image, hidden.photo_masks))
+    assert found.pools_photo
+    np.testing.assert_allclose(found.effect[found.shown], margins[0] - margins[1:], atol=1e-4)
+    assert np.abs(found.effect).max() > 1e-3
+
+
 def test_hidden_names_are_rivals_under_the_default_rule(mini: Path) -> None:
     """The margin is what the softmax gets: the scale and the bias of the rule are in it."""
     clip = load_clip(mini, weights="vanilla")
@@ -157,7 +170,7 @@ def test_arms_share_the_stem(mini: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         MaskAdaptedCLIP, "compute_stem", lambda self, *some: calls.append(1) or work(self, *some)
     )
-    cache: dict = {}
+    cache = OcclusionCache()
     for arm in ("vanilla", "adapted", "context"):
         classifier = Classifier(load_clip(mini, weights=arm))
         run_to_end(
@@ -165,4 +178,4 @@ def test_arms_share_the_stem(mini: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 classifier, arm, image, mask, WORDS, 2, templates="single", rule="benchmark", cache=cache
             )
         )
-    assert len(calls) == 1
+    assert len(calls) == len(cache.crops) == 1

@@ -85,7 +85,7 @@ function whyParts({ maps, pictures }, word) {
   const told = "Each part of the crop is hidden in turn. Its colour says how much of the lead over the strongest rival goes with it: " +
     "orange parts speak for the word, purple ones against it. The maps have one scale. Leads are taken before the softmax: there, a lead of 1 makes a word 2.7 times as probable as its rival.";
   const context = maps.some((map) => map.pools_photo)
-    ? " The context arm also looks at the photo under the region: a hidden part is left out there, too, and the photo itself stays whole." : "";
+    ? " The context arm looks at the photo under the region: a hidden part is left out there, and the photo itself stays whole." : "";
   return [make("div", { class: "ov-why-maps" }, ...figures), scaleOf(most), make("p", {}, told + context)];
 }
 
