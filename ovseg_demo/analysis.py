@@ -73,7 +73,8 @@ class PhotoAnalyser:
         self._arms: dict[Arm, Classifier] = {}
         if photos is None:
             photos = MemoryCache(self.settings.max_analysed_bytes, self.settings.state_lifetime_s)
-        self._photos = photos
+        self.photos = photos
+        """What is kept of analysed photos, by key; shared with siblings."""
         self._id = secrets.token_hex(8)
         self.notice = ""
         """A sentence that belongs to every result from now on: that a GPU is missing or has failed."""
@@ -128,13 +129,13 @@ class PhotoAnalyser:
         # Segmenters that share the cache find different regions, so the key names the segmenter.
         key = self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
         stopwatch.mark("read")
-        if (kept := self._photos.get(key)) is not None:
+        if (kept := self.photos.get(key)) is not None:
             # Its features stay shared with what is kept; the timings are this request's own.
             return replace(kept, timings={"read": stopwatch.seconds["read"], "propose": 0.0})
         photo = yield from self.compute_analysis(pixels, arms)
         photo.timings |= stopwatch.seconds
         photo.key = key
-        self._photos.put(key, photo)
+        self.photos.put(key, photo)
         return photo
 
     def compute_analysis(
@@ -172,7 +173,7 @@ class PhotoAnalyser:
             if arm not in photo.features:
                 yield embedding_progress(photo.proposals.masks, 0.7)
                 photo.features[arm] = self.embed(photo, arm)
-                self._photos.put(photo.key, photo)
+                self.photos.put(photo.key, photo)
             classifier = self.classifier(arm)
             yield from text_progress(classifier, names, templates, 0.8, 1.0)
             return photo.proposals, classifier.rank(photo.features[arm].regions, names, templates)
@@ -184,7 +185,7 @@ class PhotoAnalyser:
     ) -> A:
         """The same arms behind another proposer or other limits; analysed photos stay in the same memory."""
         other = type(self)(
-            self.model, proposer, device=self.device, settings=settings, reload=reload, photos=self._photos
+            self.model, proposer, device=self.device, settings=settings, reload=reload, photos=self.photos
         )
         # One lock for one set of arms, so that none is loaded twice.
         other._arms, other._lock = self._arms, self._lock
@@ -200,13 +201,13 @@ class PhotoAnalyser:
                 if self._reload is not None:
                     self.proposer = self._reload(device="cpu")
                 self.device, self._arms = "cpu", {}
-                self._photos.clear()
+                self.photos.clear()
                 self.notice = "The GPU failed, so this ran on the CPU, which takes longer."
             return True
 
     def add_classifier(self, classifier: Classifier, arm: Arm) -> None:
-        """Take a classifier that is loaded already as an arm."""
-        self._arms[arm] = classifier
+        """Take a classifier that is loaded already as an arm; siblings do not get it."""
+        self._arms = {**self._arms, arm: classifier}
 
     def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
         """The CLIP that embeds the regions of photos; names may be embedded by another one."""

@@ -198,7 +198,6 @@ class RegionTools(PhotoAnalyser):
         taught.put_into(clip)
         clip.compute_in(fast_dtype(torch.device(self.device)))
         other = self.sibling(self.proposer, self.settings, self._reload)
-        other._arms = {**self._arms}
         other.add_classifier(Classifier(clip, self._texts), YOURS)
         return other
 
@@ -271,7 +270,7 @@ class RegionTools(PhotoAnalyser):
     def _features(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
         if arm not in photo.features:
             photo.features[arm] = self.embed(photo, arm)
-            self._photos.put(photo.key, photo)
+            self.photos.put(photo.key, photo)
         return photo.features[arm]
 
     def _own_arms(self, arms: Sequence[Arm] | None) -> tuple[Arm, ...]:

@@ -183,7 +183,7 @@ class Segmenter(RegionTools):
                 yield embedding_progress(photo.proposals.masks, progress)
                 photo.features[arm] = self.embed(photo, arm)
                 timings |= photo.features[arm].timings
-                self._photos.put(photo.key, photo)
+                self.photos.put(photo.key, photo)
             shares = progress + 0.2 / len(arms), progress + 0.29 / len(arms)
             results.append((yield from self._decide(photo, arm, vocabulary, options, timings, shares)))
         total = time.perf_counter() - started

@@ -116,6 +116,20 @@ def importers(paths: Iterable[Path], packages: set[str]) -> list[str]:
     return [shown(path) for path in paths if {name.split(".")[0] for name in imports(path)} & packages]
 
 
+def private_imports(path: Path) -> list[str]:
+    """Names with a leading underscore that a file takes from other modules."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            found += [alias.name for alias in node.names if re.match("_(?!_)", alias.name)]
+    return found
+
+
+def test_what_other_modules_use_has_a_public_name() -> None:
+    files = (*MODULES, *TRAIN, *sorted((ROOT / "tests").rglob("*.py")))
+    assert not {shown(path): found for path in files if (found := private_imports(path))}
+
+
 def test_no_module_is_longer_than_400_lines() -> None:
     lengths = {shown(path): len(path.read_text(encoding="utf-8").splitlines()) for path in (*MODULES, *TRAIN)}
     assert not {name: length for name, length in lengths.items() if length > 400}

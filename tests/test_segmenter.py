@@ -206,14 +206,14 @@ def test_analysed_photos_are_bounded_in_bytes_with_all_that_is_kept_of_them(
     segmenter: Segmenter, clip: MaskAdaptedCLIP, texts: TextCache
 ) -> None:
     segmenter(np.zeros((80, 120, 3), np.uint8), "dog")
-    one = segmenter._photos.kept_bytes
+    one = segmenter.photos.kept_bytes
     pixels = 80 * 120 * 3 + 42 * 64 * 3 + 4 * 42 * 64
     assert one > pixels + 5 * 768 * 4, "features and stem count, too"
     small = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64, max_analysed_bytes=3 * one))
     small.add_classifier(Classifier(clip, texts), "adapted")
     for shade in range(5):
         small(np.full((80, 120, 3), shade, np.uint8), "dog")
-    assert len(small._photos) == 3 and small._photos.kept_bytes <= 3 * one
+    assert len(small.photos) == 3 and small.photos.kept_bytes <= 3 * one
 
 
 def test_siblings_share_arms_memory_and_the_lock_that_loads_an_arm_once(
@@ -234,7 +234,7 @@ def test_siblings_share_arms_memory_and_the_lock_that_loads_an_arm_once(
     assert first is second and loads == ["adapted"]
     run_to_end(one.stream_proposals(photo))
     assert run_to_end(other.stream_proposals(photo)).masks.shape[2] == 32, "each with its own analysis"
-    assert len(one._photos) == len(other._photos) == 2 and other._photos is one._photos
+    assert len(one.photos) == len(other.photos) == 2 and other.photos is one.photos
 
 
 def test_strictness_finds_less_and_leaves_the_regions_alone(

@@ -175,7 +175,7 @@ def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:
         for temporary, target in waiting:
             temporary.replace(target)
     except OSError as error:
-        raise OutputError(_why_not(error, folder)) from error
+        raise OutputError(write_error_message(error, folder)) from error
     finally:
         for temporary, _ in waiting:
             with suppress(OSError):
@@ -233,7 +233,8 @@ def folder_of(arm: str) -> str:
     return re.sub(r"[^\w.@+-]+", "-", arm).strip("-.") or "arm"
 
 
-def _why_not(error: OSError, folder: Path) -> str:
+def write_error_message(error: OSError, folder: Path) -> str:
+    """Why files could not be written into a folder, and what helps."""
     where = quoted(folder, 200)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"There is no space left to write into {where}; free some or choose another folder."

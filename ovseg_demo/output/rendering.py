@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from ovseg_demo.output.text_drawing import TextLine, shorten, wrap
-from ovseg_demo.result import UNASSIGNED, ClassResult, Comparison, Segmentation, percent
+from ovseg_demo.output.label_spots import label_spots
+from ovseg_demo.output.legend import PAPER, LegendEntry, heading_strip, legend, legend_strip
+from ovseg_demo.output.text_drawing import TextLine, shorten
+from ovseg_demo.result import UNASSIGNED, Comparison, Segmentation, percent
 
-__all__ = [
-    "LabelSpot",
-    "change_spots",
-    "label_spots",
-    "legend",
-    "overlay",
-    "overlay_with_legend",
-    "side_by_side",
-]
+__all__ = ["overlay", "overlay_with_legend", "side_by_side"]
 
 RGBImage = npt.NDArray[np.uint8]
 
@@ -33,16 +27,9 @@ _DIMMED = 0.78
 """Brightness of unassigned pixels, to distinguish them from regions."""
 
 _DARK, _LIGHT = (16, 18, 22), (255, 255, 255)
-_INK, _FAINT, _PAPER, _LINE = (28, 31, 36), (98, 104, 114), (255, 255, 255), (222, 225, 230)
-
-_MAX_SEARCH_SIDE = 512
-"""Side of the copy of the label map on which names are placed, exact to a few pixels."""
 
 _MAX_SHEET_SIDE = 4096
 """Longer side of each photo where both arms are on one sheet; more is wider than what screens show."""
-
-_MAX_MISSING = 40
-"""Number of words listed as not found; the others are counted."""
 
 
 def overlay(
@@ -92,22 +79,6 @@ def overlay_with_legend(seg: Segmentation, check: Callable[[], None] = lambda: N
     return _stack([_centred(overlay(seg, check=check), width), legend(seg, width=width)])
 
 
-def legend(seg: Segmentation, *, width: int | None = None) -> RGBImage:
-    """Swatch, name and area of each class that was found, and a line of the other names.
-
-    Args:
-        seg: the result to explain.
-        width: of the strip in pixels; the photo's if not given.
-
-    Returns:
-        (h, width, 3) uint8 RGB.
-    """
-    entries = [_Entry(c.colour, c.name, percent(c.area_fraction), c.index) for c in seg.found]
-    if seg.unassigned_fraction > 0:
-        entries.append(_Entry(None, "unassigned", percent(seg.unassigned_fraction), 0))
-    return _legend_strip(entries, seg.not_found, [], width or seg.size[0])
-
-
 def side_by_side(comparison: Comparison, check: Callable[[], None] = lambda: None) -> RGBImage:
     """The first arm on the left, the second on the right, one legend and the verdict below.
 
@@ -123,96 +94,22 @@ def side_by_side(comparison: Comparison, check: Callable[[], None] = lambda: Non
     gap = max(8, width // 80)
     headings = [f"{arm.arm} CLIP" for arm in arms]
     columns = [
-        _stack([_heading(heading, width), _centred(overlay(arm, check=check), width)])
+        _stack([heading_strip(heading, width), _centred(overlay(arm, check=check), width)])
         for heading, arm in zip(headings, arms, strict=True)
     ]
-    between = np.full((len(columns[0]), gap, 3), _PAPER, np.uint8)
+    between = np.full((len(columns[0]), gap, 3), PAPER, np.uint8)
     top = np.concatenate([columns[0], between, columns[1]], axis=1)
     shown = {c.index for arm in arms for c in arm.found}
     entries = [
-        _Entry(a.colour, a.name, f"{percent(v.area_fraction)} → {percent(a.area_fraction)}", a.index)
+        LegendEntry(a.colour, a.name, f"{percent(v.area_fraction)} → {percent(a.area_fraction)}", a.index)
         for v, a in zip(arms[0].classes, arms[1].classes, strict=True)
         if a.index in shown
     ]
     missing = [c for c in arms[1].classes if c.index not in shown]
-    return _stack([top, _legend_strip(entries, missing, [comparison.verdict], top.shape[1])])
+    return _stack([top, legend_strip(entries, missing, [comparison.verdict], top.shape[1])])
 
 
 # --- names on regions -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LabelSpot:
-    """A place for a class name: the middle of the largest box inside one connected area."""
-
-    class_index: int
-    x: float
-    """Centre, as a share of the photo's width."""
-    y: float
-    """Centre, as a share of the photo's height."""
-    half_width: float
-    """Free space to each side, as a share of the photo's width."""
-    half_height: float
-    """Free space above and below, as a share of the photo's height."""
-    area_fraction: float
-    """Of the connected area, 0..1."""
-    from_index: int = UNASSIGNED
-    """The class this area had before, where a change is labelled."""
-
-
-def label_spots(seg: Segmentation, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
-    """Where names can be written, largest area first; one spot for each connected area of a class."""
-    small = _small(seg.label_map)
-    spots = [
-        spot for c in seg.found for spot in _spots_of_class(small == c.index, c.index, min_area_fraction)
-    ]
-    return tuple(sorted(spots, key=lambda s: -s.area_fraction))
-
-
-def change_spots(comparison: Comparison, *, min_area_fraction: float = 0.002) -> tuple[LabelSpot, ...]:
-    """Label spots of areas whose class differs between the arms; `class_index` is the second arm's."""
-    before, after = (_small(arm.label_map) for arm in comparison.arms)
-    pairs = np.unique(np.stack([before, after])[:, before != after], axis=1).T
-    spots = [
-        replace(spot, from_index=int(old))
-        for old, new in pairs
-        for spot in _spots_of_class((before == old) & (after == new), int(new), min_area_fraction)
-    ]
-    return tuple(sorted(spots, key=lambda s: -s.area_fraction))
-
-
-def _small(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    height, width = label_map.shape
-    scale = min(1.0, _MAX_SEARCH_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(label_map, size, interpolation=cv2.INTER_NEAREST))
-
-
-def _spots_of_class(mask: npt.NDArray[np.bool_], index: int, min_area: float) -> Iterator[LabelSpot]:
-    height, width = mask.shape
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    for part in range(1, count):
-        left, top, w, h, area = (int(v) for v in stats[part])
-        if area < min_area * mask.size:
-            continue
-        inside = parts[top : top + h, left : left + w] == part
-        # Words are wider than high. Squeezed to a third of its width, a wide box becomes a square one, and
-        # the chessboard distance to the edge finds the largest square.
-        squeezed = cv2.resize(
-            inside.astype(np.uint8), (max(1, round(w / 3)), h), interpolation=cv2.INTER_AREA
-        )
-        room = cv2.distanceTransform(np.pad(squeezed, 1), cv2.DIST_C, 3)[1:-1, 1:-1]
-        y, x = np.unravel_index(int(np.argmax(room)), room.shape)
-        reach = float(room[y, x])
-        ratio = w / squeezed.shape[1]
-        yield LabelSpot(
-            class_index=index,
-            x=(left + (float(x) + 0.5) * ratio) / width,
-            y=(top + float(y) + 0.5) / height,
-            half_width=reach * ratio / width,
-            half_height=reach / height,
-            area_fraction=area / mask.size,
-        )
 
 
 def _draw_names(picture: RGBImage, seg: Segmentation) -> RGBImage:
@@ -322,70 +219,6 @@ def _edges(label_map: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
     edge[1:] |= down
     edge[:-1] |= down
     return edge
-
-
-# --- legend ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Entry:
-    colour: tuple[int, int, int] | None
-    name: str
-    value: str
-    index: int
-
-
-def _legend_strip(
-    entries: Sequence[_Entry], missing: Sequence[ClassResult], lines: Sequence[str], width: int
-) -> RGBImage:
-    size = float(min(34, max(13, round(width / 60))))
-    pad, row = round(1.1 * size), round(1.75 * size)
-    usable = width - 2 * pad
-    columns = max(1, min(len(entries), int(usable // (13 * size))))
-    column = min(usable / columns, 22 * size)
-    rows = -(-len(entries) // columns)
-    if missing:
-        names = ", ".join(TextLine(c.name, c.index, size).shown for c in missing[:_MAX_MISSING])
-        more = f" and {len(missing) - _MAX_MISSING} more" if len(missing) > _MAX_MISSING else ""
-        lines = [*lines, f"not found: {names}{more}"]
-    wrapped = [part for line in lines for part in wrap(line, size, usable)]
-    strip = Image.new("RGB", (width, rows * row + len(wrapped) * row + pad), _PAPER)
-    draw = ImageDraw.Draw(strip)
-    for place, entry in enumerate(entries):
-        # Filled column by column: the largest areas are in the first one.
-        x, y = pad + (place // rows) * column, pad / 2 + (place % rows) * row
-        _draw_entry(draw, entry, x, y + row / 2, column - 1.6 * size, size)
-    for place, line in enumerate(wrapped):
-        TextLine(line, 0, size).draw(draw, pad, pad / 2 + (rows + place + 0.5) * row, _FAINT)
-    return np.asarray(strip)
-
-
-def _draw_entry(
-    draw: ImageDraw.ImageDraw, entry: _Entry, x: float, middle: float, width: float, size: float
-) -> None:
-    side = 0.95 * size
-    draw.rounded_rectangle(
-        (x, middle - side / 2, x + side, middle + side / 2),
-        radius=side / 4,
-        fill=entry.colour or _PAPER,
-        outline=_LINE if entry.colour is None else None,
-        width=2,
-    )
-    value = TextLine(entry.value, 0, size)
-    room = width - value.width - 2.6 * size
-    name = entry.name
-    while len(name) > 2 and TextLine(name, entry.index, size).width > room:
-        name = shorten(name, len(name) - 1)
-    ink = _INK if entry.colour else _FAINT
-    TextLine(name, entry.index, size).draw(draw, x + 1.5 * size, middle, ink)
-    value.draw(draw, x + width - value.width, middle, _FAINT)
-
-
-def _heading(text: str, width: int) -> RGBImage:
-    size = float(min(40, max(14, round(width / 36))))
-    strip = Image.new("RGB", (width, round(2.1 * size)), _PAPER)
-    TextLine(text, 0, size).draw(ImageDraw.Draw(strip), 0.4 * size, strip.height / 2, _INK)
-    return np.asarray(strip)
 
 
 # --- sheets ---------------------------------------------------------------------------------------------

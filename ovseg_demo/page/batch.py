@@ -72,7 +72,7 @@ def run_batch(
     vocabulary = Vocabulary.parse(
         request.words, max_names=limits.max_names, max_name_length=limits.max_name_length
     )
-    photos = tuple(_photos(uploads, limits))
+    photos = tuple(photos_in(uploads, limits))
     if not photos:
         raise ImageError("There are no photos yet; drop some, or a zip of them.")
     loading = load_models(pool, request.models, request.arms)
@@ -115,7 +115,7 @@ def _files(result: Result, name: str, check: Callable[[], None]) -> Files:
     return export(result, _FORMATS, name, check=check)
 
 
-def _photos(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]:
+def photos_in(uploads: Sequence[str], limits: Settings) -> list[tuple[str, bytes]]:
     """Names and contents; reads no more than the limits allow, whatever an archive claims to hold."""
     photos: list[tuple[str, bytes]] = []
     room = limits.max_batch_bytes

@@ -67,7 +67,7 @@ def multiply(folder: Path, times: int) -> None:
     index = folder / pair_index.INDEX
     listed = [(shard, "pairs") for shard in read_manifest(folder)["shards"]]
     paths = [folder / shard["name"] for shard, _ in listed]
-    columns = pair_index._from_file(index, pair_index._key(listed, paths))
+    columns = pair_index.read_columns(index, pair_index.index_key(listed, paths))
     assert columns is not None
     count = int(columns["texts.starts"].size) - 1
     more: dict[str, Any] = dict(columns)
@@ -86,7 +86,7 @@ def multiply(folder: Path, times: int) -> None:
         listed.append(({**shard, "name": name}, "pairs"))
         paths.append(folder / name)
     write_manifest(folder, {"shards": [shard for shard, _ in listed]})
-    pair_index._to_file(index, pair_index._key(listed, paths), more)
+    pair_index.write_columns(index, pair_index.index_key(listed, paths), more)
 
 
 def open_folder(folder: Path) -> dict[str, Any]:

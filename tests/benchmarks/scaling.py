@@ -69,7 +69,7 @@ def by_size(segmenter: Segmenter, photo: NDArray[np.uint8], repeats: int) -> lis
         picture = sized(photo, megapixels)
 
         def first_time(picture: NDArray[np.uint8] = picture) -> None:
-            segmenter._photos.clear()
+            segmenter.photos.clear()
             segmenter(picture, many_names(10))
 
         wall, cpu = timed(first_time, repeats)

@@ -130,7 +130,7 @@ class Ours:
         one = self.fresh()
 
         def as_new(names: list[str]) -> None:
-            one._photos.clear()
+            one.photos.clear()
             one(image, names)
 
         for _ in range(REPEATS):  # in turns, so that a busy moment of the machine meets all of them

@@ -30,9 +30,9 @@ from ovseg_demo.imaging import load_image
 from ovseg_demo.output import label_files
 from ovseg_demo.output.export import (
     EXPORTS,
-    _why_not,
     export,
     write_comparison,
+    write_error_message,
     write_files,
     write_result,
     zip_comparison,
@@ -267,7 +267,7 @@ except OutputError as error:
 def test_a_full_disk_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(OSError) as full, Path("/dev/full").open("wb", buffering=0) as device:
         device.write(b"x")
-    assert _why_not(full.value, tmp_path).startswith("There is no space left to write into '")
+    assert write_error_message(full.value, tmp_path).startswith("There is no space left to write into '")
 
 
 def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from drawn import box_mask, drawn_coffee, drawn_result
 
-from ovseg_demo.output.rendering import label_spots, legend, overlay, overlay_with_legend, side_by_side
+from ovseg_demo.output.label_spots import label_spots
+from ovseg_demo.output.legend import legend
+from ovseg_demo.output.rendering import overlay, overlay_with_legend, side_by_side
 from ovseg_demo.result import Segmentation, compare
 
 

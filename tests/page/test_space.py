@@ -306,7 +306,7 @@ def test_the_endpoint_for_proposals_finds_them_on_the_gpu(
 
 def test_without_zerogpu_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ovseg_demo.page.server import zero_gpu
-    from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, _kind
+    from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, segmenter_type
     from ovseg_demo.segmenter import Segmenter
 
     def work() -> None:
@@ -314,14 +314,14 @@ def test_without_zerogpu_the_decorator_does_nothing(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(zero_gpu, "spaces", None)
     assert zero_gpu.on_gpu(work) is work
-    assert not ON_ZERO_GPU and _kind() is Segmenter
+    assert not ON_ZERO_GPU and segmenter_type() is Segmenter
 
 
 def test_on_zerogpu_the_pool_takes_the_segmenter_that_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
     from ovseg_demo.page.server.zero_gpu import ZeroGpuSegmenter
 
     monkeypatch.setattr(model_pool, "ON_ZERO_GPU", True)
-    assert model_pool._kind() is ZeroGpuSegmenter
+    assert model_pool.segmenter_type() is ZeroGpuSegmenter
 
 
 def test_the_real_package_accepts_it() -> None:

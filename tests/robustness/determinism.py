@@ -72,7 +72,7 @@ def _fresh() -> Segmenter:
 
 def _once_more(segmenter: Segmenter) -> Segmentation:
     """With nothing kept of the photo."""
-    segmenter._photos.clear()
+    segmenter.photos.clear()
     return segmenter(PHOTO, WORDS)
 
 

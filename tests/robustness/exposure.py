@@ -99,7 +99,7 @@ def _files(server: Server, client: httpx.Client, count: int) -> Iterator[Figure]
 def _limits(server: Server, client: httpx.Client) -> Iterator[Figure]:
     photo = (hostile.EXAMPLES / "coffee.jpg").read_bytes()
     path = file(server.upload(client, photo))
-    wide = hostile._saved(Image.new("RGB", (2001, 1000)), "PNG")
+    wide = hostile.saved(Image.new("RGB", (2001, 1000)), "PNG")
 
     def said(**arguments: Any) -> Answer:
         return server.call(client, "segment", **{"photo": path, "words": "cup", **arguments})
@@ -251,7 +251,7 @@ def _exports(server: Server, client: httpx.Client) -> Iterator[Figure]:
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (48.0, 8.0, 13.0)
     with Image.open(hostile.EXAMPLES / "coffee.jpg") as opened:
-        photo = hostile._saved(opened.convert("RGB").resize((300, 200)), "JPEG", exif=exif)
+        photo = hostile.saved(opened.convert("RGB").resize((300, 200)), "JPEG", exif=exif)
     assert b"SECRET-AUTHOR" in photo
     answer = server.call(client, "compare", photo=file(server.upload(client, photo)), words="cup, table")
     files = (

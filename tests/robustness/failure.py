@@ -76,13 +76,13 @@ def _memory(segmenter: Segmenter, good: np.ndarray[Any, Any]) -> Iterator[Figure
         "looking at regions": (mini.MiniImageTower, "trunk_patches", 1),
     }
     for stage, (owner, name, argument) in stages.items():
-        segmenter._photos.clear()
+        segmenter.photos.clear()
         with replaced(owner, name, _full_above(3, argument)):
             agreement = float(np.mean(segmenter(PHOTO, WORDS).label_map == good))
         yield Figure(
             f"{stage} with little memory: same pixels", f"{agreement:.2%}", ">= 99.9 %", agreement >= 0.999
         )
-        segmenter._photos.clear()
+        segmenter.photos.clear()
         with replaced(owner, name, _full_above(0, argument)):
             told = _told(segmenter)
         yield Figure(f"{stage} with none", told or "no error", "a sentence", is_sentence(told))
@@ -118,7 +118,7 @@ def _time() -> Iterator[Figure]:
     yield Figure(
         "a request over its time", told, "a sentence", "more than 1 seconds" in told and is_sentence(told)
     )
-    left = pool.tracker.running + len(segmenter._photos) + pool.result_store.kept_bytes
+    left = pool.tracker.running + len(segmenter.photos) + pool.result_store.kept_bytes
     yield Figure("what stays of it", str(left), "0", left == 0)
 
 

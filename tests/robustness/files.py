@@ -132,7 +132,7 @@ def write_largest(number: int) -> tuple[str, str]:
 
 def _archives() -> Figure:
     """Uploads of a batch: what comes out is bounded, has names without folders, never came from the disk."""
-    from ovseg_demo.page.batch import _photos
+    from ovseg_demo.page.batch import photos_in
     from ovseg_demo.settings import Settings
 
     refused = {"too many photos", "encrypted"}  # of the rest each file is told for itself
@@ -143,7 +143,7 @@ def _archives() -> Figure:
             path = Path(name) / "upload.zip"
             path.write_bytes(content)
             try:
-                photos = _photos([str(path)], limits)
+                photos = photos_in([str(path)], limits)
             except ImageError as error:
                 if kind not in refused or not is_sentence(str(error)):
                     wrong.append(f"{kind}: {error}")

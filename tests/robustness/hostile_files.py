@@ -41,23 +41,23 @@ def seeds() -> tuple[bytes, ...]:
         exif = Image.Exif()
         exif[0x0112], exif[0x010E] = 6, "a description"
         made += [
-            _saved(photo, "JPEG", exif=exif), _saved(photo, "JPEG", progressive=True),
-            _saved(photo.convert("CMYK"), "JPEG"), _saved(photo.convert("L"), "JPEG"),
-            _saved(photo, "PNG"), _saved(alpha, "PNG"), _saved(grey16, "PNG"),
-            _saved(photo.quantize(16), "PNG"),
-            _saved(photo, "WEBP"), _saved(alpha, "WEBP", lossless=True),
-            _saved(photo, "WEBP", save_all=True, append_images=[photo.rotate(90)]),
-            _saved(photo, "GIF"), _saved(photo, "GIF", save_all=True, append_images=[photo.rotate(180)]),
-            _saved(photo, "BMP"), _saved(photo.convert("1"), "BMP"), _saved(photo.quantize(8), "BMP"),
-            *(_saved(photo, "TIFF", compression=way) for way in TIFF_WAYS),
-            _saved(grey16, "TIFF"), _saved(photo.convert("L").convert("F"), "TIFF"),
-            _saved(photo, "AVIF"), _saved(photo, "MPO", save_all=True, append_images=[photo]),
+            saved(photo, "JPEG", exif=exif), saved(photo, "JPEG", progressive=True),
+            saved(photo.convert("CMYK"), "JPEG"), saved(photo.convert("L"), "JPEG"),
+            saved(photo, "PNG"), saved(alpha, "PNG"), saved(grey16, "PNG"),
+            saved(photo.quantize(16), "PNG"),
+            saved(photo, "WEBP"), saved(alpha, "WEBP", lossless=True),
+            saved(photo, "WEBP", save_all=True, append_images=[photo.rotate(90)]),
+            saved(photo, "GIF"), saved(photo, "GIF", save_all=True, append_images=[photo.rotate(180)]),
+            saved(photo, "BMP"), saved(photo.convert("1"), "BMP"), saved(photo.quantize(8), "BMP"),
+            *(saved(photo, "TIFF", compression=way) for way in TIFF_WAYS),
+            saved(grey16, "TIFF"), saved(photo.convert("L").convert("F"), "TIFF"),
+            saved(photo, "AVIF"), saved(photo, "MPO", save_all=True, append_images=[photo]),
         ]  # fmt: skip
     made += [(EXAMPLES / name).read_bytes() for name in ("cow.jpg", "coffee.jpg")]
     return tuple(made)
 
 
-def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -137,16 +137,16 @@ def crafted() -> dict[str, bytes]:
     """Files that were made to hurt, by what they are."""
     made = {
         "bomb: PNG of 30,000 x 30,000": _png(30_000, 30_000, 8, 2, bytes(1000)),
-        "bomb: PNG of 7,000 x 7,000 in 7 kB": _saved(Image.new("1", (7000, 7000)), "PNG"),
+        "bomb: PNG of 7,000 x 7,000 in 7 kB": saved(Image.new("1", (7000, 7000)), "PNG"),
         "bomb: GIF of 65,535 x 65,535": b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + bytes(1000),
         "bomb: WebP of 16,383 x 16,383": _lossless_webp_header(16_383, 16_383),
         "bomb: text of a PNG": _png_with_bombs(),
         "bomb: run lengths of a BMP": _run_length_bmp(40_000_000, 1, b"\0\2\xff\xff"),
         "bomb: a JPEG in 3,000 passes": _many_scans(3000),
         "bomb: tile of a TIFF": _tiff([(tag, 4, 1, value) for tag, value in HUGE_TILES.items()], bytes(200)),
-        "1 x 100,000 PNG": _saved(Image.new("RGB", (1, 100_000), (9, 99, 9)), "PNG"),
-        "100,000 x 1 BMP": _saved(Image.new("RGB", (100_000, 1), (9, 99, 9)), "BMP"),
-        "1 x 1 GIF": _saved(Image.new("P", (1, 1)), "GIF"),
+        "1 x 100,000 PNG": saved(Image.new("RGB", (1, 100_000), (9, 99, 9)), "PNG"),
+        "100,000 x 1 BMP": saved(Image.new("RGB", (100_000, 1), (9, 99, 9)), "BMP"),
+        "1 x 1 GIF": saved(Image.new("P", (1, 1)), "GIF"),
         "SVG called jpg": SVG,
         "EPS called jpg": EPS,
         "PDF called jpg": b"%PDF-1.7\n1 0 obj<</Type/Catalog/OpenAction<</S/JavaScript/JS(app.alert(1))>>>>",
@@ -155,12 +155,12 @@ def crafted() -> dict[str, bytes]:
         "polyglot: GIF and JavaScript": b"GIF89a/*" + bytes(100) + b"*/=1;alert(1)",
         "polyglot: JPEG and HTML": seeds()[0][:2] + SCRIPT_IN_JPEG + seeds()[0][2:],
         "polyglot: PNG and ZIP": seeds()[4] + _archive({"a.txt": b"hello"}),
-        "polyglot: BMP and PDF": _saved(Image.new("RGB", (8, 8)), "BMP") + b"%PDF-1.7 %%EOF",
+        "polyglot: BMP and PDF": saved(Image.new("RGB", (8, 8)), "BMP") + b"%PDF-1.7 %%EOF",
         "nothing": b"",
         "one byte": b"\xff",
     }  # fmt: skip
     for kind in ("PPM", "ICO", "TGA", "PCX", "DDS", "ICNS", "JPEG2000", "SGI", "PDF"):
-        made[f"{kind} called png"] = _saved(Image.new("RGB", (32, 32)), kind)
+        made[f"{kind} called png"] = saved(Image.new("RGB", (32, 32)), kind)
     return made
 
 
@@ -171,15 +171,15 @@ def largest() -> dict[str, bytes]:
     floats = np.repeat(np.arange(side, dtype=np.float32)[:, None], side, axis=1)
     made: dict[str, bytes] = {}
     rgb = Image.fromarray(np.repeat((grey % 256).astype(np.uint8)[..., None], 3, axis=2))
-    made["50 MP JPEG"] = _saved(rgb, "JPEG", quality=50)
-    made["50 MP JPEG, turned"] = _saved(rgb, "JPEG", quality=50, exif=_turned())
+    made["50 MP JPEG"] = saved(rgb, "JPEG", quality=50)
+    made["50 MP JPEG, turned"] = saved(rgb, "JPEG", quality=50, exif=_turned())
     rgba = rgb.copy()
     rgba.putalpha(128)
-    made["50 MP PNG with alpha"] = _saved(rgba, "PNG", compress_level=1)
-    made["50 MP WebP with alpha"] = _saved(rgba, "WEBP", lossless=True, method=0, quality=0)
-    made["50 MP PNG of 16 bits"] = _saved(Image.fromarray(grey.astype(np.uint16)), "PNG", compress_level=1)
-    made["50 MP TIFF of floats"] = _saved(Image.fromarray(floats), "TIFF", compression="tiff_lzw")
-    made["50 MP CMYK JPEG"] = _saved(rgb.convert("CMYK"), "JPEG", quality=50)
+    made["50 MP PNG with alpha"] = saved(rgba, "PNG", compress_level=1)
+    made["50 MP WebP with alpha"] = saved(rgba, "WEBP", lossless=True, method=0, quality=0)
+    made["50 MP PNG of 16 bits"] = saved(Image.fromarray(grey.astype(np.uint16)), "PNG", compress_level=1)
+    made["50 MP TIFF of floats"] = saved(Image.fromarray(floats), "TIFF", compression="tiff_lzw")
+    made["50 MP CMYK JPEG"] = saved(rgb.convert("CMYK"), "JPEG", quality=50)
     return made
 
 
@@ -196,7 +196,7 @@ def _lossless_webp_header(width: int, height: int) -> bytes:
 
 def _png_with_bombs() -> bytes:
     bomb = zlib.compress(bytes(200_000_000), 9)
-    plain = _saved(Image.new("RGB", (8, 8)), "PNG")
+    plain = saved(Image.new("RGB", (8, 8)), "PNG")
     texts = _chunk(b"zTXt", b"key\0\0" + bomb) + _chunk(b"iCCP", b"name\0\0" + bomb)
     return plain[:33] + texts + plain[33:]
 
@@ -208,7 +208,7 @@ def _run_length_bmp(width: int, height: int, codes: bytes) -> bytes:
 
 
 def _many_scans(scans: int) -> bytes:
-    data = _saved(Image.new("RGB", (4000, 4000), (120, 90, 30)), "JPEG", progressive=True, quality=5)
+    data = saved(Image.new("RGB", (4000, 4000), (120, 90, 30)), "JPEG", progressive=True, quality=5)
     last = data[data.rindex(b"\xff\xda") : -2]
     return data[:-2] + last * scans + b"\xff\xd9"
 

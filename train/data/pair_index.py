@@ -145,11 +145,11 @@ def read_index(folder: Path) -> PairIndex:
     listed += [(shard, "regions") for shard in manifest.get("unlabeled", manifest.get("unnamed", ()))]
     shards = [folder / shard["name"] for shard, _ in listed]
     split = len(manifest["shards"])
-    key = _key(listed, shards)
-    columns = _from_file(folder / INDEX, key)
+    key = index_key(listed, shards)
+    columns = read_columns(folder / INDEX, key)
     if columns is None:
         columns = _from_shards(shards, [shard[kind] for shard, kind in listed], split)
-        _to_file(folder / INDEX, key, columns)
+        write_columns(folder / INDEX, key, columns)
     digests = [shard["sha256"] for shard, _ in listed]
     return PairIndex(
         shards=tuple(shards),
@@ -164,7 +164,7 @@ def read_index(folder: Path) -> PairIndex:
 # --- the file --------------------------------------------------------------------------------------------
 
 
-def _key(listed: Sequence[tuple[dict[str, Any], str]], shards: Sequence[Path]) -> str:
+def index_key(listed: Sequence[tuple[dict[str, Any], str]], shards: Sequence[Path]) -> str:
     """Digest of the manifest's entries and of each shard's size and time of change."""
     seen = []
     for (shard, kind), path in zip(listed, shards, strict=True):
@@ -176,7 +176,7 @@ def _key(listed: Sequence[tuple[dict[str, Any], str]], shards: Sequence[Path]) -
     return hashlib.sha256(json.dumps([_LAYOUT, seen]).encode()).hexdigest()
 
 
-def _from_file(path: Path, key: str) -> Columns | None:
+def read_columns(path: Path, key: str) -> Columns | None:
     """The columns, mapped; None if there is no file, or it is damaged or of other shards."""
     try:
         with safe_open(path, "pt") as file:  # as NumPy arrays they would be copied
@@ -187,7 +187,8 @@ def _from_file(path: Path, key: str) -> Columns | None:
         return None
 
 
-def _to_file(path: Path, key: str, columns: Columns) -> None:
+def write_columns(path: Path, key: str, columns: Columns) -> None:
+    """Write the columns; where that fails, the log says so and the shards are read again next time."""
     try:
         write_tensors(path, {name: torch.from_numpy(value) for name, value in columns.items()}, {"key": key})
     except OutputError as error:

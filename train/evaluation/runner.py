@@ -211,23 +211,24 @@ class Evaluator:
             working = resize_to_side(image, LARGEST_SIDE)
             asked = self.true_masks.set_truth(photo.read_segments(), (working.shape[0], working.shape[1]))
         # All arms before anything is counted.
-        results = {arm.name: self._segment(arm, image) for arm in self.settings.arms}
+        results = {arm.name: self.segment(arm, image) for arm in self.settings.arms}
         classes = len(self.vocabulary)
         if asked is None:
-            asked = self._classes_of_proposals(next(iter(results.values())), labels)
+            asked = self.classes_of_proposals(next(iter(results.values())), labels)
         for arm, result in results.items():
             confusion = confusion_matrix(labels, result.label_map, classes, self.truth.ignore)
             found = np.array([item.found for item in result.classes])
             counts = PhotoCounts.of(confusion, found, photo.uncertain, *self._named_regions(asked, result))
             counted.add(arm, counts, result)
 
-    def _segment(self, arm: ArmSource, image: NDArray[np.uint8]) -> Segmentation:
+    def segment(self, arm: ArmSource, image: NDArray[np.uint8]) -> Segmentation:
+        """The result of one arm for a photo, (H, W, 3) uint8 RGB."""
         segmenter, settings = self.segmenters[arm.model], self.settings
         return segmenter(
             image, self.vocabulary, arm.weights, merge=settings.merge, templates=settings.templates
         )
 
-    def _classes_of_proposals(self, result: Segmentation, labels: Labels) -> list[int]:
+    def classes_of_proposals(self, result: Segmentation, labels: Labels) -> list[int]:
         """The true class of each proposal of a result, -1 for one that no class fills by half."""
         assert result.masks is not None
         height, width = result.masks.shape[1:]

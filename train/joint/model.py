@@ -76,7 +76,7 @@ class JointModel(nn.Module):
             patches = self._patches(crops)[1].float()
             image = self.adapted(patches)
             descriptors = self._descriptors(batch, patches)
-            context = self.head(descriptors, self._kept_descriptors(len(patches))).float()
+            context = self.head(descriptors, self.kept_descriptors(len(patches))).float()
         right, ignored = (row_mask(rows, len(batch.names)) for rows in (batch.right, batch.ignored))
         with torch.no_grad():
             names = self._names(batch.names)
@@ -158,7 +158,7 @@ class JointModel(nn.Module):
             crop = pool_crop(patches, batch.share)
         return {"crop": crop, **{name: torch.cat([one[name] for one in of_photos]) for name in of_photos[0]}}
 
-    def _kept_descriptors(self, count: int) -> dict[str, Tensor]:
+    def kept_descriptors(self, count: int) -> dict[str, Tensor]:
         """Which descriptors of the photo the head learns from; the crop always."""
         if not self.training or not self.descriptor_dropout:
             return {}

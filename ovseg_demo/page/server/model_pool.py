@@ -98,7 +98,7 @@ class ModelPool:
 
     def _made(self, models: Models) -> Segmenter:
         # First of all: on ZeroGPU nothing may look for a GPU before the package `spaces` is there.
-        kind = _kind()
+        kind = segmenter_type()
         from ovseg_demo.devices import choose_device
 
         place, notice = self.settings.device, ""
@@ -136,7 +136,8 @@ class ModelPool:
         )
 
 
-def _kind() -> type[Segmenter]:
+def segmenter_type() -> type[Segmenter]:
+    """The segmenter for this machine: on ZeroGPU the one that works in the GPU's process."""
     if ON_ZERO_GPU:
         from ovseg_demo.page.server.zero_gpu import ZeroGpuSegmenter
 

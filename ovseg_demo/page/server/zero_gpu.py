@@ -81,7 +81,6 @@ class ZeroGpuSegmenter(Segmenter):
 
     def add_classifier(self, classifier: Classifier, arm: Arm) -> None:
         """See `Segmenter.add_classifier`; placed where the GPU's process finds it, too."""
-        self.gpu_segmenter._arms = {**self.gpu_segmenter._arms}
         self.gpu_segmenter.add_classifier(classifier, arm)
         super().add_classifier(classifier, arm)
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ovseg_demo.output.rendering import LabelSpot, change_spots, label_spots
+from ovseg_demo.output.label_spots import LabelSpot, change_spots, label_spots
 from ovseg_demo.result import Comparison, Segmentation
 
 __all__ = ["map_size", "photo_payload", "result_payload"]

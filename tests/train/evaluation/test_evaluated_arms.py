@@ -153,9 +153,9 @@ def test_a_proposals_true_name_is_the_class_that_fills_half_of_it(model: Path, t
     masks[2, 40:70, :40] = True  # ten rows grass, twenty unlabelled
     masks[3, 50:, 40:50] = True  # brick alone
     evaluator = Evaluator(truth, class_vocabulary(truth), settings, GivenMasks(masks))
-    result = evaluator._segment(arms[0], truth.photos[0].read())
+    result = evaluator.segment(arms[0], truth.photos[0].read())
     order = [int(np.flatnonzero([np.array_equal(m, own) for own in masks])[0]) for m in result.masks]  # type: ignore[union-attr]
-    found = evaluator._classes_of_proposals(result, truth.photos[0].read_labels())
+    found = evaluator.classes_of_proposals(result, truth.photos[0].read_labels())
     assert dict(zip(order, found, strict=True)) == {0: 0, 1: 0, 2: -1, 3: 2}
     counts = evaluator.run(truth.photos[:1]).counts["vanilla"][0]
     assert counts.regions.tolist() == [2, 0, 1]

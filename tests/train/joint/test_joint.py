@@ -266,12 +266,12 @@ def test_every_trained_part_has_its_own_rate_and_gets_a_gradient(
 def test_the_head_learns_without_some_descriptors_of_the_photo_and_never_without_the_crop(
     model: JointModel,
 ) -> None:
-    kept = model._kept_descriptors(4000)
+    kept = model.kept_descriptors(4000)
     assert set(kept) == {"photo_32", "photo_16", "geometry"}
     assert all(0.65 < rows.mean() < 0.75 for rows in kept.values())
     descriptors = {name: torch.randn(3, width) for name, width in DESCRIPTORS.items()}
     model.eval()
-    assert model._kept_descriptors(3) == {}
+    assert model.kept_descriptors(3) == {}
     rows = torch.tensor([[1.0], [0.0], [1.0]])
     some = model.head(descriptors, {"photo_32": rows})
     without = {**descriptors, "photo_32": torch.randn(3, 1280)}
