@@ -200,15 +200,29 @@ class ClipConfig:
         values = weights.get(PROMPTS)
         if values is None or values.shape[:1] == (0,):
             return None
-        places = self.grid**2
-        if values.ndim != 3 or values.shape[1] not in (1, places) or values.shape[2] != self.vision_width:
-            raise CheckpointError(
-                f"{file_label(source)} has mask prompts of shape {tuple(values.shape)}; "
-                f"(depth, {places}, {self.vision_width}) fits the image tower."
-            )
-        prompts = MaskPrompts(*values.shape)
-        prompts.load_state_dict({"mask_embedding": values}, assign=True)
-        return prompts.eval()
+        return prompts_of(values, self.grid**2, self.vision_width, source)
+
+
+def prompts_of(values: Tensor, places: int, width: int, source: Path) -> MaskPrompts:
+    """Mask prompts of a file for an image tower.
+
+    Args:
+        values: (depth, places, width), or (depth, 1, width) for the same prompt in all places.
+        places: patches of the tower.
+        width: of its tokens.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: the prompts do not fit the tower.
+    """
+    if values.ndim != 3 or values.shape[1] not in (1, places) or values.shape[2] != width:
+        raise CheckpointError(
+            f"{file_label(source)} has mask prompts of shape {tuple(values.shape)}; "
+            f"(depth, {places}, {width}) fits the image tower."
+        )
+    prompts = MaskPrompts(*values.shape)
+    prompts.load_state_dict({"mask_embedding": values}, assign=True)
+    return prompts.eval()
 
 
 def _layers(weights: Iterable[str], tower: str) -> int:
@@ -221,7 +235,7 @@ def _clip_entries(content: object, path: Path) -> dict[str, object]:
     entries = entries_of(content, path)
     if any(key.startswith(_INSIDE_DETECTRON2) for key in entries):
         _check_pixel_values(entries, path)
-        # All other entries belong to the segmenter.
+        # The other entries are the segmenter's.
         inner = {k: v for k, v in entries.items() if k.startswith(_INSIDE_DETECTRON2)}
         entries = {key.removeprefix(_INSIDE_DETECTRON2): value for key, value in inner.items()}
     entries = {key: v for key, v in entries.items() if key.rpartition(".")[2] not in _NOT_WEIGHTS}

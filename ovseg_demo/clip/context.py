@@ -1,6 +1,6 @@
-"""Context features: what a region looks like in its surroundings, beside its blanked crop.
+"""Context features of regions: descriptors of the crop and of the photo around it.
 
-The trunk of the adapted tower sees the whole photo once, and each region pools what lies under its mask.
+The trunk of the adapted tower runs once on the whole photo, and each region pools the cells under its mask.
 `ContextHead` turns four descriptors of a region into one feature:
 
     crop      (1280)   mean patch of its crop, weighted with the region's share of each patch
@@ -104,24 +104,32 @@ def photo_input(image: NDArray[np.uint8], recipe: CropRecipe, config: ContextCon
     Returns:
         (1, 3, h, w) float32, h and w from `photo_size`.
     """
+    return photo_pixels(image, *photo_size(image.shape[0], image.shape[1], config), recipe)[None]
+
+
+def photo_pixels(image: NDArray[np.uint8], height: int, width: int, recipe: CropRecipe) -> Tensor:
+    """A photo at another size: (H, W, 3) uint8 RGB -> (3, height, width) float32, normalised as crops are."""
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
-    size = photo_size(image.shape[0], image.shape[1], config)
-    small = functional.interpolate(pixels, size, mode="bicubic", align_corners=False, antialias=True)
-    return normalise_pixels(small[0], recipe)[None]
+    if (height, width) != image.shape[:2]:
+        pixels = functional.interpolate(
+            pixels, (height, width), mode="bicubic", align_corners=False, antialias=True
+        )
+    return normalise_pixels(pixels[0], recipe)
 
 
-def region_cover(masks: Tensor, height: int, width: int) -> Tensor:
-    """How much of each cell of the photo's stride-16 grid each region covers.
+def region_cover(masks: Tensor, height: int, width: int, cell: int = _FINE) -> Tensor:
+    """How much of each cell of a photo each region covers.
 
     Args:
         masks: (R, H, W) bool, at any size; R may be 0.
-        height: of the photo as the trunk sees it, a multiple of 32.
+        height: of the photo as the tower sees it, a multiple of `cell`.
         width: the same.
+        cell: side of a cell in pixels of that photo.
 
     Returns:
-        (R, height / 16, width / 16) float32 in 0..1; above 0 somewhere for every mask that has a pixel.
+        (R, height / cell, width / cell) float32 in 0..1; above 0 somewhere for every mask that has a pixel.
     """
-    grid = (height // _FINE, width // _FINE)
+    grid = (height // cell, width // cell)
     if not len(masks):
         return torch.zeros(0, *grid, device=masks.device)
     rows = [functional.adaptive_avg_pool2d(mask.float()[None], grid) for mask in masks]

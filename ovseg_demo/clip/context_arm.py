@@ -1,18 +1,18 @@
-"""The context arm of ovseg-mini: what the adapted arm says of a crop, and what its head says of the photo.
+"""The context arm of ovseg-mini: the adapted arm on the crop, mixed with a head that also reads the photo.
 
-Two opinions of a region are mixed. With a the adapted arm's unit vector (768) and t its text's, c the head's
-unit vector (384) and u its own text map's, the logit of a name is
+With a the adapted arm's unit vector of a region (768) and t its unit vector of a name, c the head's unit
+vector of the region (384) and u its text map's unit vector of the name, the logit of the name is
 
     logit = (1 - w) * s_a * cos(a, t) + w * s_c * cos(c, u)
 
-where s_a and s_c are the scales of both and w is the head's weight. One cosine says the same. With
+where s_a and s_c are the two scales and w is the head's weight. One cosine gives the same number. With
 
     A = (1 - w) * s_a,    C = w * s_c,    n = sqrt(A ** 2 + C ** 2)
     image = [A / n * a ; C / n * c]                  (1152), of length 1
     text  = [t ; u] / sqrt(2)                        (1152), of length 1
 
-their cosine is (A * cos(a, t) + C * cos(c, u)) / (n * sqrt(2)), so that a score scale of n * sqrt(2) gives
-the logit. The text tower has one linear map of 3 * 384 rows: the adapted arm's two, and the head's.
+their cosine is (A * cos(a, t) + C * cos(c, u)) / (n * sqrt(2)), and a score scale of n * sqrt(2) gives the
+logit. The text tower has one linear map of 3 * 384 rows: the two of the adapted arm and the head's.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ TEXT_MAP = "text.projection.weight"
 
 
 class ContextCLIP(MaskAdaptedCLIP):
-    """The adapted arm of an ovseg-mini with a head that also sees the photo.
+    """The adapted arm of an ovseg-mini with a head that also reads the photo.
 
     Args:
         adapted: the adapted arm; its image tower is shared, not copied.
         head: reads crops and photo.
         text_map: (384, 384) the head's own map of sentence vectors.
-        weight: w, what the head counts against the adapted arm, 0..1.
-        head_scale: s_c, what a cosine of the head is multiplied with.
+        weight: w, the share of the head's logit, 0..1; the adapted arm has the rest.
+        head_scale: s_c, the scale of the head's cosines.
         calibration: numbers of the default merge rule.
 
     Attributes:

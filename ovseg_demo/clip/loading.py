@@ -1,4 +1,4 @@
-"""From a name or a path to a model that is ready for use."""
+"""Load a CLIP by a name of the model table or by the path of a file."""
 
 from __future__ import annotations
 

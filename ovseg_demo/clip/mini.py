@@ -1,11 +1,11 @@
 """ovseg-mini: a compact CLIP whose weights fit in the repository.
 
-Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) stands where
-a ViT has its patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens; from there on the tower
-is a ViT like CLIP's, so mask prompts apply word for word as in the paper (section 3.3). A second branch pools
-the trunk's patches: their mean gives a posterior over the 1,000 ImageNet classes, which weighs the class
-names' vectors, and a small MLP adds what is left. Patches that mask prompts replace are not in the mean. Each
-branch fills one half of the shared space and is trained alone, so that a cosine is the mean of both halves'.
+Image tower: a convolutional trunk (EfficientNet-Lite2, ImageNet weights, batch norms folded in) takes the
+place of a ViT's patch embedding. It turns a 224-pixel crop into a 7 x 7 grid of tokens. The rest is a ViT
+like CLIP's, and mask prompts apply as in the paper (section 3.3). A second branch pools the trunk's patches:
+their mean gives a posterior over the 1,000 ImageNet classes; the branch adds the vectors of the class names,
+weighted with it, and the output of a small MLP. Patches that mask prompts replace are not in the mean. Each
+branch fills one half of the shared space and is trained alone; a cosine is the mean of the two halves'.
 Text tower: all-MiniLM-L6-v2 from its own package, and a linear map for each half (minilm.py).
 """
 
@@ -143,7 +143,7 @@ class PatchTrunk(nn.Module):
 
     @property
     def _head_index(self) -> int:
-        """Place of the head convolution in `top`, before its norm and its activation."""
+        """Index of the head convolution in `top`; its norm and its activation follow."""
         return len(self.top) - 3
 
 
@@ -200,7 +200,7 @@ class MiniImageTower(nn.Module):
             nn.Dropout(0.2),
             nn.Linear(config.pooled_branch_width, half),
         )
-        self.branch_weights = nn.Parameter(torch.ones(2))  # how much each branch counts
+        self.branch_weights = nn.Parameter(torch.ones(2))  # lengths of the two halves
         self.prompts = MaskPrompts(prompt_depth, self.grid**2, width) if prompt_depth else None
 
     def forward(self, crops: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -248,7 +248,7 @@ class MiniImageTower(nn.Module):
         """The same from the trunk's patches, (B, 1280, 7, 7)."""
         read = torch.ones_like(seen[:, 0]).flatten(1)  # the patches that are pooled
         if self.prompts is not None and token_mask is not None:
-            read = token_mask.to(seen.dtype)  # what a prompt replaces is not read either
+            read = token_mask.to(seen.dtype)  # patches that a prompt replaces are left out
         halves = torch.stack([self.from_patches(seen, token_mask), self.from_mean(mean_patch(seen, read))], 1)
         return (functional.normalize(halves, dim=-1) * self.branch_weights[:, None]).flatten(1)
 
@@ -356,7 +356,7 @@ def read_known_names(
 
 
 def with_current_stem(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under today's names; older files count more blocks of the trunk to its stem."""
+    """The tensors of a file under current names; in older files the stem has more blocks of the trunk."""
     first = PatchTrunk.STEM_BLOCKS + 3  # of the blocks that moved from stem to top
     moved = {int(key.split(".")[3]) for key in tensors if key.startswith("visual.trunk.stem.")}
     if not moved or max(moved) < first:

@@ -1,14 +1,13 @@
-"""Regions whose names are known, as a memory beside CLIP: the nearest of them vote for names.
+"""A bank of regions whose names are known: the nearest of them vote for the name of a new region.
 
 With v_n the share of the votes that a name gets from the K nearest known regions, nearer ones counting more,
 the logit of a name grows by
 
     WEIGHT * log(v_n + FLOOR)
 
-(the idea of retrieval beside CLIP: RetCLIP). A name that no known region carries, nor what it ends in, has no
-votes to get; it counts as if it had the share UNKNOWN, with which it is told from known names no worse than
-without a bank.
-The constants are chosen on fold 0 of named_regions, which is in no bank.
+(retrieval beside CLIP, as in RetCLIP). A name gets the share UNKNOWN if no known region carries it or the
+words that it ends in. With this share, names outside the bank are told from names in it as well as without a
+bank. The constants are chosen on fold 0 of named_regions, which is in no bank.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class NameBank:
         self._column = {fold(name): column for column, name in enumerate(self.names)}
 
     def log_votes(self, features: Floats, names: Sequence[str]) -> Floats:
-        """What the logits of names grow by.
+        """What is added to the logits of names.
 
         Args:
             features: (n, D) unit vectors of regions.

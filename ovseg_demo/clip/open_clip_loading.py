@@ -19,8 +19,7 @@ from open_clip.transformer import VisionTransformer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ovseg_demo.clip.checkpoints import PROMPTS
-from ovseg_demo.clip.mask_prompts import MaskPrompts
+from ovseg_demo.clip.checkpoints import PROMPTS, prompts_of
 from ovseg_demo.clip.model import MaskAdaptedCLIP
 from ovseg_demo.clip.towers import ClipImageTower, OpenClipImageTower, OpenClipTextTower
 from ovseg_demo.clip.transformers_clip import open_clip_config, open_clip_weights
@@ -61,7 +60,7 @@ _BUFFERS = (
 
 @dataclass
 class OpenClipFiles:
-    """What a model is read from."""
+    """The files of a model."""
 
     config: dict[str, Any]
     """open_clip's `model_cfg`."""
@@ -186,7 +185,11 @@ def build(name: str, files: OpenClipFiles) -> MaskAdaptedCLIP:
     prompts = load_weights(model, files.weights)
     clip = wrap(model, files, name)
     if prompts is not None:
-        cast(ClipImageTower, clip.image_tower).prompts = prompts_of(clip, prompts, files.weights)
+        tower = clip.image_tower
+        if not isinstance(tower, ClipImageTower):
+            raise CheckpointError(f"{file_label(files.weights)} has mask prompts for a tower without tokens.")
+        width = int(tower.visual.positional_embedding.shape[1])
+        tower.prompts = prompts_of(prompts, tower.grid**2, width, files.weights)
     return clip
 
 
@@ -239,23 +242,6 @@ def load_weights(model: Any, path: Path) -> Tensor | None:
     return prompts
 
 
-def prompts_of(clip: MaskAdaptedCLIP, values: Tensor, path: Path) -> MaskPrompts:
-    """Mask prompts of a file for a tower.
-
-    Raises:
-        CheckpointError: they do not fit its tokens, or it has none.
-    """
-    tower = clip.image_tower
-    width = tower.visual.positional_embedding.shape[1] if isinstance(tower, ClipImageTower) else 0
-    if values.ndim != 3 or values.shape[1:] != (tower.grid**2, width):
-        raise CheckpointError(
-            f"{file_label(path)} has mask prompts of shape {tuple(values.shape)}, which do not fit."
-        )
-    prompts = MaskPrompts(*values.shape)
-    prompts.load_state_dict({"mask_embedding": values}, assign=True)
-    return prompts.eval()
-
-
 # --- adapted weights -------------------------------------------------------------------------------------
 
 
@@ -296,7 +282,7 @@ def load_adapted(path: Path, record: Mapping[str, Any]) -> MaskAdaptedCLIP:
 
 
 def _is_buffer(key: str) -> bool:
-    """Entries that some files have and that the architecture says already, or that training alone uses."""
+    """Whether an entry follows from the architecture or is of use in training alone; files may lack it."""
     return key.rpartition(".")[2] in _BUFFERS
 
 

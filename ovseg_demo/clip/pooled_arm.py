@@ -1,10 +1,10 @@
-"""The context arm of a CLIP that was never trained for it: one look at the photo, pooled under each mask.
+"""The context arm of a CLIP without training: one pass over the photo, pooled under each mask.
 
-The photo is made so large that its shorter side is `PhotoView.short_side` crops long, and goes through the
-frozen tower in one piece, with the tower's positional embedding resized; a longer photo is seen through
-windows that overlap by half, and so is every photo by a tower that takes its own size only. The tower's last
-pooling is then restricted to each region (`region_pooling`). A region in several windows has the mean of
-their features, weighted with its share of each.
+The photo is resized so that its shorter side is `PhotoView.short_side` times the side of a crop. It goes
+through the frozen tower in one piece, with the tower's positional embedding resized. A longer photo is cut
+into windows that overlap by half, and so is every photo for a tower that takes its own size only. The
+tower's last pooling is then restricted to each region (`region_pooling`). A region in several windows has
+the mean of their features, weighted with its share of each.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ovseg_demo.clip.context import photo_pixels, region_cover
 from ovseg_demo.clip.model import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.region_pooling import PictureMap, RegionPooling, pooling_of
 from ovseg_demo.devices import in_batches
-from ovseg_demo.regions import CropRecipe, normalise_pixels
 
 WINDOWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class PhotoView:
-    """How large a tower sees a photo; the unit is the side of the tower's crops.
+    """The size at which a tower reads a photo; the unit is the side of the tower's crops.
 
     Raises:
         ValueError: a photo would be smaller than a crop, or larger than its window.
@@ -37,7 +37,7 @@ class PhotoView:
     short_side: float = 1.5
     """Shorter side of the photo."""
     window: float = 2.0
-    """Longest side that is seen at once by a tower that takes other sizes than its own."""
+    """Longest side of one window, for a tower that takes other sizes than its own."""
     class_token: bool = False
     """Whether the class token's own stream takes part, see `region_pooling`."""
 
@@ -48,7 +48,7 @@ class PhotoView:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the photo that the tower sees at once, in pixels."""
+    """A part of the photo that goes through the tower in one piece, in pixels."""
 
     top: int
     left: int
@@ -66,14 +66,14 @@ class ViewPlan:
 
 
 def plan_view(height: int, width: int, crop: int, pooling: RegionPooling, view: PhotoView) -> ViewPlan:
-    """How a photo is seen.
+    """Size and windows of a photo.
 
     Args:
         height: of the photo.
         width: of the photo.
         crop: side of the tower's crops in pixels.
         pooling: says which sizes the tower takes.
-        view: how large.
+        view: the size in crops.
     """
     step = pooling.multiple
     largest = view.window * crop if pooling.any_size else crop
@@ -92,11 +92,11 @@ def _starts(length: int, window: int, step: int) -> list[int]:
 
 
 class PooledCLIP(MaskAdaptedCLIP):
-    """A CLIP that names the regions of a photo from one look at it, without training.
+    """A CLIP that embeds all regions of a photo from one pass over it, without training.
 
     Args:
         plain: the CLIP; its towers are shared, not copied. Mask prompts, if it has some, take no part.
-        view: how large the photo is seen.
+        view: the size of the photo in crops.
 
     Raises:
         ModelError: the image tower has no pooling that could be restricted.
@@ -141,10 +141,10 @@ class PooledCLIP(MaskAdaptedCLIP):
         plan = plan_view(image.shape[0], image.shape[1], crop, self.pooling, self.view)
         photo = photo_pixels(image, plan.height, plan.width, self.crop_recipe)
         sums = torch.zeros(len(stack), self.embed_dim, device=self.device)
-        covers = _covers(stack.to(self.device), plan, self.pooling.multiple)
+        covers = region_cover(stack.to(self.device), plan.height, plan.width, self.pooling.multiple)
         seen_by = _times_seen(plan, self.pooling.multiple).to(self.device)
 
-        def look(some: slice) -> list[tuple[Tensor, Tensor]]:
+        def pool(some: slice) -> list[tuple[Tensor, Tensor]]:
             windows = plan.windows[some]
             pictures = torch.stack([_cut(photo, window) for window in windows])
             seen = self.pooling.map(pictures.to(self.device, self.dtype))
@@ -159,7 +159,7 @@ class PooledCLIP(MaskAdaptedCLIP):
             ]
 
         advice = "choose a smaller model"
-        windows = in_batches(look, len(plan.windows), WINDOWS_AT_ONCE, what="one window", advice=advice)
+        windows = in_batches(pool, len(plan.windows), WINDOWS_AT_ONCE, what="one window", advice=advice)
         for inside, features in (found for batch in windows for found in batch):
             sums[inside] += features
         return functional.normalize(sums, dim=-1)
@@ -175,22 +175,6 @@ class PooledCLIP(MaskAdaptedCLIP):
         cells = functional.adaptive_avg_pool2d(cover[inside], seen.grid).flatten(1)
         found = self.pooling.features(seen, number, cells).float()
         return inside, share[inside, None] * functional.normalize(found, dim=-1)
-
-
-def photo_pixels(image: NDArray[np.uint8], height: int, width: int, recipe: CropRecipe) -> Tensor:
-    """A photo at the size a tower sees it: (H, W, 3) uint8 -> (3, height, width) float32, normalised."""
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)[None].float()
-    if (height, width) != image.shape[:2]:
-        pixels = functional.interpolate(
-            pixels, (height, width), mode="bicubic", align_corners=False, antialias=True
-        )
-    return normalise_pixels(pixels[0], recipe)
-
-
-def _covers(masks: Tensor, plan: ViewPlan, cell: int) -> Tensor:
-    """(R, H, W) bool -> (R, height / cell, width / cell) share of each cell, above 0 for every mask."""
-    grid = plan.height // cell, plan.width // cell
-    return torch.cat([functional.adaptive_avg_pool2d(mask.float()[None], grid) for mask in masks])
 
 
 def _times_seen(plan: ViewPlan, cell: int) -> Tensor:

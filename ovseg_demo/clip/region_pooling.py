@@ -1,4 +1,4 @@
-"""A tower's own last pooling, restricted to regions: what each kind of image tower needs for it.
+"""The last pooling of an image tower, restricted to regions, for each kind of tower.
 
 A CLIP tower ends in a pooling that turns its map of a picture into one feature: a class token that attends to
 the patches, a learned query that does, or a mean. Restricted to the cells of one region, the same pooling
@@ -9,9 +9,9 @@ gives a feature of that region in the space of the names, without training (Text
     mean           ConvNeXt, FastViT (MobileCLIP) and all others of timm
 
 `RegionPooling.features` of a picture whose region is the picture is the tower's own output, to rounding. The
-class token of a vision transformer is the exception: `class_token` says whether its own stream takes part.
-That stream has seen the whole photo in every block, so that all regions of one photo become alike. Left out,
-as TextRegion has it, a region is the mean of the last block's values under its mask.
+class token of a vision transformer is the exception: `class_token` says whether its residual stream takes
+part. That stream attends to the whole photo in every block, which makes all regions of one photo similar.
+Without it, as in TextRegion, a region is the mean of the last block's values under its mask.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REGIONS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class PictureMap:
-    """What a tower makes of pictures before its last pooling.
+    """Output of a tower for pictures, before its last pooling.
 
     Attributes:
         cells: (B, N, E) the cells of the map row by row, without class tokens.
@@ -342,11 +342,11 @@ class _TimmMean(_Timm):
         return cast(Tensor, self.visual.head(self.trunk.forward_head(cell)))
 
 
-# --- what they have in common ----------------------------------------------------------------------------
+# --- shared by all -----------------------------------------------------------------------------------------
 
 
 def _is_latent(pool: nn.Module) -> bool:
-    """Whether it is a pooling with one learned query, and not one of timm's others."""
+    """Whether a pooling of timm has one learned query."""
     return getattr(pool, "latent_len", 0) == 1 and getattr(pool, "pool", "") in ("token", "avg")
 
 

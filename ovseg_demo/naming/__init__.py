@@ -1,1 +1,1 @@
-"""One arm names regions: regions and words to features, features to scores; names that nobody typed."""
+"""Naming by one arm: features of regions and words, their scores, and names that compete untyped."""

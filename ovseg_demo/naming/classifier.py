@@ -1,4 +1,4 @@
-"""One arm at work: regions to features, words to features, both to scores."""
+"""The classifier of one arm: features of regions and of words, and their scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """What one arm makes of a photo, whatever the words will be.
+    """Features of one arm for a photo; they do not depend on the words.
 
     Attributes:
         regions: (R, D) unit vectors, one per proposal.
@@ -45,7 +45,7 @@ class PhotoFeatures:
 
 @dataclass
 class PhotoAnalysis:
-    """What a photo costs once: its proposals, and per arm the features of its regions."""
+    """What is computed once for a photo: its proposals, and per arm the features of its regions."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) as read."""
@@ -76,7 +76,7 @@ class Classifier:
 
     def __init__(self, clip: MaskAdaptedCLIP, texts: TextCache | None = None) -> None:
         self.clip = clip
-        # Without a key nobody could tell whose features they are.
+        # Without a key, features of different towers could not be told apart.
         self._texts = texts if texts is not None and clip.text_key else TextCache(None)
         self.merge_settings = MergeSettings.of(clip.calibration)
         self.memory_settings = MemorySettings()
@@ -133,7 +133,7 @@ class Classifier:
             templates: sentences around a name.
             queries: of a segmenter, which are compared with the names too if they live in this model's space.
             with_hidden: False leaves the hidden names and those of parts out, which the published rules do
-                not ask for and a large text tower takes minutes to embed.
+                not use and a large text tower takes minutes to embed.
         """
         typed = self.text(vocabulary.prompts, templates)
         names = hidden_names() if with_hidden else ()
@@ -142,7 +142,7 @@ class Classifier:
         competing = competing_names(vocabulary.prompts, typed, names, hidden, self.MOST_ALIKE)
         hidden, hidden_kept = hidden[competing], tuple(compress(names, competing))
         part_names, wholes = parts_of(vocabulary) if with_hidden else ((), np.zeros((0, 0), dtype=np.bool_))
-        # One sentence a name is enough to tell parts from typed names.
+        # One sentence a name is enough to compare parts with typed names.
         parts = self.text(part_names, "single") if part_names else np.zeros((0, typed.shape[1]), np.float32)
         compared = (*vocabulary.prompts, *hidden_kept, *part_names)
         text = np.concatenate([typed, hidden, parts])

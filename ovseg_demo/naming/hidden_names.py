@@ -1,8 +1,8 @@
-"""Hidden names: words nobody typed that compete with the typed ones.
+"""Hidden names: names that were not typed and compete with the typed ones.
 
-A softmax over two typed words always picks one of them. With the things and stuff of COCO and ADE20K behind
-them, a word that is not in the photo loses to what is there (the idea of SAN's vocabulary expansion). A
-hidden name that means the same as a typed one must not compete: "puppy" would take the dog from "dog".
+A softmax over two typed words always picks one of them. With the things and stuff of COCO and ADE20K beside
+them, a typed word that is not in the photo loses to a name of what the photo shows (the vocabulary expansion
+of SAN). A hidden name that means the same as a typed one must not compete: "puppy" would win against "dog".
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def competing_names(
 ) -> NDArray[np.bool_]:
     """Which hidden names may compete with the typed ones.
 
-    A hidden name steps back if it shares a whole word with a typed one at its end ("wooden fence", "fence";
-    "dining table", "table"), or if its text feature is too close to a typed one's. It does so for all of
-    them, since regions that are nearly a typed thing are better told apart by the typed names alone.
+    A hidden name is left out if it ends in the same word as a typed one ("wooden fence", "fence"; "dining
+    table", "table"), or if its text feature is too close to that of any typed one: regions that are nearly a
+    typed thing are better told apart by the typed names alone.
 
     Args:
         typed: the typed names, synonyms included.
@@ -59,7 +59,7 @@ def competing_names(
 
 @lru_cache(maxsize=2)
 def _all_compared(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """For the hidden names, which are the same for every request."""
+    """The same for many names; cached, since the hidden names are the same for every request."""
     return tuple(_compared(name) for name in names)
 
 

@@ -1,8 +1,8 @@
-"""What mattered in the crop of a region for a word: its parts are hidden one by one (occlusion).
+"""Importance of the parts of a region's crop for a word, by occlusion: parts are hidden one by one.
 
 The crop is cut into cells of whole tokens. A hidden cell is taken out of the region: it is blank in the crop,
 a mask prompt replaces its tokens, and an arm that also pools the photo under the region no longer pools
-there; the photo itself stays whole. The effect of a cell is what the word's margin loses without it.
+there; the photo itself stays whole. The effect of a cell is how much the word's margin falls without it.
 
 The margin is taken before the softmax, in the units that go into it: the logit of the word less the logit of
 its strongest rival, a typed word or a hidden name, both as the merge rule scales them. A margin of m says
@@ -37,14 +37,14 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Importance:
-    """What mattered for one word in one region, as one arm sees it."""
+    """The effect of each cell on one word in one region, for one arm."""
 
     arm: Arm
     word: str
     """Name of the class as typed."""
     effect: NDArray[np.float32]
-    """(G, G) what the margin loses if the cell is hidden: above 0 the cell speaks for the word, below 0
-    against it; 0 where the cell shows nothing of the region."""
+    """(G, G) by how much the margin falls if the cell is hidden: above 0 the cell supports the word, below 0
+    it opposes it; 0 where the cell shows nothing of the region."""
     shown: NDArray[np.bool_]
     """(G, G) the cell shows some of the region."""
     margin: float
@@ -59,7 +59,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class OccludedCrops:
-    """A region as it is, followed by the same region with one cell hidden each.
+    """A region, followed by its occlusions, each with one cell hidden.
 
     Attributes:
         crops: (1 + N, 3, S, S) float32.
@@ -164,7 +164,7 @@ def word_importance(
     rule: str = "default",
     cache: OcclusionCache | None = None,
 ) -> Generator[float, None, Importance]:
-    """What mattered in a region for one of the typed classes.
+    """The importance of a region's cells for one of the typed classes.
 
     Args:
         classifier: of the arm.
@@ -224,7 +224,7 @@ def _embedded(
         return np.concatenate(rows)
     cache = RegionCache()
     if clip.stem_id is not None:
-        # The stem of these very crops: `encode_photo_regions` then cuts none of its own.
+        # With the stem of these crops in the cache, `encode_photo_regions` cuts none.
         cache = caches.setdefault(clip.stem_id, cache)
         if clip.stem_id not in cache.stems:
             cache.stems[clip.stem_id] = clip.compute_stem(hidden.crops, hidden.masks, hidden.boxes)
@@ -243,7 +243,7 @@ def _margins(
     typed = scale * scores.typed
     names = [*np.delete(np.asarray(vocabulary.names, dtype=object), column), *scores.hidden_names]
     rivals = np.concatenate([np.delete(typed, column, axis=1), scale * scores.hidden + bias], axis=1)
-    if not names:  # one word alone is compared with the word that the published rules add
+    if not names:  # a single word is compared with the one that the published rules add
         names, rivals = [OTHERS], scale * scores.others[:, None]
     best = int(rivals[0].argmax())
     return np.asarray(typed[:, column] - rivals[:, best], dtype=np.float32), str(names[best])

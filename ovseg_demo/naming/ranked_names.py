@@ -1,4 +1,4 @@
-"""The names that fit a region best, typed or not, with their confidence: what a person chooses from."""
+"""The best names of a region, typed or not, with their confidence, for a person to choose from."""
 
 from __future__ import annotations
 

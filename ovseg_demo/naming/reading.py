@@ -1,4 +1,4 @@
-"""Names are embedded batch by batch before they are compared, so that a long list shows progress."""
+"""Embed names batch by batch, with a step of progress before each batch."""
 
 from __future__ import annotations
 

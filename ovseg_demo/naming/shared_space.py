@@ -1,9 +1,9 @@
-"""Where words and regions lie in the space that they share, in two dimensions.
+"""A map of words and regions in two dimensions of the space that they share.
 
-CLIP keeps pictures and words apart: every region is far from every word, and only the differences tell. So
-regions are taken from the mean of all regions, words from the mean of all words. The two directions are the
-principal ones of both together, words and regions counted the same, for all arms at once: a region that
-moves from one arm to the other does so on one map.
+In CLIP every region is far from every word, and only differences carry meaning (the modality gap). Regions
+are therefore centred on the mean of all regions and words on the mean of all words. The two directions are
+the principal ones of both together, words and regions weighted equally. They are the same for all arms, so
+that the map shows how a region moves from one arm to another.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def sides(*columns: slice) -> Tensor:
     return masks
 
 
-LEFT, RIGHT, MIDDLE = slice(0, 4), slice(4, 8), slice(2, 6)
+LEFT, RIGHT = slice(0, 4), slice(4, 8)
 
 
 def certain(*classes: int, of: int, logit: float = 10) -> Tensor:

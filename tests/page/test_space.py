@@ -31,10 +31,6 @@ app_port base_path fullWidth header short_description models datasets tags thumb
 hf_oauth_scopes hf_oauth_expiration_minutes hf_oauth_authorized_org disable_embedding
 startup_duration_timeout custom_headers preload_from_hub license
 """
-NEEDED = """
-title sdk sdk_version python_version app_file short_description models license suggested_hardware
-preload_from_hub startup_duration_timeout
-"""
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 ZERO_GPU_TORCH = ("2.8.0", "2.9.1", "2.10.0", "2.11.0")
 ZERO_GPU_PYTHON = ("3.10", "3.12")
