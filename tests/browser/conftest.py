@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watched:
-    """The real proposer, and how often its work began, ended, and was stopped midway."""
+    """A proposer that counts how often its work began, ended, and was stopped before its end."""
 
     def __init__(self, proposer: Proposer) -> None:
         self.proposer, self.name = proposer, proposer.name
@@ -108,6 +108,6 @@ def at_night(browser: Browser, url: str) -> Iterator[Visit]:
 
 @pytest.fixture
 def new_to_all(pool: ModelPool) -> ModelPool:
-    """The pool, with no photo in its memory, whatever other tests have shown it."""
-    pool.get(pool.default)._photos.clear()
+    """The pool without analysed photos of earlier tests."""
+    pool.get(pool.default).photos.clear()
     return pool

@@ -1,4 +1,6 @@
-"""All pictures and results that are made of the real thing: to be run when weights, words or the page change.
+"""Make the results of the examples, their overview and the screenshots with the real models.
+
+To be run when weights, words or the page change.
 
     python -m tests.browser.pictures
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def findings(visit: Visit) -> list[str]:
-    """What axe calls serious or critical, one line each."""
+    """The findings that axe calls serious or critical, one line each."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     report: dict[str, Any] = axe.Axe().run(visit.page).response
     return [

@@ -1,4 +1,4 @@
-"""How a visitor asks, and what the page answers: suggestions, Stop, waiting, errors, links, batches."""
+"""A visitor's requests and the page's answers: suggestions, Stop, waiting, errors, links, batches."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_regions_are_outlined_on_the_photo_while_they_are_found(
     assert 0.001 < _changed(bare, one.picture()) < 0.5
     assert _changed(first, one.picture()) > 0.001
     one.wait_for_result()
-    assert _changed(bare, one.picture()) > 0.3  # colours, however much of the photo the words take
+    assert _changed(bare, one.picture()) > 0.3  # the words colour a large part of the photo
     assert one.complaints == []
 
 
@@ -114,7 +114,7 @@ def _changed(one: np.ndarray, other: np.ndarray) -> float:
 def test_stop_brings_back_what_was_there(visit: Visit, pool: ModelPool) -> None:
     visit.run()
     result, legend = visit.pixels(), visit.legend
-    pool.get(pool.default)._photos.clear()  # as if others had asked for photos meanwhile
+    pool.get(pool.default).photos.clear()  # as if others had asked for photos meanwhile
     visit.page.locator("#run").click()
     visit.waits_for("so far")
     assert visit.pixels() != result and not visit.page.locator(".ov-legend").is_visible()
@@ -150,7 +150,7 @@ def test_run_pressed_right_after_stop_runs(visit: Visit, new_to_all: ModelPool) 
 
 
 def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path: Path) -> None:
-    mirrored = tmp_path / "street.png"  # no other test has looked at it
+    mirrored = tmp_path / "street.png"  # analysed by no other test
     Image.open(EXAMPLES / "street.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
     visit.choose(mirrored)
     visit.type("car, building")
@@ -160,7 +160,7 @@ def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path
     with visit.page.expect_response(lambda r: r.url.endswith("/cancel"), timeout=PATIENCE_MS):
         visit.page.locator("#stop").click(timeout=PATIENCE_MS)
         visit.waits_for("Stopped")
-    # Nothing that the server says of it afterwards takes its place.
+    # No later step from the server replaces it.
     visit.page.wait_for_timeout(1000)
     assert visit.status == "Stopped; what was there stays." and visit.page.locator("#run").is_visible()
     for _ in range(100):
@@ -173,7 +173,7 @@ def test_stop_stops_and_run_works_again(visit: Visit, watched: Watched, tmp_path
     assert watched.ended == ended + 1
 
 
-def test_whoever_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Path) -> None:
+def test_a_visitor_who_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Path) -> None:
     for one, flip in ((visit, Image.Transpose.FLIP_TOP_BOTTOM), (phone, Image.Transpose.ROTATE_180)):
         photo = tmp_path / f"{flip.name}.png"
         Image.open(EXAMPLES / "horses.jpg").transpose(flip).save(photo)
@@ -187,7 +187,7 @@ def test_whoever_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Path) ->
         one.wait_for_result()
 
 
-def test_whoever_finds_the_line_full_is_told_so(
+def test_a_full_queue_is_told(
     browser: Browser, pool: ModelPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # When a server ends, Gradio empties its folder, which another server of the machine may be using.
@@ -214,7 +214,7 @@ def test_whoever_finds_the_line_full_is_told_so(
 
 
 def test_two_visitors_never_see_each_others_results(visit: Visit, phone: Visit, tmp_path: Path) -> None:
-    """At once, with different photos: in the picture, in the legend, and in what they take away."""
+    """Two requests at once, with different photos: picture, legend and downloads are each visitor's own."""
     visit.choose(EXAMPLES / "cow.jpg")
     phone.choose(EXAMPLES / "coffee.jpg")
     visit.type("cow, grass")

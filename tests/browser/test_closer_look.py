@@ -1,4 +1,4 @@
-"""Explaining a result in a real browser: what mattered, where words and regions lie, how right it is."""
+"""Explanations of a result in a real browser: importance, map of words and regions, accuracy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def show_cow(visit: Visit) -> None:
 
 
 def pin(visit: Visit, number: int = 0) -> str:
-    """Pins the region of a row of the table of changes; its name for the table."""
+    """Pin the region of a row of the table of changes; returns its name in the table."""
     button = visit.page.locator(".ov-changes tbody button").nth(number)
     button.click()
     visit.page.locator(".ov-region").wait_for()
@@ -48,7 +48,7 @@ def pin(visit: Visit, number: int = 0) -> str:
 
 
 def colourfulness(visit: Visit) -> list[float]:
-    """How far the maps are from grey, 0..255."""
+    """Largest distance of each map from grey, 0..255."""
     found: list[float] = visit.page.evaluate(
         """() => [...document.querySelectorAll(".ov-why-maps canvas")].map((canvas) => {
           const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -196,7 +196,7 @@ def test_against_what_a_visitor_corrected(visit: Visit) -> None:
     assert page.locator(".ov-reliability polyline").count() == 4
     assert findings(visit) == []
 
-    # Nothing corrected, nothing to judge by.
+    # Without corrections there is no truth to compare with.
     while editing.count:
         editing.act("Undo")
     assert own.is_disabled()

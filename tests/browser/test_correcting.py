@@ -36,7 +36,7 @@ class Editing:
         self.page.locator(".ed-bar").get_by_role("button", name=name, exact=True).click()
 
     def press(self, x: float, y: float, **how: Any) -> None:
-        """Presses at a place of the picture, in shares of it."""
+        """Press at a place of the picture, in shares of its sides."""
         box = self.page.locator(".ov-canvas").bounding_box()
         assert box is not None
         place = {"x": x * box["width"], "y": y * box["height"]}
@@ -55,13 +55,13 @@ class Editing:
         self.page.wait_for_selector(".ed-name:not([hidden]) .ed-best", timeout=PATIENCE_MS)
 
     def names(self, name: str) -> None:
-        """Types a name into the panel that asks for it."""
+        """Type a name into the panel that asks for it."""
         self.page.locator(".ed-name input").fill(name)
         self.page.locator(".ed-name input").press("Enter")
         self.page.locator(".ed-name").wait_for(state="hidden")
 
     def at(self, x: float, y: float) -> tuple[str, bool]:
-        """Name of what is at a place, and whether a visitor said so."""
+        """The name at a place, and whether a visitor gave it."""
         found = self.page.evaluate(
             """([x, y]) => {
               const shown = ovseg.shown(), arm = shown.arms.adapted;
@@ -75,7 +75,7 @@ class Editing:
 
     @property
     def count(self) -> int:
-        """How many corrections there are."""
+        """The number of corrections."""
         text = self.page.locator(".ed-state").inner_text()
         return int(text.split()[0]) if text else 0
 
@@ -286,7 +286,7 @@ def test_without_the_server_nothing_is_lost(visit: Visit) -> None:
     assert editing.at(0.5, 0.5) == ("Bessie", True)
     assert "0 examples" in page.locator(".mem summary").inner_text()
     page.unroute("**/ovseg/**")
-    # What waits is remembered with the next correction.
+    # Earlier corrections are stored together with the next one.
     editing.act("Undo")
     editing.act("Redo")
     visit.waits_for("Your memory: 1 example", ".mem summary")
@@ -336,7 +336,7 @@ def test_an_example_is_corrected_without_a_run(visit: Visit) -> None:
     editing.names("Bessie")
     assert editing.at(0.5, 0.5) == ("Bessie", True)
     editing.saved()
-    # It stands among the last photos, and comes back with them.
+    # The photo is among the last ones, and its corrections come back with it.
     page.reload()
     visit.waits_for("1 correction, saved", ".ed-state")
     assert editing.at(0.5, 0.5) == ("Bessie", True)

@@ -35,7 +35,7 @@ def remembering(visit: Visit, name: str = "Bessie") -> Editing:
 
 
 def mirrored(folder: Path) -> Path:
-    """The photo the other way round: another photo of the same things."""
+    """The mirrored photo, which counts as another one."""
     path = folder / "mirrored.png"
     ImageOps.mirror(Image.open(EXAMPLES / "cow.jpg")).save(path)
     return path
@@ -64,7 +64,7 @@ def test_an_example_names_its_like_in_the_next_photo(
     finally:
         next(others, None)
 
-    # Switched off, it is as if there were none.
+    # Switched off, it has no effect.
     page.locator(".mem summary").click()
     page.locator(".mem .ed-row input[type=checkbox]").uncheck()
     page.locator("#run").click()

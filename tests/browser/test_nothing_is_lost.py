@@ -1,4 +1,4 @@
-"""Reload, Back, a new photo, a server that goes away: what a visitor did is still there."""
+"""What a visitor did survives a reload, Back, a new photo and a server that goes away."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_result_survives_reload_and_back_and_stands_in_the_strip(visit: Visit,
     visit.waits_for("Cup of coffee", ".ov-timing")
     page.locator(".ov-strip li button").first.click()
     visit.waits_for(headline)
-    # It is whole again: its words are scored without looking at the photo anew.
+    # The result works as before: other words are scored without analysing the photo again.
     page.wait_for_function("() => ovseg.shown().of", timeout=PATIENCE_MS)
     visit.type("cow, meadow")
     page.locator("#run").click()

@@ -1,4 +1,4 @@
-"""The picture as a tool: zoom, pan, whole screen, photos that come by drop and paste, presses on nothing."""
+"""The picture: zoom, pan, full screen, photos by drop and paste, presses outside all regions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_wheel_keys_buttons_and_dragging_zoom_and_move(visit: Visit) -> None:
     page.wait_for_function("() => document.querySelector('.ov-stage').dataset.zoomed === 'true'")
     zoomed = visit.pixels()
     assert zoomed != whole
-    # What lay under the pointer still does.
+    # The same place of the photo is under the pointer.
     page.mouse.move(box["x"] + 0.3 * box["width"] + 1, box["y"] + 0.3 * box["height"])
     assert page.locator(".ov-tip").inner_text() == below
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def show(visit: Visit, number: int) -> None:
-    """Shows an example. A click on the one that is there would still be answered during the next one."""
+    """Show an example, unless it is shown: the answer to a click on it would arrive during the next one."""
     title = load_examples()[number].title
     if title not in visit.page.locator(".ov-timing").inner_text():
         visit.page.locator("#examples button").nth(number).click()
@@ -87,7 +87,7 @@ RECORD_NAMES = """() => {
 
 
 def covered(visit: Visit, selector: str) -> list[list[float]]:
-    """Names of the picture, drawn anew, that lie under a part of the page."""
+    """Names of the picture, drawn again, that lie under a part of the page."""
     found: list[list[float]] = visit.page.evaluate(
         """(selector) => {
           window.namesDrawn = [];

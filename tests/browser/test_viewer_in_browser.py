@@ -1,4 +1,4 @@
-"""What a visitor does, done in a real browser."""
+"""The way through the page in a real browser: from a photo to a download."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_page_with_the_result_opens_without_a_server(
     page.locator(".ov-stage").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    assert page.locator(".ov-region canvas").is_visible()  # what CLIP saw goes along
+    assert page.locator(".ov-region canvas").is_visible()  # the crop that CLIP gets
     page.locator("[data-mode=split]").click()
     assert page.locator(".ov-split").is_visible()
     assert wrong == []
@@ -161,7 +161,7 @@ def test_a_page_with_the_result_opens_without_a_server(
 def test_names_stay_names(visit: Visit) -> None:
     visit.run(words="<img src=x onerror=window.hurt=1>, cow, ${alert(1)}, {{value}}, \u202eevil")
     assert visit.page.evaluate("() => window.hurt") is None
-    # But for the thumbnails of the strip, which the browser made itself.
+    # Without the thumbnails of the strip, which the browser makes.
     assert visit.page.locator("#viewer img:not([src^='data:image/jpeg'])").count() == 0
     told = visit.legend
     assert "<img src=x onerror=window.hurt=1>" in told and "${alert(1)}" in told and "{{value}}" in told

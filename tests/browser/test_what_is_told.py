@@ -1,4 +1,4 @@
-"""What the page shows belongs to its photo, and what it says of it is so."""
+"""What the page shows belongs to its photo, and what it says about it is true."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_the_headline_says_what_was_found_and_then_what_the_other_arm_says(visit
     assert above is not None and picture is not None and above["y"] < picture["y"]
 
 
-def test_only_what_nobody_waited_for_is_called_instant(visit: Visit) -> None:
+def test_only_an_answer_without_waiting_is_called_instant(visit: Visit) -> None:
     """Many new words take seconds: their progress is told, and what was done again afterwards."""
     visit.run()
-    mark = secrets.token_hex(4)  # so that the names are in nobody's cache, not even an earlier run's
+    mark = secrets.token_hex(4)  # names that no cache has, not even that of an earlier run
     names = [f"{name} {mark}" for name in Vocabulary.preset("ade20k-150").names]
     visit.type(", ".join(names))
     visit.page.locator("#run").click()

@@ -31,7 +31,7 @@ def chromium() -> str | None:
 
 @dataclass
 class Visit:
-    """One visitor: a page, and everything it complained about or asked others for."""
+    """One visitor: a page, its errors, and its requests to other hosts."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Visit:
         )
 
     def waits_for_other_words(self) -> None:
-        """Wait until the page says that nothing but the words was scored."""
+        """Wait until the page says that only the words were scored again."""
         self.waits_for("Only the words were scored again", ".ov-timing")
 
     @property
