@@ -23,7 +23,7 @@ PACKAGE = ROOT / "ovseg_demo"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
-    ("settings", "decompression_limits", "devices", "files", "result", "workers"),
+    ("settings", "decompression_limits", "devices", "files", "fused_layers", "result", "workers"),
     ("imaging", "vocabulary", "progress", "memory_cache"),
     ("models", "output", "cache", "weight_files"),
     ("regions", "proposals", "corrections"),

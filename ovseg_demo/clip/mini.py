@@ -22,11 +22,11 @@ from open_clip.transformer import ResidualAttentionBlock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ovseg_demo.clip.changed_crops import Box, Reach, changed_maps
+from ovseg_demo.clip.changed_crops import Box, changed_maps
 from ovseg_demo.clip.mask_prompts import MaskPrompts, run_blocks
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower, map_digests, text_digest
+from ovseg_demo.clip.patch_trunk import HEAD_CHANNELS, PatchTrunk
 from ovseg_demo.clip.text import unit_parts
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.regions import CropRecipe
@@ -35,7 +35,6 @@ from ovseg_demo.weight_files import check_names_and_shapes, file_label
 if TYPE_CHECKING:
     from ovseg_demo.clip.model import MaskAdaptedCLIP
 
-HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
 CLASSES = 1000  # of ImageNet
 PATCH = 32
 KNOWN_NAMES = "names.safetensors"
@@ -60,116 +59,6 @@ class MiniConfig:
     """Hidden width of the perceptron behind the mean patch."""
     embed_dim: int = 2 * TEXT_WIDTH
     """Width of the space that image and text share: one half the transformer's, one the pooled branch's."""
-
-
-class PatchTrunk(nn.Module):
-    """EfficientNet-Lite2 up to its last convolution, batch norms folded into the convolutions.
-
-    `stem` (to the last block of 88 channels) is never trained by this project, so its output may be cached
-    and is shared by all arms; `top` (the blocks of 120, 208 and 352 channels and the head convolution) is
-    trained when CLIP is fine-tuned.
-    """
-
-    STEM_BLOCKS = 11
-    """Blocks of EfficientNet in `stem`."""
-    EARLY = 7
-    """The first modules of `stem`, which end at stride 4: convolution, norm, activation, four blocks."""
-    EARLY_REACH = Reach(stride=4, before=10, after=16)
-    """Of `EARLY`: kernels of 3 pixels, stride 2 in the first and the third with padding at the end only."""
-    STRIDE_16_BLOCKS = 4
-    """The first blocks of `top`, of 120 channels, which leave the stride at 16."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from efficientnet_lite_pytorch import EfficientNet
-
-        network = EfficientNet.from_name("efficientnet-lite2", image_size=224)
-        blocks = list(network._blocks)
-        frozen, trained = blocks[: self.STEM_BLOCKS], blocks[self.STEM_BLOCKS :]
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6(), *frozen)
-        self.top = nn.Sequential(*trained, network._conv_head, network._bn1, nn.ReLU6())
-
-    def load_imagenet(self, weights: dict[str, Tensor]) -> None:
-        """Take the published ImageNet weights (`efficientnet-lite2-9656183e.pth`), batch norms included."""
-        conv = self._head_index
-        places = {
-            "_conv_stem": "stem.0",
-            "_bn0": "stem.1",
-            "_conv_head": f"top.{conv}",
-            "_bn1": f"top.{conv + 1}",
-        }
-        renamed = {}
-        for key, value in weights.items():
-            first, rest = key.split(".", 1)
-            if first == "_blocks":
-                number, rest = rest.split(".", 1)
-                above = int(number) - self.STEM_BLOCKS
-                where = f"top.{above}" if above >= 0 else f"stem.{int(number) + 3}"
-                renamed[f"{where}.{rest}"] = value
-            elif first in places:
-                renamed[f"{places[first]}.{rest}"] = value
-        self.load_state_dict(renamed)
-
-    def fold_batch_norms(self) -> PatchTrunk:
-        """Fold every batch norm into the convolution before it: the same numbers from fewer steps."""
-        for part in (self.stem, self.top):
-            for block in (module for module in part if hasattr(module, "_depthwise_conv")):
-                if hasattr(block, "_expand_conv"):
-                    _fold(block, "_expand_conv", "_bn0")
-                _fold(block, "_depthwise_conv", "_bn1")
-                _fold(block, "_project_conv", "_bn2")
-        _fold(self.stem, "0", "1")
-        _fold(self.top, str(self._head_index), str(self._head_index + 1))
-        for module in self.modules():
-            if isinstance(module, nn.ReLU6):
-                module.inplace = True
-        return self.to(memory_format=torch.channels_last)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised crops -> (B, 1280, S / 32, S / 32)."""
-        return cast(Tensor, self.top(self.stem(crops)))
-
-    def maps(self, photo: Tensor) -> tuple[Tensor, Tensor]:
-        """The maps of whole photos at two strides, from one pass.
-
-        Args:
-            photo: (B, 3, H, W) normalised as crops are; H and W multiples of 32.
-
-        Returns:
-            (B, 120, H / 16, W / 16) and (B, 1280, H / 32, W / 32).
-        """
-        fine = self.top[: self.STRIDE_16_BLOCKS](self.stem(photo))
-        return fine, self.top[self.STRIDE_16_BLOCKS :](fine)
-
-    @property
-    def _head_index(self) -> int:
-        """Index of the head convolution in `top`; its norm and its activation follow."""
-        return len(self.top) - 3
-
-
-def _fold(owner: nn.Module, conv: str, norm: str) -> None:
-    convolution = cast(nn.Conv2d, owner.get_submodule(conv).eval())
-    batch_norm = cast(nn.BatchNorm2d, owner.get_submodule(norm).eval())
-    setattr(owner, conv, _with_own_padding(fuse_conv_bn_eval(convolution, batch_norm)))
-    setattr(owner, norm, nn.Identity())
-
-
-def _with_own_padding(conv: nn.Conv2d) -> nn.Conv2d:
-    """The package pads in a step of its own; where the padding is even, the convolution does it for free."""
-    pad = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
-    left, right, top, bottom = cast(tuple[int, int, int, int], pad)
-    if (left, top) != (right, bottom):
-        return conv
-    plain = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        cast(tuple[int, int], conv.kernel_size),
-        stride=cast(tuple[int, int], conv.stride),
-        padding=(top, left),
-        groups=conv.groups,
-    )
-    plain.load_state_dict(conv.state_dict())
-    return plain
 
 
 class MiniImageTower(nn.Module):
@@ -217,12 +106,12 @@ class MiniImageTower(nn.Module):
 
     def stem(self, crops: Tensor) -> Tensor:
         """The trunk's frozen part: (B, 3, 224, 224) -> (B, 88, 14, 14)."""
-        return cast(Tensor, self.trunk.stem(crops.contiguous(memory_format=torch.channels_last)))
+        return self.trunk.run(self.trunk.stem, crops.contiguous(memory_format=torch.channels_last))
 
     def stem_early(self, crops: Tensor) -> Tensor:
         """The first layers of the stem: (B, 3, S, S) -> (B, 24, S / 4, S / 4)."""
         early = self.trunk.stem[: self.trunk.EARLY]
-        return cast(Tensor, early(crops.contiguous(memory_format=torch.channels_last)))
+        return self.trunk.run(early, crops.contiguous(memory_format=torch.channels_last))
 
     def stem_early_changed(self, known: Tensor, crops: Tensor, boxes: Sequence[Box]) -> Tensor:
         """The same for crops that equal the crop of `known` outside of a box each."""
@@ -230,7 +119,7 @@ class MiniImageTower(nn.Module):
 
     def stem_late(self, early: Tensor) -> Tensor:
         """The rest of the stem: output of `stem_early` -> (B, 88, S / 16, S / 16)."""
-        return cast(Tensor, self.trunk.stem[self.trunk.EARLY :](early))
+        return self.trunk.run(self.trunk.stem[self.trunk.EARLY :], early)
 
     def stem_weights(self) -> list[Tensor]:
         """All that `stem` depends on."""
@@ -242,7 +131,7 @@ class MiniImageTower(nn.Module):
 
     def trunk_patches(self, features: Tensor) -> Tensor:
         """The trunk's patches, (B, 88, 14, 14) -> (B, 1280, 7, 7)."""
-        return cast(Tensor, self.trunk.top(features))
+        return self.trunk.run(self.trunk.top, features)
 
     def from_trunk(self, seen: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """The same from the trunk's patches, (B, 1280, 7, 7)."""

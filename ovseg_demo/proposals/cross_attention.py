@@ -73,16 +73,16 @@ def image_to_token_attention(
         located: (B, N, C) image tokens with their positions.
 
     Returns:
-        shares (B, N, H * T) and rows (B, H * T, C) whose product is the attention's output, so that the
-        caller can add it to the image in one step.
+        shares (B, H * T, N) and rows (B, H * T, C); the attention's output is the product of the transposed
+        shares with the rows, so that the caller can add it to the image in one step.
     """
     heads, (batch, count, channels) = attend.num_heads, tokens.shape
     k = split_heads(attend.k_proj(tokens), heads)
     k = k * k.shape[-1] ** -0.5
     weight, bias = attend.q_proj.weight.view(heads, -1, channels), attend.q_proj.bias.view(heads, -1)
-    columns = torch.einsum("hce,bhtc->beht", weight, k).reshape(batch, channels, heads * count)
-    offset = torch.einsum("hc,bhtc->bht", bias, k).reshape(batch, 1, heads * count)
-    scores = torch.baddbmm(offset.to(located.dtype), located, columns.to(located.dtype))
+    keys = torch.einsum("hce,bhtc->bhte", weight, k).reshape(batch, heads * count, channels)
+    offset = torch.einsum("hc,bhtc->bht", bias, k).reshape(batch, heads * count, 1)
+    scores = torch.baddbmm(offset.to(located.dtype), keys.to(located.dtype), located.transpose(1, 2))
     return _shares(scores, heads, count), _rows(attend, values).to(located.dtype)
 
 
@@ -93,18 +93,22 @@ def shared_image_to_token_attention(
     heads, (batch, count, _) = attend.num_heads, tokens.shape
     k = split_heads(attend.k_proj(tokens), heads)
     k = k * k.shape[-1] ** -0.5
-    # Every head gets its own block of columns, so that one product serves all heads.
-    blocks = torch.zeros(batch, heads, k.shape[-1], heads, count, device=k.device)
+    # Every head gets its own block, so that one product serves all heads.
+    blocks = torch.zeros(batch, heads, count, heads, k.shape[-1], device=k.device)
     index = torch.arange(heads, device=k.device)
-    blocks[:, index, :, index, :] = k.permute(1, 0, 3, 2)
-    columns = blocks.reshape(batch, heads * k.shape[-1], heads * count).to(queries.dtype)
-    return _shares(queries @ columns, heads, count), _rows(attend, values).to(queries.dtype)
+    blocks[:, index, :, index] = k.transpose(0, 1)
+    keys = blocks.reshape(batch * heads * count, -1).to(queries.dtype)
+    scores = (keys @ queries[0].T).view(batch, heads * count, -1)
+    return _shares(scores, heads, count), _rows(attend, values).to(queries.dtype)
 
 
 def _shares(scores: Tensor, heads: int, count: int) -> Tensor:
-    """Softmax over each head's T scores: (B, N, H * T) -> the same."""
-    batch, length, _ = scores.shape
-    return scores.view(batch, length, heads, count).softmax(dim=-1).view(batch, length, -1)
+    """Softmax over each head's T scores: (B, H * T, N) -> the same.
+
+    With the image tokens last, processors take many of them in one step; with T last, one score at a time.
+    """
+    batch, _, length = scores.shape
+    return scores.view(batch, heads, count, length).softmax(dim=2).view(batch, -1, length)
 
 
 def _rows(attend: Any, values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovseg_demo.fused_layers import project
 from ovseg_demo.proposals.cross_attention import (
     image_to_token_attention,
     shared_image_to_token_attention,
@@ -152,22 +153,23 @@ class PointDecoder:
         stacked = torch.stack(vectors, dim=1)
         return Decoded(quality[:, first_mask:], stacked, content, image.height, image.width)
 
-    def masks(self, decoded: Decoded, rows: Tensor) -> Tensor:
-        """Compute the masks of some prompts.
+    def masks(self, decoded: Decoded, wanted: Tensor) -> Tensor:
+        """Compute some of the masks.
 
         Args:
-            rows: (R,) int64, which prompts of the batch.
+            wanted: (B, M) bool.
 
         Returns:
-            (R, M, 4 * height, 4 * width) float32 logits.
+            (K, 4 * height, 4 * width) float32 logits of the K wanted masks, those of a prompt together.
         """
+        rows = wanted.any(dim=1).nonzero()[:, 0]
         upscaled = self._upscale(decoded.image_tokens[rows])
         flat = upscaled.flatten(1, 3)
         logits = decoded.mask_vectors[rows].to(flat.dtype) @ flat.transpose(1, 2)
         # Each image token holds 2 x 2 cells of 2 x 2 cells: reorder them into rows and columns.
-        logits = logits.view(len(rows), -1, decoded.height, decoded.width, 2, 2, 2, 2)
-        logits = logits.permute(0, 1, 2, 4, 6, 3, 5, 7)
-        return logits.reshape(len(rows), -1, 4 * decoded.height, 4 * decoded.width).float()
+        logits = logits[wanted[rows]].view(-1, decoded.height, decoded.width, 2, 2, 2, 2)
+        logits = logits.permute(0, 1, 3, 5, 2, 4, 6)
+        return logits.reshape(-1, 4 * decoded.height, 4 * decoded.width).float()
 
     def _first_layer(self, image: ImageTokens, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """The layer in which all prompts see the same image; it ends with (B, T, C) and (B, N, C)."""
@@ -196,7 +198,7 @@ class PointDecoder:
     def _add(self, level: int, content: Tensor, change: tuple[Tensor, Tensor]) -> Tensor:
         """Add an attention's output, given as shares and rows, to the image tokens and normalise."""
         shares, rows = change
-        updated = torch.baddbmm(content.expand(len(rows), -1, -1), shares, rows)
+        updated = torch.baddbmm(content.expand(len(rows), -1, -1), shares.transpose(1, 2), rows)
         gain, offset, eps = self._norms[level]
         return F.layer_norm(updated, gain.shape, gain, offset, eps)
 
@@ -216,10 +218,10 @@ class _Upscaling:
     def __call__(self, tokens: Tensor) -> Tensor:
         """(R, N, C) -> (R, N, 4, 4, C / 8): each token becomes 2 x 2 cells, and each of those 2 x 2 again."""
         count, length, _ = tokens.shape
-        x = F.linear(tokens, *self._first).view(count, length, 4, -1)
+        x = project(tokens, *self._first).view(count, length, 4, -1)
         gain, offset, eps = self._norm
         x = F.gelu(F.layer_norm(x, gain.shape, gain, offset, eps))
-        return F.gelu(F.linear(x, *self._second)).view(count, length, 4, 4, -1)
+        return project(x, *self._second, activation="gelu").view(count, length, 4, 4, -1)
 
 
 def _rest_of_token_update(layer: Any, tokens: Tensor) -> Tensor:

@@ -171,7 +171,7 @@ class PointProposer:
             if prompt.box is not None:
                 box = torch.from_numpy(prompt.box).to(self.device) * scale.repeat(2) - 0.5
             decoded = self.decoder.decode_prompt(tokens, points, positive, box)
-            logits = self.decoder.masks(decoded, torch.zeros(1, dtype=torch.int64, device=self.device))[0]
+            logits = self.decoder.masks(decoded, torch.ones_like(decoded.quality, dtype=torch.bool))
             quality = decoded.quality[0].clamp(0, 1).cpu().numpy()
             alone = box is None and len(points) == 1
             order = np.argsort(-quality[1:], kind="stable") + 1
@@ -221,12 +221,11 @@ class PointProposer:
         # The prompt encoder adds half a pixel, as for integer pixel positions.
         decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self.device) * scale - 0.5)
         promising = decoded.quality > plan.min_quality
-        rows = promising.any(dim=1).nonzero()[:, 0]
-        if len(rows) == 0:
+        if not promising.any():
             empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self.device)
             return _Candidates(empty, np.zeros(0, dtype=np.float32))
-        logits = self.decoder.masks(decoded, rows)[promising[rows]]
-        quality = decoded.quality[rows][promising[rows]]
+        logits = self.decoder.masks(decoded, promising)
+        quality = decoded.quality[promising]
         steady = stability(logits)
         cells = (logits > 0).flatten(1).sum(1)
         keep = (steady > plan.min_stability) & (cells >= plan.min_area_fraction * logits[0].numel())

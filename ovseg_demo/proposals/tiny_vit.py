@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ovseg_demo.fused_layers import convolve, project
+
 
 class RectangularTinyViT(nn.Module):
     """Image encoder for any height and width that are multiples of 16.
@@ -32,23 +34,33 @@ class RectangularTinyViT(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (1, 3, H, W), H and W multiples of 16 -> (1, 256, H / 16, W / 16)."""
-        x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        first, _, second = self.stem
+        x = convolve(first, pixels.contiguous(memory_format=torch.channels_last), "gelu")
+        x = convolve(second, x)
         for index, stage in enumerate(self.stages):
             for block in stage.blocks:
-                x = block(x) if index == 0 else _window_block(block, x)
+                x = _convolution_block(block, x) if index == 0 else _window_block(block, x)
             if stage.downsample is not None:
                 merge = stage.downsample
-                x = merge.conv3(merge.act(merge.conv2(merge.act(merge.conv1(x)))))
+                x = convolve(merge.conv2, convolve(merge.conv1, x, "gelu"), "gelu")
+                x = convolve(merge.conv3, x)
         out: Tensor = self.neck(x)
         return out
+
+
+def _convolution_block(block: Any, x: Tensor) -> Tensor:
+    """One inverted bottleneck of the first stage: (1, C, H, W) -> the same."""
+    inside = convolve(block.conv2, convolve(block.conv1, x, "gelu"), "gelu")
+    return convolve(block.conv3, inside, "gelu", added=x)
 
 
 def _window_block(block: Any, x: Tensor) -> Tensor:
     """One TinyViT block: attention in windows, a depthwise convolution, an MLP. (1, C, H, W) -> the same."""
     x = x + _attend_in_windows(block.attn, x.permute(0, 2, 3, 1), block.window_size).permute(0, 3, 1, 2)
-    x = block.local_conv(x)
-    mlp: Tensor = block.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    return x + mlp
+    x = convolve(block.local_conv, x)
+    mlp = block.mlp
+    inside = project(mlp.norm(x.permute(0, 2, 3, 1)), mlp.fc1.weight, mlp.fc1.bias, "gelu")
+    return x + project(inside, mlp.fc2.weight, mlp.fc2.bias).permute(0, 3, 1, 2)
 
 
 def _attend_in_windows(attention: Any, x: Tensor, side: int) -> Tensor:
@@ -62,7 +74,8 @@ def _attend_in_windows(attention: Any, x: Tensor, side: int) -> Tensor:
 
     qkv = attention.qkv(attention.norm(x)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     q, k, v = qkv.split([attention.key_dim, attention.key_dim, attention.d], dim=-1)
-    x = F.scaled_dot_product_attention(q, k, v, attn_mask=attention.ab, scale=attention.scale)
+    # With a mask of three dimensions PyTorch has no fused attention on a CPU.
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=attention.ab[None], scale=attention.scale)
     x = attention.proj(x.transpose(1, 2).flatten(2))
 
     x = x.view(rows, columns, side, side, channels).transpose(1, 2)

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovseg_demo.clip import load_clip
-from ovseg_demo.clip.mini import MiniConfig, MiniImageTower, PatchTrunk, mean_patch
+from ovseg_demo.clip.mini import MiniConfig, MiniImageTower, mean_patch
 from ovseg_demo.clip.minilm import MiniTextTower
+from ovseg_demo.clip.patch_trunk import PatchTrunk
 from ovseg_demo.errors import CheckpointError
 from train.exporting.weights import save_known_names, save_mini
 
@@ -66,7 +67,7 @@ def test_what_lies_under_a_prompt_does_not_matter_after_the_trunk(tower: MiniIma
     other[:, :, 4:] = torch.randn(1, 1280, 3, 7)
     mask = torch.ones(1, 49)
     mask[:, 28:] = 0
-    tower.trunk.top, kept = torch.nn.Identity(), tower.trunk.top
+    tower.trunk.top, kept = torch.nn.Sequential(), tower.trunk.top
     try:
         first, second = tower.from_stem(seen, mask), tower.from_stem(other, mask)
     finally:

@@ -9,7 +9,7 @@ import segment_anything.modeling as sam_modules
 import torch
 from torch import Tensor
 
-from ovseg_demo.proposals.decoder import PointDecoder
+from ovseg_demo.proposals.decoder import Decoded, PointDecoder
 from ovseg_demo.proposals.mobile_sam import build_mobile_sam
 
 SIDE, HEIGHT, WIDTH = 256, 9, 16
@@ -44,6 +44,12 @@ def published(prompts: Any, decoder: Any, embedding: Tensor, points: Tensor) -> 
     )
 
 
+def all_masks(decoder: PointDecoder, decoded: Decoded) -> Tensor:
+    """(B, M, h, w) the logits of all masks of all prompts."""
+    logits = decoder.masks(decoded, torch.ones_like(decoded.quality, dtype=torch.bool))
+    return logits.view(*decoded.quality.shape, *logits.shape[1:])
+
+
 @pytest.mark.parametrize("modules", [of_sam, of_mobile_sam])
 @torch.inference_mode()
 def test_masks_and_qualities_agree_with_the_package(modules: Any) -> None:
@@ -57,7 +63,7 @@ def test_masks_and_qualities_agree_with_the_package(modules: Any) -> None:
 
     ours = PointDecoder(prompts, decoder, torch.float32)
     decoded = ours.decode(ours.prepare(embedding), points)
-    logits = ours.masks(decoded, torch.arange(5))
+    logits = all_masks(ours, decoded)
 
     expected_logits, expected_quality = published(prompts, decoder, embedding, points)
     assert logits.shape == expected_logits.shape == (5, 3, 4 * HEIGHT, 4 * WIDTH)
@@ -80,7 +86,7 @@ def test_clicks_and_boxes_agree_with_the_package(modules: Any, count: int, with_
 
     ours = PointDecoder(prompts, decoder, torch.float32)
     decoded = ours.decode_prompt(ours.prepare(embedding), points, positive, box)
-    logits = ours.masks(decoded, torch.zeros(1, dtype=torch.int64))
+    logits = all_masks(ours, decoded)
 
     clicks = (points[None], positive[None].float()) if count else None
     sparse, dense = prompts(points=clicks, boxes=None if box is None else box[None], masks=None)
@@ -106,9 +112,16 @@ def test_a_prompt_gives_the_same_alone_and_in_a_batch() -> None:
     together = ours.decode(image, points)
     alone = ours.decode(image, points[2:3])
     torch.testing.assert_close(alone.quality, together.quality[2:3])
-    torch.testing.assert_close(
-        ours.masks(alone, torch.tensor([0])), ours.masks(together, torch.tensor([2])), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(all_masks(ours, alone)[0], all_masks(ours, together)[2], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_only_the_wanted_masks_are_computed() -> None:
+    torch.manual_seed(4)
+    ours = PointDecoder(*of_sam(), torch.float32)
+    decoded = ours.decode(ours.prepare(torch.randn(1, 64, HEIGHT, WIDTH)), torch.rand(4, 2) * SIDE)
+    wanted = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=torch.bool)
+    torch.testing.assert_close(ours.masks(decoded, wanted), all_masks(ours, decoded)[wanted])
 
 
 @torch.inference_mode()
@@ -120,7 +133,7 @@ def test_bfloat16_stays_close() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         decoder = PointDecoder(*modules, dtype)
         decoded = decoder.decode(decoder.prepare(embedding), points)
-        found.append(decoder.masks(decoded, torch.arange(4)))
+        found.append(all_masks(decoder, decoded))
     exact, rounded = found
     assert rounded.dtype == torch.float32
     assert (exact - rounded).norm() < 0.03 * exact.norm()

@@ -12,8 +12,8 @@ from torch.nn import functional
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.context import DESCRIPTORS, ContextConfig, ContextHead, pool_crop, pool_photo
 from ovseg_demo.clip.context_arm import ContextCLIP
-from ovseg_demo.clip.mini import PatchTrunk
 from ovseg_demo.clip.minilm import TEXT_WIDTH, MiniTextTower
+from ovseg_demo.clip.patch_trunk import PatchTrunk
 from train.core.loop import HIGHEST_LOG_SCALE
 from train.core.loss import name_loss, photo_loss, row_mask
 from train.joint.batches import JointBatch

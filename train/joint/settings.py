@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ovseg_demo.clip.mini import PatchTrunk
+from ovseg_demo.clip.patch_trunk import PatchTrunk
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import SettingsError
 from train.core.options import DEFAULT_DATA

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 from tqdm import tqdm
 
-from ovseg_demo.clip.mini import CROP_RECIPE, PatchTrunk
+from ovseg_demo.clip.mini import CROP_RECIPE
+from ovseg_demo.clip.patch_trunk import PatchTrunk
 from ovseg_demo.devices import fast_dtype
 from train.core.files import write_tensors
 from train.data.sources import Photo
