@@ -112,7 +112,7 @@ PAGE_CSS = """
 #pending p { margin: 0; font-size: 14px; color: var(--body-text-color-subdued); }
 #above { gap: 12px; }
 #above .form, #strictness { border: 0; background: transparent; min-width: 0; }
-#strictness { padding: 0; max-width: 420px; margin-right: auto; }
+#strictness { padding: 0; max-width: 420px; margin: 0 auto 0 0; }
 #link-note { font-size: 14px; }
 #what-else[aria-busy="true"] {
   background: linear-gradient(90deg, var(--color-accent-soft, #d5ebed) var(--ov-share, 0%), transparent 0);
