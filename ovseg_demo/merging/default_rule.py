@@ -187,22 +187,27 @@ def _release_enclosing_regions(
     settings: MergeSettings,
 ) -> None:
     """Take the word from regions that enclose a surer one of the same word, in place."""
-    area, before = proposals.area_fraction, region_class.copy()
+    area, before, sure = proposals.area_fraction, region_class.copy(), _logit(shares)
     for outer in np.flatnonzero(before):
         c = before[outer] - 1
         inner = np.flatnonzero(
             (before == before[outer])
             & (area < area[outer])
-            & (_logit(shares[:, c]) > _logit(shares[outer, c]) + settings.surround_margin)
+            & (sure[:, c] > sure[outer, c] + settings.surround_margin)
         )
         if not len(inner):
             continue
-        enclosed = enclosed_by(proposals.masks[outer])
+        left, top, right, bottom = proposals.boxes[outer]
+        window = np.s_[top:bottom, left:right]  # beyond it nothing has the mask on three sides
+        enclosed = np.zeros_like(proposals.masks[outer])
+        enclosed[window] = enclosed_by(proposals.masks[outer][window])
         for k in inner:
-            own = proposals.masks[k]
+            left, top, right, bottom = proposals.boxes[k]
+            window = np.s_[top:bottom, left:right]
+            own = proposals.masks[k][window]
             size = np.count_nonzero(own)
-            apart = np.count_nonzero(own & proposals.masks[outer]) <= 0.2 * size
-            if apart and np.count_nonzero(own & enclosed) >= 0.8 * size:
+            apart = np.count_nonzero(own & proposals.masks[outer][window]) <= 0.2 * size
+            if apart and np.count_nonzero(own & enclosed[window]) >= 0.8 * size:
                 others = choice[outer].copy()
                 others[c] = -np.inf
                 next_best = int(others.argmax())
@@ -213,13 +218,18 @@ def _release_enclosing_regions(
 
 def enclosed_by(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Pixels with the mask on at least three of their four sides, at any distance; (H, W) bool."""
-    sides = [
-        np.maximum.accumulate(mask, axis=1),
-        np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1],
-        np.maximum.accumulate(mask, axis=0),
-        np.maximum.accumulate(mask[::-1], axis=0)[::-1],
-    ]
-    return np.asarray(np.sum(sides, axis=0, dtype=np.uint8) >= 3)
+    left_and_right = _between_ends(mask)
+    above_and_below = _between_ends(np.ascontiguousarray(mask.T)).T
+    return np.asarray(left_and_right + above_and_below >= 3)
+
+
+def _between_ends(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """How many ways along its row, 0 to 2, lead from each pixel to one of the mask; (H, W)."""
+    columns, some = np.arange(mask.shape[1]), np.asarray(mask.any(axis=1))
+    first = np.where(some, mask.argmax(axis=1), len(columns))
+    last = np.where(some, len(columns) - 1 - np.ascontiguousarray(mask[:, ::-1]).argmax(axis=1), -1)
+    after, before = columns >= first[:, None], columns <= last[:, None]
+    return np.asarray(after.view(np.uint8) + before, dtype=np.uint8)
 
 
 def _lower_speck_confidence(

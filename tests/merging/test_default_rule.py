@@ -74,6 +74,19 @@ def test_enclosed_pixels_have_the_mask_on_three_sides() -> None:
     assert np.argwhere(enclosed_by(sea) & ~sea).tolist() == [[2, 3]]
 
 
+def test_enclosed_pixels_are_those_that_sweeps_from_three_sides_reach() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.02, 0.1, 0.5):
+        mask = rng.random((17, 23)) < share
+        sweeps = [
+            np.maximum.accumulate(mask, axis=1),
+            np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1],
+            np.maximum.accumulate(mask, axis=0),
+            np.maximum.accumulate(mask[::-1], axis=0)[::-1],
+        ]
+        assert np.array_equal(enclosed_by(mask), np.sum(sweeps, axis=0) >= 3)
+
+
 CAR_AND_WHEEL = masks_of((slice(5, 35), slice(5, 55)), (slice(25, 35), slice(10, 20)))
 PARTS = {"parts": np.array([[-9.0], [5.0]], np.float32), "wholes": np.array([[True, False]])}
 
