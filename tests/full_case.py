@@ -31,7 +31,7 @@ from ovseg_demo.merging.published_rules import (
 from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.proposals import Proposals, propose
 from ovseg_demo.proposals.maskformer import MaskFormerProposer
-from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare
+from ovseg_demo.proposals.maskformer.network import MaskFormerNetwork, prepare
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
 from ovseg_demo.regions import Regions, crop_regions
 from ovseg_demo.result import Arm
@@ -134,7 +134,7 @@ class FullCase:
         return "replaced_stage" in self.meta
 
     @cached_property
-    def _loaded(self) -> tuple[SwinMaskFormer, Tensor]:
+    def _loaded(self) -> tuple[MaskFormerNetwork, Tensor]:
         heads = self.meta.get("config", {}).get("predictor", {}).get("heads")
         network, no_object = load_segmenter(self.checkpoint, decoder_heads=heads)
         if self.last_stage_stands_in:

@@ -34,7 +34,7 @@ from ovseg_demo.merging.published_rules import (
     mask_probabilities,
     merge_published,
 )
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
+from ovseg_demo.proposals.maskformer.config import MaskFormerNetworkConfig, SwinConfig
 from ovseg_demo.proposals.maskformer.weights import read_segmenter
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
 from tests.full_case import (
@@ -312,11 +312,13 @@ def test_every_published_tensor_of_the_network_is_compared_below(full: FullCase)
 
 
 def test_the_architecture_is_the_published_one(full: FullCase) -> None:
-    shape = SwinMaskFormerConfig.of(read_segmenter(full.checkpoint), full.checkpoint)
+    shape = MaskFormerNetworkConfig.of(read_segmenter(full.checkpoint), full.checkpoint)
     told = full.meta.get("config", {}).get("backbone", {})
-    assert list(shape.depths) == told.get("depths", list(shape.depths))
-    assert list(shape.heads) == told.get("heads", list(shape.heads))
-    assert shape.window == told.get("window", shape.window)
+    backbone = shape.backbone
+    assert isinstance(backbone, SwinConfig)
+    assert list(backbone.depths) == told.get("depths", list(backbone.depths))
+    assert list(backbone.heads) == told.get("heads", list(backbone.heads))
+    assert backbone.window == told.get("window", backbone.window)
 
 
 def test_feature_maps_agree(full: FullCase) -> None:

@@ -11,19 +11,16 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
+from ovseg_demo.proposals.maskformer.config import DeepLabResNetConfig, MaskFormerNetworkConfig, SwinConfig
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, places
-from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, text_head
+from ovseg_demo.proposals.maskformer.network import MaskFormerNetwork, text_head
 from ovseg_demo.regions import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
 
 TEXT_WIDTH = 32
-TINY = SwinMaskFormerConfig(
-    embed_dim=8,
-    patch=4,
-    depths=(1, 2, 1, 1),
-    heads=(1, 2, 2, 4),
-    window=4,
-    mlp_ratio=2.0,
+TINY = MaskFormerNetworkConfig(
+    backbone=SwinConfig(
+        embed_dim=8, patch=4, depths=(1, 2, 1, 1), heads=(1, 2, 2, 4), window=4, mlp_ratio=2.0
+    ),
     conv_dim=32,
     mask_dim=16,
     queries=7,
@@ -31,6 +28,9 @@ TINY = SwinMaskFormerConfig(
     decoder_layers=2,
     decoder_heads=2,
     feedforward=48,
+)
+TINY_RESNET = replace(
+    TINY, backbone=DeepLabResNetConfig(stem_width=4, channels=(4, 8, 12, 16), depths=(1, 2, 1, 3))
 )
 
 
@@ -44,7 +44,7 @@ def clip_weights(seed: int = 0) -> dict[str, Tensor]:
 
 
 def segmenter_weights(
-    shape: SwinMaskFormerConfig = TINY,
+    shape: MaskFormerNetworkConfig = TINY,
     seed: int = 0,
     *,
     text_width: int = TEXT_WIDTH,
@@ -53,12 +53,16 @@ def segmenter_weights(
 ) -> dict[str, Tensor]:
     """The segmenter's part of a complete file under its published names: a new network, and noise."""
     torch.manual_seed(seed)
-    network = SwinMaskFormer(shape, text_head(shape, text_width, class_hidden))
+    network = MaskFormerNetwork(shape, text_head(shape, text_width, class_hidden))
     weights, thirds = {}, {}
     where = places(network.state_dict(), shape.stages)
     for name, value in network.state_dict().items():
         key, part = where[name].key, where[name].part
-        if value.is_floating_point():
+        if name.endswith("num_batches_tracked"):
+            continue  # frozen norms, the published ones, have none
+        if name.endswith("running_var"):
+            value = value + noise * torch.rand(value.shape)
+        elif value.is_floating_point():
             value = value + noise * torch.randn(value.shape)  # biases and tables are zero in a new network
         if part is None:
             weights[key] = value
@@ -74,8 +78,8 @@ def segmenter_weights(
     }
 
 
-def full_weights(shape: SwinMaskFormerConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
-    """Segmenter and CLIP together, flat."""
+def full_weights(shape: MaskFormerNetworkConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
+    """MaskFormerNetwork and CLIP together, flat."""
     clip = {CLIP_PREFIX + key: value for key, value in clip_weights(seed).items()}
     return {**segmenter_weights(shape, seed), **clip}
 
@@ -88,6 +92,7 @@ def save_full(path: Path, weights: dict[str, Tensor] | None = None) -> Path:
     return path
 
 
-def other_shape(**sizes: Any) -> SwinMaskFormerConfig:
-    """TINY with other sizes."""
-    return replace(TINY, **sizes)
+def other_shape(**sizes: Any) -> MaskFormerNetworkConfig:
+    """TINY with other sizes, of its Swin or of the rest."""
+    of_swin = {name: sizes.pop(name) for name in set(sizes) & set(SwinConfig.__dataclass_fields__)}
+    return replace(TINY, backbone=replace(TINY.backbone, **of_swin), **sizes)

@@ -1,7 +1,8 @@
-"""Swin MaskFormers: the segmenter of OVSeg, whose queries live in CLIP's text space, and the one of COCO.
+"""MaskFormers: the segmenter of OVSeg, whose queries live in CLIP's text space, and the one of COCO.
 
 key_mapping.py  which published weight is which of transformers'
 config.py       the architecture, read off the shapes
+resnet.py       the backbone of the small published system
 network.py      the network, made of transformers' modules
 weights.py      a complete OVSeg file to a network that holds its weights
 proposer.py     the network as a proposer

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ovseg_demo.proposals.base import Proposals
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
-from ovseg_demo.proposals.maskformer.network import SwinMaskFormer
-from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, SwinProposer
+from ovseg_demo.proposals.maskformer.config import MaskFormerNetworkConfig, SwinConfig
+from ovseg_demo.proposals.maskformer.network import MaskFormerNetwork
+from ovseg_demo.proposals.maskformer.proposer import SHORT_SIDE, QueryProposer
 from ovseg_demo.proposals.queries import SoftMasks
 from ovseg_demo.weight_files import (
     check_finite,
@@ -29,13 +29,10 @@ from ovseg_demo.weight_files import (
 
 LONG_SIDE = 1333
 THRESHOLD = 0.5
-SWIN_B = SwinMaskFormerConfig(
-    embed_dim=128,
-    patch=4,
-    depths=(2, 2, 18, 2),
-    heads=(4, 8, 16, 32),
-    window=12,
-    mlp_ratio=4.0,
+SWIN_B = MaskFormerNetworkConfig(
+    backbone=SwinConfig(
+        embed_dim=128, patch=4, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32), window=12, mlp_ratio=4.0
+    ),
     conv_dim=256,
     mask_dim=256,
     queries=100,
@@ -54,7 +51,7 @@ _SINCE_RENAMED = (
 _UNUSED = re.compile(r"criterion\.empty_weight|model\.pixel_level_module\.encoder\.model\.layernorm\..*")
 
 
-class CocoMaskFormerProposer(SwinProposer):
+class CocoMaskFormerProposer(QueryProposer):
     """Class-agnostic masks; quality = certainty times the probability of any class."""
 
     def proposals(self, soft: SoftMasks, classes: Tensor) -> Proposals:
@@ -72,7 +69,7 @@ def load_coco_maskformer(
     *,
     device: torch.device,
     mask_threshold: float = THRESHOLD,
-    config: SwinMaskFormerConfig = SWIN_B,
+    config: MaskFormerNetworkConfig = SWIN_B,
 ) -> CocoMaskFormerProposer:
     """Load a MaskFormer in transformers' form as a class-agnostic proposer.
 
@@ -118,12 +115,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def build_coco_maskformer(
-    weights: dict[str, Tensor], source: Path, config: SwinMaskFormerConfig
-) -> SwinMaskFormer:
+    weights: dict[str, Tensor], source: Path, config: MaskFormerNetworkConfig
+) -> MaskFormerNetwork:
     """Build the network with these weights; `CheckpointError` if one does not fit."""
     classes = weights.get("class_embed.weight", torch.empty(1, 1)).shape[0]
     with torch.device("meta"):
-        network = SwinMaskFormer(config, nn.Linear(config.hidden, classes))
+        network = MaskFormerNetwork(config, nn.Linear(config.hidden, classes))
     wanted = {name: value.shape for name, value in network.state_dict().items()}
     check_names_and_shapes(weights, wanted, f"{file_label(source)} is no MaskFormer of transformers")
     network.load_state_dict(weights, assign=True)

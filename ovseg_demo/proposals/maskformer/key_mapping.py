@@ -1,7 +1,7 @@
 """Map the weight names of transformers' MaskFormer to those of a published OVSeg file.
 
 The published names are detectron2's. Two more things differ: the file stores the three projections of an
-attention in one tensor, and counts the stages of the pixel decoder in reverse.
+attention in one tensor, and counts the stages of the pixel decoder in reverse. A ResNet has timm's names.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Place:
 
 _SWIN = r"model\.pixel_level_module\.encoder\."
 _BLOCK = _SWIN + r"model\.encoder\.layers\.(\d+)\.blocks\.(\d+)\."
+_RESNET = r"model\.pixel_level_module\.encoder\.resnet\."
+_STEM_CONVS = {"conv1.0": "conv1", "conv1.3": "conv2", "conv1.6": "conv3"}
+_STEM_NORMS = {"conv1.1": "conv1", "conv1.4": "conv2", "bn1": "conv3"}
 _FPN = r"model\.pixel_level_module\.decoder\.fpn\."
 _QUERIES = r"model\.transformer_module\."
 _LAYER = _QUERIES + r"decoder\.layers\.(\d+)\."
@@ -81,6 +84,30 @@ def _rules(stages: int) -> list[tuple[str, Callable[[re.Match[str]], Place]]]:
         ),
         (_SWIN + r"model\.encoder\.(layers\.\d+\.downsample\..*)", _to("backbone.{0}")),
         (_SWIN + r"hidden_states_norms\.(\d+)(.*)", _to("backbone.norm{0}{1}")),
+        (
+            _RESNET + _one_of(_STEM_CONVS) + r"\.weight",
+            lambda m: Place(f"backbone.stem.{_STEM_CONVS[m[1]]}.weight"),
+        ),
+        (
+            _RESNET + _one_of(_STEM_NORMS) + r"\.(.*)",
+            lambda m: Place(f"backbone.stem.{_STEM_NORMS[m[1]]}.norm.{m[2]}"),
+        ),
+        (
+            _RESNET + r"layer(\d)\.(\d+)\.conv(\d)\.weight",
+            lambda m: Place(f"backbone.res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.weight"),
+        ),
+        (
+            _RESNET + r"layer(\d)\.(\d+)\.bn(\d)\.(.*)",
+            lambda m: Place(f"backbone.res{int(m[1]) + 1}.{m[2]}.conv{m[3]}.norm.{m[4]}"),
+        ),
+        (
+            _RESNET + r"layer(\d)\.(\d+)\.downsample\.0\.weight",
+            lambda m: Place(f"backbone.res{int(m[1]) + 1}.{m[2]}.shortcut.weight"),
+        ),
+        (
+            _RESNET + r"layer(\d)\.(\d+)\.downsample\.1\.(.*)",
+            lambda m: Place(f"backbone.res{int(m[1]) + 1}.{m[2]}.shortcut.norm.{m[3]}"),
+        ),
         (_FPN + r"stem\.0(.*)", _to(f"{_HEAD}pixel_decoder.layer_{stages}{{0}}")),
         (_FPN + r"stem\.1(.*)", _to(f"{_HEAD}pixel_decoder.layer_{stages}.norm{{0}}")),
         (
@@ -130,8 +157,8 @@ def places(ours: Iterable[str], stages: int) -> dict[str, Place]:
     """For each weight of the network, its place in the published file.
 
     Args:
-        ours: names in `network.SwinMaskFormer`.
-        stages: of the Swin.
+        ours: names in `network.MaskFormerNetwork`.
+        stages: of the backbone.
 
     Raises:
         KeyError: no rule matches a name; transformers has renamed its weights.

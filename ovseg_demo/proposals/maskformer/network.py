@@ -1,15 +1,15 @@
-"""A MaskFormer with a Swin, made of transformers' own modules; OVSeg's has queries in CLIP's text space.
+"""A MaskFormer made of transformers' own modules; OVSeg's has queries in CLIP's text space.
 
-    pixels -> Swin -> res2, res3, res4, res5 -> pixel decoder -> mask features F
-                                     res5 -> queries, decoder -> q_1 ... q_N
+    pixels -> Swin or ResNet -> res2, res3, res4, res5 -> pixel decoder -> mask features F
+                                               res5 -> queries, decoder -> q_1 ... q_N
     mask logits of query n   = mask_embed(q_n) . F
     its text-space embedding = class_embed(q_n), compared with text features by cosine (OVSeg)
     its class logits         = class_embed(q_n)                                        (MaskFormer)
 
 The published network and transformers' agree in window padding after the norm, the mask of shifted windows,
-the order of patch merging, eps and sine positions. This module changes three things of transformers': it
-drops the Swin's last norm and pooling, adds the input projection where the file has one, and takes any class
-head.
+the order of patch merging, eps and sine positions. This module changes four things of transformers': it
+drops the Swin's last norm and pooling, puts DeepLab's ResNet in the place of transformers', adds the input
+projection where the file has one, and takes any class head.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import MaskFormerConfig, MaskFormerModel
+from transformers import MaskFormerConfig, MaskFormerModel, PreTrainedConfig, ResNetConfig
 from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 from transformers.models.maskformer.configuration_maskformer_swin import MaskFormerSwinConfig
 from transformers.models.maskformer.modeling_maskformer import MaskformerMLPPredictionHead
 
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
+from ovseg_demo.proposals.maskformer.config import DeepLabResNetConfig, MaskFormerNetworkConfig, SwinConfig
+from ovseg_demo.proposals.maskformer.resnet import DeepLabResNet
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -34,7 +35,7 @@ STRIDE = 32
 """Pictures are padded to multiples of this, whatever the network's own stride."""
 
 
-class SwinMaskFormer(nn.Module):
+class MaskFormerNetwork(nn.Module):
     """The segmenter without a loss, with any class head.
 
     Args:
@@ -42,21 +43,25 @@ class SwinMaskFormer(nn.Module):
         class_embed: module from (1, N, hidden) to (1, N, D).
     """
 
-    def __init__(self, config: SwinMaskFormerConfig, class_embed: nn.Module) -> None:
+    def __init__(self, config: MaskFormerNetworkConfig, class_embed: nn.Module) -> None:
         super().__init__()
+        self.config = config
         self.model = MaskFormerModel(transformers_config(config))
         self.class_embed = class_embed
         self.mask_embed = MaskformerMLPPredictionHead(config.hidden, config.hidden, config.mask_dim)
-        # The norm and pooling of image classification are not used, and no file has them.
-        swin = self.model.pixel_level_module.encoder.model
-        swin.layernorm, swin.pooler = nn.Identity(), None
+        if isinstance(config.backbone, SwinConfig):
+            # The norm and pooling of image classification are not used, and no file has them.
+            swin = self.model.pixel_level_module.encoder.model
+            swin.layernorm, swin.pooler = nn.Identity(), None
+        else:
+            self.model.pixel_level_module.encoder = DeepLabResNet(config.backbone)
         if config.projects_input:
             # transformers leaves the projection out where the widths are equal; the file decides.
-            deepest = config.embed_dim * 2 ** (config.stages - 1)
+            deepest = config.backbone.widths[-1]
             self.model.transformer_module.input_projection = nn.Conv2d(deepest, config.hidden, 1)
 
     def features(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(1, 3, H, W) from `prepare` -> the Swin's feature maps, finest (stride 4) first."""
+        """(1, 3, H, W) from `prepare` -> the backbone's feature maps, finest (stride 4) first."""
         maps: tuple[Tensor, ...] = self.model.pixel_level_module.encoder(pixels).feature_maps
         return maps
 
@@ -76,23 +81,14 @@ class SwinMaskFormer(nn.Module):
         return self.class_embed(queries)[0], masks[0]
 
 
-def text_head(config: SwinMaskFormerConfig, text_width: int, hidden: int) -> nn.Module:
+def text_head(config: MaskFormerNetworkConfig, text_width: int, hidden: int) -> nn.Module:
     """OVSeg's class head, an MLP into the text space; transformers' is one layer to fixed classes."""
     head: nn.Module = MaskformerMLPPredictionHead(config.hidden, hidden, text_width, num_layers=2)
     return head
 
 
-def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
+def transformers_config(config: MaskFormerNetworkConfig) -> MaskFormerConfig:
     """transformers' configuration of a network of these sizes."""
-    swin = MaskFormerSwinConfig(  # type: ignore[call-arg]
-        patch_size=config.patch,
-        embed_dim=config.embed_dim,
-        depths=list(config.depths),
-        num_heads=list(config.heads),
-        window_size=config.window,
-        mlp_ratio=config.mlp_ratio,
-        out_features=[f"stage{i + 1}" for i in range(config.stages)],
-    )
     decoder = MaskFormerDetrConfig(
         d_model=config.hidden,
         num_queries=config.queries,
@@ -103,11 +99,30 @@ def transformers_config(config: SwinMaskFormerConfig) -> MaskFormerConfig:
     )
     with _without_backbone_warning():
         return MaskFormerConfig(
-            backbone_config=swin,
+            backbone_config=_backbone_config(config.backbone),
             decoder_config=decoder,
             fpn_feature_size=config.conv_dim,
             mask_feature_size=config.mask_dim,
         )
+
+
+def _backbone_config(config: SwinConfig | DeepLabResNetConfig) -> PreTrainedConfig:
+    """transformers' configuration of a backbone; of a ResNet, a stand-in with the same widths."""
+    if isinstance(config, SwinConfig):
+        return MaskFormerSwinConfig(  # type: ignore[call-arg]
+            patch_size=config.patch,
+            embed_dim=config.embed_dim,
+            depths=list(config.depths),
+            num_heads=list(config.heads),
+            window_size=config.window,
+            mlp_ratio=config.mlp_ratio,
+            out_features=[f"stage{i + 1}" for i in range(len(config.depths))],
+        )
+    return ResNetConfig(  # type: ignore[call-arg]
+        hidden_sizes=list(config.widths),
+        depths=[1] * len(config.widths),
+        out_features=[f"stage{i + 1}" for i in range(len(config.widths))],
+    )
 
 
 @contextmanager

@@ -15,16 +15,19 @@ from torch import Tensor
 
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.proposals.base import Proposals, check_image
-from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare
+from ovseg_demo.proposals.maskformer.config import DeepLabResNetConfig
+from ovseg_demo.proposals.maskformer.network import MaskFormerNetwork, prepare
 from ovseg_demo.proposals.maskformer.weights import load_segmenter
 from ovseg_demo.proposals.queries import Queries, SoftMasks
 
-SHORT_SIDE = 640
-LONG_SIDE = 2560
+SHORT_SIDE, LONG_SIDE = 640, 2560
+"""Working size of the published system with a Swin."""
+RESNET_SHORT_SIDE, RESNET_LONG_SIDE = 512, 2048
+"""Of the one with a ResNet."""
 DEMO_THRESHOLD = 0.35
 
 
-class SwinProposer(ABC):
+class QueryProposer(ABC):
     """A MaskFormer as a proposer; subclasses rate its masks.
 
     Attributes:
@@ -41,7 +44,7 @@ class SwinProposer(ABC):
     def __init__(
         self,
         name: str,
-        network: SwinMaskFormer,
+        network: MaskFormerNetwork,
         *,
         device: torch.device,
         mask_threshold: float,
@@ -100,7 +103,7 @@ class SwinProposer(ABC):
         """
 
 
-class MaskFormerProposer(SwinProposer):
+class MaskFormerProposer(QueryProposer):
     """The segmenter of a complete OVSeg file: masks, and the embedding of each query in the text space.
 
     A mask's quality is its certainty, the mean of the soft mask inside the mask. The probability of "no
@@ -112,18 +115,20 @@ class MaskFormerProposer(SwinProposer):
         no_object: (D,) unit vector, from the same file.
         device: where it runs.
         mask_threshold: published: 0.4 in the evaluation, 0.35 in the demo.
-        short_side: see `SwinProposer`.
+        short_side: see `QueryProposer`.
+        long_side: see `QueryProposer`.
     """
 
     def __init__(
         self,
         name: str,
-        network: SwinMaskFormer,
+        network: MaskFormerNetwork,
         no_object: Tensor,
         *,
         device: torch.device,
         mask_threshold: float = DEMO_THRESHOLD,
         short_side: int = SHORT_SIDE,
+        long_side: int = LONG_SIDE,
     ) -> None:
         super().__init__(
             name,
@@ -131,7 +136,7 @@ class MaskFormerProposer(SwinProposer):
             device=device,
             mask_threshold=mask_threshold,
             short_side=short_side,
-            long_side=LONG_SIDE,
+            long_side=long_side,
         )
         self._no_object: NDArray[np.float32] = no_object.cpu().numpy()
 
@@ -186,4 +191,13 @@ def load_maskformer(
         SettingsError: the threshold is out of its range.
     """
     network, no_object = load_segmenter(weights)
-    return MaskFormerProposer(name, network, no_object, device=device, mask_threshold=mask_threshold)
+    has_resnet = isinstance(network.config.backbone, DeepLabResNetConfig)
+    return MaskFormerProposer(
+        name,
+        network,
+        no_object,
+        device=device,
+        mask_threshold=mask_threshold,
+        short_side=RESNET_SHORT_SIDE if has_resnet else SHORT_SIDE,
+        long_side=RESNET_LONG_SIDE if has_resnet else LONG_SIDE,
+    )

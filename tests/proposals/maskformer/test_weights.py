@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ovseg_demo.clip.checkpoints import read_checkpoint
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.proposals.maskformer.config import SwinMaskFormerConfig
+from ovseg_demo.proposals.maskformer.config import DeepLabResNetConfig, MaskFormerNetworkConfig
 from ovseg_demo.proposals.maskformer.key_mapping import CLIP_PREFIX, NO_OBJECT, UNUSED, places
-from ovseg_demo.proposals.maskformer.network import SwinMaskFormer, prepare, text_head
+from ovseg_demo.proposals.maskformer.network import MaskFormerNetwork, prepare, text_head
 from ovseg_demo.proposals.maskformer.weights import load_segmenter, read_segmenter
-from tests.tiny_full import TINY, clip_weights, full_weights, other_shape, save_full, segmenter_weights
+from tests.tiny_full import (
+    TINY,
+    TINY_RESNET,
+    clip_weights,
+    full_weights,
+    other_shape,
+    save_full,
+    segmenter_weights,
+)
 
 Weights = dict[str, Tensor]
 
@@ -32,12 +42,17 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_every_key_of_a_complete_file_is_used_or_named(weights: Weights, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [TINY, TINY_RESNET], ids=["swin", "resnet"])
+def test_every_key_of_a_complete_file_is_used_or_named(
+    shape: MaskFormerNetworkConfig, tmp_path: Path
+) -> None:
+    weights = full_weights(shape)
     path = save_full(tmp_path / "full.pth", weights)
-    shape = SwinMaskFormerConfig.of(read_segmenter(path), path)
+    shape = MaskFormerNetworkConfig.of(read_segmenter(path), path)
     with torch.device("meta"):
-        network = SwinMaskFormer(shape, text_head(shape, 32, 24))
-    segmenter = {place.key for place in places(network.state_dict(), shape.stages).values()}
+        network = MaskFormerNetwork(shape, text_head(shape, 32, 24))
+    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+    segmenter = {place.key for place in places(names, shape.stages).values()}
     clip = {CLIP_PREFIX + key for key in read_checkpoint(path)}
     assert segmenter | clip | {NO_OBJECT} | set(UNUSED) == set(weights)
 
@@ -47,10 +62,15 @@ def test_the_architecture_is_read_off_the_shapes(tmp_path: Path) -> None:
         "tiny": TINY,
         "deeper": other_shape(depths=(2, 1, 3, 2), decoder_layers=3),
         "wider": other_shape(embed_dim=16, heads=(2, 2, 4, 8), hidden=64, decoder_heads=4, mask_dim=24),
+        "resnet": TINY_RESNET,
+        "wider resnet": replace(
+            TINY_RESNET,
+            backbone=DeepLabResNetConfig(stem_width=6, channels=(6, 12, 24, 48), depths=(2, 1, 3, 3)),
+        ),
         "other window": other_shape(window=3, conv_dim=64, queries=3, feedforward=20),
     }.items():
         path = save_full(tmp_path / f"{name}.pth", segmenter_weights(shape))
-        assert SwinMaskFormerConfig.of(read_segmenter(path), path) == shape
+        assert MaskFormerNetworkConfig.of(read_segmenter(path), path) == shape
         network, no_object = load_segmenter(path)
         with torch.inference_mode():
             features = network.features(prepare(torch.zeros(40, 50, 3, dtype=torch.uint8)))
@@ -64,9 +84,9 @@ def test_the_architecture_is_read_off_the_shapes(tmp_path: Path) -> None:
 def test_attention_heads_are_guessed_as_published(hidden: int, heads: int, tmp_path: Path) -> None:
     """No shape tells them: 8 at a width of 256, 4 in the published modules' tensors at 64."""
     weights = segmenter_weights(other_shape(hidden=hidden, decoder_heads=heads))
-    shape = SwinMaskFormerConfig.of(weights, tmp_path / "full.pth")
+    shape = MaskFormerNetworkConfig.of(weights, tmp_path / "full.pth")
     assert shape.decoder_heads == heads
-    assert SwinMaskFormerConfig.of(weights, tmp_path / "full.pth", decoder_heads=4).decoder_heads == 4
+    assert MaskFormerNetworkConfig.of(weights, tmp_path / "full.pth", decoder_heads=4).decoder_heads == 4
 
 
 def test_equal_widths_need_a_projection_only_if_the_file_has_one(tmp_path: Path) -> None:
@@ -86,6 +106,51 @@ def test_half_precision_is_read_as_it_is(weights: Weights, tmp_path: Path) -> No
     assert torch.equal(read[key], weights[key].half().float())
 
 
+def test_the_resnet_computes_what_its_published_names_say(tmp_path: Path) -> None:
+    """Layer by layer from the file: three convolutions, stride in the 3 x 3 one, dilations 1, 2, 4 last."""
+    weights = segmenter_weights(TINY_RESNET)
+    pixels = torch.randn(1, 3, 64, 96)
+
+    def conv(features: Tensor, name: str, stride: int = 1, dilation: int = 1) -> Tensor:
+        kernel = weights[f"backbone.{name}.weight"]
+        padding = dilation * (kernel.shape[-1] // 2)
+        found = functional.conv2d(features, kernel, stride=stride, padding=padding, dilation=dilation)
+        mean, var, scale, shift = (
+            weights[f"backbone.{name}.norm.{part}"][:, None, None]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (found - mean) / (var + 1e-5).sqrt() * scale + shift
+
+    expected = pixels
+    for i in (1, 2, 3):
+        expected = conv(expected, f"stem.conv{i}", stride=2 if i == 1 else 1).relu()
+    expected = functional.max_pool2d(expected, 3, stride=2, padding=1)
+    maps = []
+    for stage, depth in zip((2, 3, 4, 5), (1, 2, 1, 3), strict=True):
+        for block in range(depth):
+            place = f"res{stage}.{block}"
+            stride = 2 if stage > 2 and block == 0 else 1
+            found = conv(expected, f"{place}.conv1").relu()
+            found = conv(found, f"{place}.conv2", stride, (1, 2, 4)[block] if stage == 5 else 1).relu()
+            found = conv(found, f"{place}.conv3")
+            if f"backbone.{place}.shortcut.weight" in weights:
+                expected = conv(expected, f"{place}.shortcut", stride)
+            expected = (found + expected).relu()
+        maps.append(expected)
+    assert [tuple(m.shape[2:]) for m in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+    network, _ = load_segmenter(save_full(tmp_path / "full.pth", weights))
+    with torch.inference_mode():
+        for ours, theirs in zip(network.features(pixels), maps, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_counters_of_batch_norms_are_no_surprise(tmp_path: Path) -> None:
+    weights = segmenter_weights(TINY_RESNET)
+    weights["backbone.stem.conv1.norm.num_batches_tracked"] = torch.tensor(120_000)
+    load_segmenter(save_full(tmp_path / "full.pth", weights))
+
+
 class TestBadFiles:
     def test_a_clip_alone(self, tmp_path: Path) -> None:
         torch.save(clip_weights(), tmp_path / "clip.pt")
@@ -94,9 +159,19 @@ class TestBadFiles:
         assert "holds a CLIP alone" in refusal(save_full(tmp_path / "inside.pth", inside))
 
     def test_another_segmenter(self, weights: Weights, tmp_path: Path) -> None:
-        resnet = {"backbone.stem.conv1_1.weight": torch.zeros(2, 3, 3, 3), NO_OBJECT: weights[NO_OBJECT]}
-        told = refusal(save_full(tmp_path / "R101c.pth", resnet))
-        assert "another segmenter" in told and "backbone.stem.conv1_1.weight" in told
+        convnext = {"backbone.stages.0.0.conv_dw.weight": torch.zeros(2), NO_OBJECT: weights[NO_OBJECT]}
+        told = refusal(save_full(tmp_path / "convnext.pth", convnext))
+        assert "another segmenter" in told and "backbone.stages.0.0.conv_dw.weight" in told
+
+    def test_a_resnet_of_another_form(self, tmp_path: Path) -> None:
+        resnet = segmenter_weights(TINY_RESNET)
+        one_more = {
+            key.replace("res5.2.", "res5.3."): value for key, value in resnet.items() if "res5.2." in key
+        }
+        assert "4 blocks in res5" in refusal(save_full(tmp_path / "r.pth", resnet | one_more))
+        del resnet["backbone.stem.conv3.weight"]
+        told = refusal(save_full(tmp_path / "R50.pth", resnet))
+        assert "lacks backbone.stem.conv3.weight" in told
 
     def test_a_file_that_is_cut_short(self, weights: Weights, tmp_path: Path) -> None:
         path = save_full(tmp_path / "full.pth", weights)
