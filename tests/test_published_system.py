@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from ovseg_demo.cli import main
-from ovseg_demo.errors import SettingsError
+from ovseg_demo.errors import ModelError, SettingsError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.proposals import Proposals, propose
 from ovseg_demo.proposals.maskformer import MaskFormerProposer
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
-from tests.tiny_full import save_full
+from tests.tiny_full import TINY_RESNET, full_weights, save_full
 from train.evaluate import evaluate
 from train.evaluation.proposers import CachedProposer
 from train.evaluation.settings import EvaluateSettings
@@ -152,6 +152,28 @@ def test_the_evaluator_runs_the_published_protocol(checkpoint: Path, photo: Path
     assert set(report["arms"]) == {"adapted", "no-prompts"}
     assert all(0 <= arm["miou"] <= 100 for arm in report["arms"].values())
     assert report["settings"]["ensemble"] == 0.7 and report["settings"]["mask_threshold"] == 0.4
+
+
+def test_the_small_system_runs_from_its_file_in_its_folder(photo: Path, tmp_path: Path) -> None:
+    """By its name, as a person who has put the file there does; MaskFormer and CLIP are both in it."""
+    folder = tmp_path / "weights" / "ovseg-r101c-vit-b-16"
+    folder.mkdir(parents=True)
+    save_full(folder / "ovseg_R101c_vitB16_ft_mpt.pth", full_weights(TINY_RESNET))
+    made = Segmenter.from_pretrained(
+        "ovseg-r101c-vit-b-16", device="cpu", settings=Settings(cache_dir=tmp_path)
+    )
+    assert isinstance(made.proposer, MaskFormerProposer)
+    assert made.proposer.name == "maskformer-r101c"
+    assert (made.proposer.short_side, made.proposer.long_side) == (512, 2048)
+    small(made)
+    result = made(photo, NAMES, weights="adapted", merge="benchmark", templates="single", ensemble=0.7)
+    assert result.label_map.shape == (30, 48)
+    assert result.models["proposer"]["name"] == "maskformer-r101c"
+
+
+def test_the_small_system_says_where_its_file_goes(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"get ovseg_R101c_vitB16_ft_mpt\.pth from .*ovseg-r101c-vit-b-16"):
+        Segmenter.from_pretrained("ovseg-r101c-vit-b-16", device="cpu", settings=Settings(cache_dir=tmp_path))
 
 
 def test_a_model_brings_its_own_proposer(monkeypatch: pytest.MonkeyPatch) -> None:

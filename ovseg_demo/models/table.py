@@ -177,6 +177,10 @@ _OVSEG = HubFile(
     sha256="dd3731dde48d96654aba63e5a93753dc837d6889162a18ddf0877f5463d94c90",
     repo_type="space",
 )
+_OVSEG_R101 = ManualFile(
+    ("ovseg_R101c_vitB16_ft_mpt.pth", "ovseg_R101c_vitB16_ft_mpt.pth.pt"),
+    "GETTING_STARTED.md of facebookresearch/ov-seg",
+)
 _OVSEG_LINKS = "its authors also link it in GETTING_STARTED.md of facebookresearch/ov-seg"
 
 
@@ -227,6 +231,15 @@ MODELS: dict[str, ModelEntry] = {
             also_from=_OVSEG_LINKS,
         ),
         ModelEntry(
+            "ovseg-r101c-vit-b-16",
+            "clip",
+            "OVSeg as published, small: R101c MaskFormer, CLIP ViT-B/16 and their ensemble",
+            "CC BY-NC 4.0",
+            {"vanilla": _CLIP_B16, "adapted": _OVSEG_R101},
+            non_commercial=True,
+            proposer="maskformer-r101c",
+        ),
+        ModelEntry(
             "mobile-sam",
             "proposer",
             "MobileSAM",
@@ -267,6 +280,15 @@ MODELS: dict[str, ModelEntry] = {
             non_commercial=True,
             folder="ovseg-vit-l-14",
             also_from=_OVSEG_LINKS,
+        ),
+        ModelEntry(
+            "maskformer-r101c",
+            "proposer",
+            "OVSeg's own, small: R101c MaskFormer, queries in CLIP's text space",
+            "CC BY-NC 4.0",
+            {"weights": _OVSEG_R101},
+            non_commercial=True,
+            folder="ovseg-r101c-vit-b-16",
         ),
         ModelEntry(
             "maskformer-swin-base-coco",

@@ -16,12 +16,12 @@ from ovseg_demo.page.handlers import model_use
 from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.page.suggestions import nouns
 from ovseg_demo.page.viewer.component import chips
+from ovseg_demo.proposals import NAMING_PROPOSERS
 from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 from ovseg_demo.vocabulary import PRESETS
 
-__all__ = ["MOST_STRICT", "NAMES_ITS_MASKS", "SHARED", "Controls", "Options", "controls", "model_badge"]
+__all__ = ["MOST_STRICT", "SHARED", "Controls", "Options", "controls", "model_badge"]
 
-NAMES_ITS_MASKS = "maskformer"
 """The proposer that CLIP can share the naming with."""
 
 MOST_STRICT = 3.0
@@ -276,7 +276,7 @@ def _options(settings: Settings) -> Options:
             step=0.05,
             label="CLIP's share",
             info="Beside maskformer's own naming, with a published rule (ADE20K: 0.7). 0 = CLIP alone.",
-            visible=settings.proposer == NAMES_ITS_MASKS,
+            visible=settings.proposer in NAMING_PROPOSERS,
         )
         arms = [*ARMS, *listed_arms()]
         arm = gr.Dropdown(

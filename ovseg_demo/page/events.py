@@ -15,7 +15,7 @@ from ovseg_demo.errors import OvsegError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.models import MODELS
 from ovseg_demo.page.api import MODEL_QUEUE
-from ovseg_demo.page.controls import NAMES_ITS_MASKS, Controls
+from ovseg_demo.page.controls import Controls
 from ovseg_demo.page.example_results import example_result, find_result
 from ovseg_demo.page.examples import Example
 from ovseg_demo.page.handlers import (
@@ -31,6 +31,7 @@ from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.page.server.request_tracker import RequestContext
 from ovseg_demo.page.suggestions import add_word, distractors, preset_text, what_else
 from ovseg_demo.progress import Progress, map_steps
+from ovseg_demo.proposals import NAMING_PROPOSERS
 from ovseg_demo.result import Comparison
 
 T = TypeVar("T")
@@ -300,7 +301,7 @@ def connect_settings(left: Controls) -> None:
 
 def share_of_clip(proposer: str) -> Any:
     """Only a proposer that names its masks leaves CLIP a share to set; with the others it is gone and 0."""
-    return gr.Slider(visible=True) if proposer == NAMES_ITS_MASKS else gr.Slider(visible=False, value=0.0)
+    return gr.Slider(visible=True) if proposer in NAMING_PROPOSERS else gr.Slider(visible=False, value=0.0)
 
 
 def own_proposer(model: str) -> Any:

@@ -14,11 +14,12 @@ from ovseg_demo.proposals.base import (
     propose,
     working_image,
 )
-from ovseg_demo.proposals.loading import DENSITIES, PROPOSERS, find_proposer, load_proposer
+from ovseg_demo.proposals.loading import DENSITIES, NAMING_PROPOSERS, PROPOSERS, find_proposer, load_proposer
 from ovseg_demo.proposals.prompted import Box, Point, Prompt, PromptableProposer, PromptedMasks, promptable
 
 __all__ = [
     "DENSITIES",
+    "NAMING_PROPOSERS",
     "PROPOSERS",
     "Box",
     "Point",

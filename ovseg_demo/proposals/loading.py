@@ -9,10 +9,12 @@ from ovseg_demo.errors import SettingsError, UnknownModelError, quoted
 from ovseg_demo.proposals.base import Proposer
 from ovseg_demo.settings import Settings
 
-__all__ = ["DENSITIES", "PROPOSERS", "find_proposer", "load_proposer"]
+__all__ = ["DENSITIES", "NAMING_PROPOSERS", "PROPOSERS", "find_proposer", "load_proposer"]
 
-PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", "maskformer", "maskformer-swin-base-coco")
-MASKFORMERS = ("maskformer", "maskformer-swin-base-coco")
+NAMING_PROPOSERS = ("maskformer", "maskformer-r101c")
+"""Those that can name their masks themselves: the published segmenters, with queries in CLIP's text space."""
+MASKFORMERS = (*NAMING_PROPOSERS, "maskformer-swin-base-coco")
+PROPOSERS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h", *MASKFORMERS)
 DENSITIES = ("low", "normal", "high")
 _SAM_SIZE = 1024
 # MobileSAM finds as many of COCO train2017's segments at 768 as at 1024 (IoU 0.5), in 0.6 of the time.
@@ -39,8 +41,8 @@ def load_proposer(
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
             and coarser. By default 768 for MobileSAM; the others take their own size only.
         density: one of DENSITIES, how many points a SAM is prompted with.
-        mask_threshold: of "maskformer", whose masks are soft: a pixel belongs to a mask strictly above it. By
-            default the published demo's 0.35.
+        mask_threshold: of NAMING_PROPOSERS, whose masks are soft: a pixel belongs to a mask strictly above
+            it. By default the published demo's 0.35.
         cache_dir: where downloads are kept; by default `settings.default_cache_dir()`.
 
     Raises:
@@ -79,7 +81,7 @@ def load_proposer(
         found = resolve(name, cache_dir=cache_dir)
         path, sha256 = found.path, found.sha256
     proposer: Proposer
-    if name == "maskformer":
+    if name in NAMING_PROPOSERS:
         from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
 
         threshold = DEMO_THRESHOLD if mask_threshold is None else mask_threshold

@@ -102,6 +102,9 @@ def test_the_published_system_is_one_file_for_three_entries() -> None:
     assert whole.proposer == "maskformer"
     assert whole.folder == masks.folder == clip.name
     assert {entry.licence for entry in (whole, clip, masks)} == {"CC BY-NC 4.0"}
+    small, its_masks = MODELS["ovseg-r101c-vit-b-16"], MODELS["maskformer-r101c"]
+    assert small.sources["adapted"] == its_masks.sources["weights"]
+    assert (small.proposer, its_masks.folder) == (its_masks.name, small.name)
 
 
 def test_embedded_weights_are_those_of_their_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +144,7 @@ def test_the_table_holds_what_the_readme_promises() -> None:
         "clip-vit-l-14": ("vanilla",),
         "ovseg-vit-l-14": ("vanilla", "adapted"),
         "ovseg-swinb-vit-l-14": ("vanilla", "mpt-only", "adapted"),
+        "ovseg-r101c-vit-b-16": ("vanilla", "adapted"),
     }
     proposers = [name for name, entry in MODELS.items() if entry.kind == "proposer"]
     assert proposers == list(PROPOSERS)

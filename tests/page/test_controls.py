@@ -25,6 +25,7 @@ def test_the_badge_stays_while_any_model_forbids_commercial_use() -> None:
 
 def test_a_model_brings_the_proposer_it_was_published_with() -> None:
     assert own_proposer("ovseg-swinb-vit-l-14") == "maskformer"
+    assert own_proposer("ovseg-r101c-vit-b-16") == "maskformer-r101c"
     assert isinstance(own_proposer("ovseg-mini"), dict) and isinstance(own_proposer("nothing"), dict)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.models import ALL, MODELS
+from ovseg_demo.proposals import NAMING_PROPOSERS
 from ovseg_demo.settings import Settings
 from train.core.options import DEFAULT_DATA
 from train.data.true_regions import LEAST_SIDE
@@ -100,4 +101,4 @@ class EvaluateSettings:
     def _names_its_masks(self) -> bool:
         entry = MODELS.get(self.model)
         proposer = self.proposer or (entry.proposer if entry else "")
-        return proposer == "maskformer" or Path(proposer).is_file()
+        return proposer in NAMING_PROPOSERS or Path(proposer).is_file()
