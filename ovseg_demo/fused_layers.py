@@ -47,7 +47,13 @@ def _fused_dtypes() -> tuple[torch.dtype, ...]:
 
 
 def convolve(
-    layer: nn.Conv2d, x: Tensor, activation: Activation = "none", added: Tensor | None = None
+    layer: nn.Conv2d,
+    x: Tensor,
+    activation: Activation = "none",
+    added: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    padding: tuple[int, int] | None = None,
 ) -> Tensor:
     """A convolution, `added` on top of it, and the activation of their sum.
 
@@ -56,13 +62,17 @@ def convolve(
         x: (B, C, H, W).
         activation: of the sum.
         added: of the output's shape; None = nothing.
+        weight: in the place of the layer's.
+        padding: rows and columns on each side, in the place of the layer's.
     """
+    kernel = layer.weight if weight is None else weight
+    pad = cast(tuple[int, int], layer.padding) if padding is None else padding
     if not runs_fused(x):
-        out = layer(x)
+        out = functional.conv2d(x, kernel, layer.bias, layer.stride, pad, layer.dilation, layer.groups)
         return _activate(out if added is None else out + added, activation)
     name, numbers, kind = _ONEDNN[activation]
-    sizes = list(cast(tuple[int, int], layer.padding)), list(layer.stride), list(layer.dilation), layer.groups
-    weights = layer.weight, layer.bias
+    sizes = list(pad), list(layer.stride), list(layer.dilation), layer.groups
+    weights = kernel, layer.bias
     if added is None:
         return cast(
             Tensor, _INTEL_OPERATORS._convolution_pointwise(x, *weights, *sizes, name, list(numbers), kind)

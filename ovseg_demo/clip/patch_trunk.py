@@ -99,14 +99,16 @@ class PatchTrunk(nn.Module):
         """Apply `stem`, `top` or a slice of one; layers in one step with their activations if possible."""
         if not self._folded or not runs_fused(x):
             return cast(Tensor, part(x))
+        turned = _may_turn(part, x)
+        x = x.flip(2, 3) if turned else x
         modules = iter(part)
         for module in modules:
             if hasattr(module, "_depthwise_conv"):
-                x = _run_block(module, x)
+                x = _run_block(module, x, turned)
             else:
-                x = _convolve_padded(module, x, "relu6")
+                x = _convolve_padded(module, x, "relu6", turned=turned)
                 next(modules), next(modules)  # its norm, which is folded, and its activation
-        return x
+        return x.flip(2, 3) if turned else x
 
     @property
     def _head_index(self) -> int:
@@ -114,22 +116,41 @@ class PatchTrunk(nn.Module):
         return len(self.top) - 3
 
 
-def _run_block(block: Any, x: Tensor) -> Tensor:
+def _may_turn(part: nn.Sequential, x: Tensor) -> bool:
+    """Whether some layer pads at the end only, and all of them would have sides that they halve exactly.
+
+    The package pads such layers in a step of their own, which copies the picture. Turned by 180 degrees, the
+    padding is at the beginning, where a convolution of stride 2 that is padded on both sides has all of its
+    own: at the end it does not reach the padding. So the picture and the kernels are turned, and the copies
+    are left out.
+    """
+    halved = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1]
+    uneven = any(isinstance(getattr(layer, "static_padding", None), nn.ZeroPad2d) for layer in halved)
+    return uneven and all(side % 2 ** len(halved) == 0 for side in x.shape[2:])
+
+
+def _run_block(block: Any, x: Tensor, turned: bool) -> Tensor:
     """One inverted bottleneck of EfficientNet-Lite, whose norms are folded into its convolutions."""
-    inside = _convolve_padded(block._expand_conv, x, "relu6") if hasattr(block, "_expand_conv") else x
-    inside = _convolve_padded(block._depthwise_conv, inside, "relu6")
+    inside = convolve(block._expand_conv, x, "relu6") if hasattr(block, "_expand_conv") else x
+    inside = _convolve_padded(block._depthwise_conv, inside, "relu6", turned=turned)
     shape = block._block_args
     stays = block.id_skip and shape.stride in (1, [1]) and shape.input_filters == shape.output_filters
-    return _convolve_padded(block._project_conv, inside, added=x if stays else None)
+    return convolve(block._project_conv, inside, added=x if stays else None)
 
 
-def _convolve_padded(
-    layer: Any, x: Tensor, activation: Activation = "none", added: Tensor | None = None
-) -> Tensor:
-    """`convolve` after the padding that the package's convolutions keep beside themselves."""
-    if isinstance(getattr(layer, "static_padding", None), nn.ZeroPad2d):
-        x = layer.static_padding(x)
-    return convolve(layer, x, activation, added)
+def _convolve_padded(layer: Any, x: Tensor, activation: Activation, *, turned: bool) -> Tensor:
+    """`convolve` with the padding that the package's convolutions keep beside themselves.
+
+    Args:
+        turned: the picture is turned by 180 degrees, see `_may_turn`.
+    """
+    beside = getattr(layer, "static_padding", None)
+    if not isinstance(beside, nn.ZeroPad2d):
+        return convolve(layer, x, activation, weight=layer.weight.flip(2, 3) if turned else None)
+    if not turned:
+        return convolve(layer, beside(x), activation)
+    _, right, _, bottom = beside.padding
+    return convolve(layer, x, activation, weight=layer.weight.flip(2, 3), padding=(bottom, right))
 
 
 def _fold(owner: nn.Module, conv: str, norm: str) -> None:

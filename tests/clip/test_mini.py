@@ -50,6 +50,20 @@ def test_folding_the_batch_norms_changes_nothing() -> None:
     assert torch.allclose(before, after, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(224, 224), (96, 160), (100, 84)])
+def test_the_trunk_in_fused_steps_gives_what_its_modules_give(
+    tower: MiniImageTower, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(2)
+    trunk, pictures = tower.trunk, torch.randn(2, 3, *size)
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            torch.nn.init.normal_(module.bias, std=0.3)  # so that padding is no zero behind a layer
+    expected = trunk.top(trunk.stem(pictures)).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(trunk(pictures), expected, atol=1e-4, rtol=1e-4)
+
+
 @torch.inference_mode()
 def test_prompts_act_where_a_patch_is_blank_and_nowhere_else(tower: MiniImageTower) -> None:
     crops = torch.randn(2, 3, 224, 224)
