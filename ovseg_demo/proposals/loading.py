@@ -35,7 +35,7 @@ def load_proposer(
 
     Args:
         name: one of PROPOSERS, or the path of a SAM's checkpoint, or of a complete OVSeg file, whose
-            MaskFormer is taken.
+            MaskFormer is taken; hf-hub:OWNER/NAME or a folder for a SAM 2.1 in transformers' form.
         device: "auto", "cpu", "cuda" or "cuda:1".
         weights: a local checkpoint instead of the one in the model table.
         size: longer side in pixels at which the image is encoded, a multiple of 16 up to 1024; less is faster
@@ -57,9 +57,12 @@ def load_proposer(
     from ovseg_demo.proposals.mobile_sam import load_mobile_sam
     from ovseg_demo.proposals.prompting import POINT_PROMPT_CONFIGS
     from ovseg_demo.proposals.sam import load_sam
+    from ovseg_demo.proposals.sam2 import find_sam2, is_sam2, load_sam2
 
     if name not in PROPOSERS:
-        if weights is None and is_file(Path(name)):
+        if weights is None and is_sam2(name):
+            weights = find_sam2(name, cache_dir or Settings().cache_dir)
+        elif weights is None and is_file(Path(name)):
             weights = Path(name)
             name = _held_by(weights)
         else:
@@ -68,11 +71,20 @@ def load_proposer(
             )
     if density not in POINT_PROMPT_CONFIGS:
         raise SettingsError(f"There is no density {density!r}; choose one of {', '.join(DENSITIES)}.")
+    place = torch.device(choose_device(device))
+    if name not in PROPOSERS and weights is not None:
+        if size is not None:
+            raise SettingsError(f"{quoted(name, 200)} works at its own size only, not {size}.")
+        second = load_sam2(name, weights, device=place, plan=POINT_PROMPT_CONFIGS[density])
+        second.density = density
+        second.weights_sha256 = resolve(
+            (weights / "model.safetensors").absolute(), cache_dir=cache_dir
+        ).sha256
+        return second
     default = _MOBILE_SAM_SIZE if name == "mobile-sam" else _SAM_SIZE
     side = default if size is None else size
     if side % 16 or not 64 <= side <= 1024:
         raise SettingsError(f"The proposer's size {side} must be a multiple of 16 from 64 to 1024.")
-    place = torch.device(choose_device(device))
     if name != "mobile-sam" and side != _SAM_SIZE:
         works_at = "its own size" if name in MASKFORMERS else f"size {_SAM_SIZE}"
         raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,6 @@ from torch.nn import functional as F
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.proposals.base import Proposals, ProposalStep, Steps, check_image
-from ovseg_demo.proposals.decoder import ImageTokens, PointDecoder
 from ovseg_demo.proposals.grid import grid_shape, spread_points
 from ovseg_demo.proposals.prompted import Prompt, PromptedMasks
 from ovseg_demo.proposals.selection import (
@@ -66,6 +66,21 @@ POINT_PROMPT_CONFIGS: dict[str, PointPromptConfig] = {
 }
 
 
+class Decoder(Protocol):
+    """Prompts on one embedded image: SAM's `decoder.PointDecoder`, or `sam2.Sam2Decoder`.
+
+    What `prepare` returns has the `height` and `width` of the embedding, what the next two return the (B, M)
+    `quality` of each prompt's masks; the classes have the shapes.
+    """
+
+    dtype: torch.dtype
+
+    def prepare(self, embedding: Tensor) -> Any: ...
+    def decode(self, image: Any, points: Tensor) -> Any: ...
+    def decode_prompt(self, image: Any, points: Tensor, positive: Tensor, box: Tensor | None) -> Any: ...
+    def masks(self, decoded: Any, wanted: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class _Candidates:
     """Masks that passed the thresholds: logits (K, h, w) float32 on the device, score (K,) float32."""
@@ -84,19 +99,22 @@ class PointProposer:
         side: longer side in pixels of the encoder's input, a multiple of 16.
         plan: density and thresholds.
         device: where encoder and decoder live.
+        square: whether the encoder takes pictures stretched to a square.
     """
 
     def __init__(
         self,
         name: str,
         encode: Callable[[Tensor], Tensor],
-        decoder: PointDecoder,
+        decoder: Decoder,
         *,
         side: int,
         plan: PointPromptConfig,
         device: torch.device,
+        square: bool = False,
     ) -> None:
         self.name = name
+        self._square = square
         self.weights_sha256 = ""
         self.density = ""
         """Name of the plan, where it has one."""
@@ -186,17 +204,19 @@ class PointProposer:
         return PromptedMasks(masks[some], quality[kept][some].astype(np.float32))
 
     def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """(1, 3, h, w) float32, normalised; the longer side is `side` and both are multiples of 16."""
+        """(1, 3, h, w) float32, normalised; the longer side, or both, is `side`; both are multiples of 16."""
         height, width = image.shape[:2]
         scale = self.side / max(height, width)
         target = [max(16, round(length * scale / 16) * 16) for length in (height, width)]
+        if self._square:
+            target = [self.side, self.side]
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         pixels = F.interpolate(pixels, target, mode="bilinear", antialias=True).to(self.device)
         mean = torch.tensor(PIXEL_MEAN, device=self.device).view(1, 3, 1, 1)
         std = torch.tensor(PIXEL_STD, device=self.device).view(1, 3, 1, 1)
         return (pixels - mean) / std
 
-    def _prompt_all(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> list[_Candidates]:
+    def _prompt_all(self, tokens: Any, points: npt.NDArray[np.float32]) -> list[_Candidates]:
         """Decode (B, 2) points in 0..1, a share per core; in smaller parts where memory is short."""
 
         def prompt(share: slice) -> list[_Candidates]:
@@ -214,7 +234,7 @@ class PointProposer:
         pieces = shares(len(points), workers(self.device), at_most=len(points))
         return [found for part in parallel_map(prompt, pieces, self.device) for found in part]
 
-    def _prompt(self, tokens: ImageTokens, points: npt.NDArray[np.float32]) -> _Candidates:
+    def _prompt(self, tokens: Any, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
         plan = self.plan
         scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self.device)
