@@ -107,6 +107,13 @@ def at_night(browser: Browser, url: str) -> Iterator[Visit]:
 
 
 @pytest.fixture
+def phone_at_night(browser: Browser, url: str) -> Iterator[Visit]:
+    """A visitor on a phone that is set to dark."""
+    size = {"width": 390, "height": 844}
+    yield from visiting(browser, url, viewport=size, has_touch=True, is_mobile=True, color_scheme="dark")
+
+
+@pytest.fixture
 def new_to_all(pool: ModelPool) -> ModelPool:
     """The pool without analysed photos of earlier tests."""
     pool.get(pool.default).photos.clear()

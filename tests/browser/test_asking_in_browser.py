@@ -77,6 +77,7 @@ def test_a_file_that_is_no_photo_is_told(visit: Visit, tmp_path: Path) -> None:
     visit.type("cow")
     visit.page.locator("#run").click()
     visit.waits_for("picture")
+    assert "/" not in visit.status and "\\" not in visit.status  # no folder of the server
 
 
 @pytest.mark.parametrize("who", ["visit", "at_night", "phone"])
@@ -183,6 +184,11 @@ def test_a_visitor_who_waits_is_told_so(visit: Visit, phone: Visit, tmp_path: Pa
     visit.waits_for("Finding regions")
     phone.page.locator("#run").click()
     phone.waits_for("queue", "#queue")
+    phone.waits_for("number 1 of 1 in the line")
+    told = phone.page.locator(".ov-status").bounding_box()
+    picture = phone.page.locator(".ov-stage").bounding_box()
+    assert told is not None and picture is not None
+    assert told["height"] >= 20 and told["y"] + told["height"] <= picture["y"]
     for one in (visit, phone):
         one.wait_for_result()
 

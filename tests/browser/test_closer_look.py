@@ -245,3 +245,35 @@ def test_a_page_without_a_result_asks_nothing(visit: Visit) -> None:
     visit.wait_for_result()
     visit.choose(EXAMPLES / "coffee.jpg")
     assert not visit.page.locator(".ov-study").is_visible()
+
+
+@pytest.mark.parametrize("where", ["visit", "at_night", "phone", "phone_at_night"])
+def test_axe_finds_nothing_with_every_panel_open(where: str, request: pytest.FixtureRequest) -> None:
+    one: Visit = request.getfixturevalue(where)
+    page = one.page
+    show_cow(one)
+    pin(one)
+    page.locator(".ov-why summary").click()
+    page.locator(".ov-why-maps canvas").nth(1).wait_for(timeout=PATIENCE_MS)
+    assert findings(one) == []
+    page.locator(".ov-region header button").click()
+
+    page.locator(".ov-space summary").first.click()
+    page.locator(".ov-space-map").wait_for(timeout=PATIENCE_MS)
+    page.locator(".ov-space-table summary").click()
+    page.locator(".ov-truth summary").click()
+    page.locator(".ed-start").click()
+    editing = Editing.of(one)
+    editing.tool("select")
+    editing.press(0.5, 0.5)
+    editing.act("Accept")
+    page.get_by_role("button", name="Use my corrections as truth").click()
+    page.locator(".ov-truth-told").wait_for(timeout=PATIENCE_MS)
+    one.waits_for("Your memory: 1 example", ".mem summary")
+    page.locator(".mem summary").click()
+    editing.tool("brush")
+    assert findings(one) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
+    # What the file field says can be read: axe does not look inside it.
+    field = page.locator(".ov-truth-drop input")
+    assert field.evaluate("(node) => getComputedStyle(node).backgroundColor") == "rgba(0, 0, 0, 0)"

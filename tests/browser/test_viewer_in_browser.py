@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from visiting import PATIENCE_MS, Visit
+from visiting import EXAMPLES, PATIENCE_MS, Visit
+
+from ovseg_demo.output.neighbouring_colours import touching
+from ovseg_demo.page.example_results import example_result
+from ovseg_demo.page.examples import load_examples
+from tests.output.test_palette import LEAST_DISTANCE, VISIONS, to_lab
 
 if TYPE_CHECKING:
     from conftest import Watched
@@ -129,6 +134,19 @@ def test_every_format_can_be_chosen(visit: Visit, label: str, name: str) -> None
         assert json.loads(content)
 
 
+def test_coco_and_yolo_name_the_photo_as_its_visitor_does(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "Sunday walk.jpg").write_bytes((EXAMPLES / "cow.jpg").read_bytes())
+    visit.choose(tmp_path / "Sunday walk.jpg")
+    visit.type("cow, grass")
+    visit.page.locator("#run").click()
+    visit.wait_for_result()
+    with zipfile.ZipFile(visit.take_away(tmp_path)) as archive:
+        names = archive.namelist()
+        coco = json.loads(archive.read(next(n for n in names if n.endswith("coco.json"))))
+    assert [image["file_name"] for image in coco["images"]] == ["Sunday walk.jpg"]
+    assert "yolo/labels/Sunday walk.txt" in names
+
+
 def test_a_page_with_the_result_opens_without_a_server(
     visit: Visit, browser: Browser, tmp_path: Path
 ) -> None:
@@ -166,6 +184,41 @@ def test_names_stay_names(visit: Visit) -> None:
     told = visit.legend
     assert "<img src=x onerror=window.hurt=1>" in told and "${alert(1)}" in told and "{{value}}" in told
     assert visit.complaints == []
+
+
+def test_a_name_keeps_its_colour_with_other_words(visit: Visit) -> None:
+    visit.run(words="cow, grass, zebra")
+    colour = "(node) => getComputedStyle(node).backgroundColor"
+    row = visit.page.locator(".ov-legend tbody tr").filter(has_text="grass").locator(".ov-swatch")
+    before = row.evaluate(colour)
+    visit.type("tree, grass, cow, person")
+    visit.page.locator("#run").click()
+    visit.waits_for_other_words()
+    assert row.evaluate(colour) == before
+
+
+def test_classes_that_touch_are_apart_for_every_eye(visit: Visit) -> None:
+    """In the pixels of the canvas, at any opacity: no nearer than the nearest hues of the palette, mixed."""
+    page = visit.page
+    visit.wait_for_result()
+    for box in (".ov-names", ".ov-outlines"):
+        page.locator(box).uncheck()
+    for number, example in enumerate(load_examples()):
+        if example.title not in page.locator(".ov-timing").inner_text():
+            page.locator("#examples button").nth(number).click()
+            visit.waits_for(example.title, ".ov-timing")
+        ready = example_result(example)
+        assert ready is not None
+        result = ready.result.second
+        for opacity in (30, 55, 100):
+            page.locator(".ov-opacity input").fill(str(opacity))
+            picture = Image.fromarray(visit.picture().astype(np.uint8))
+            seen = np.asarray(picture.resize(result.size, Image.Resampling.NEAREST), dtype=np.float64)
+            for pair in touching([result]):
+                means = np.stack([seen[result.label_map == place + 1].mean(axis=0) for place in pair])
+                for vision, matrix in VISIONS.items():
+                    apart = np.linalg.norm(np.subtract(*to_lab(means, matrix)))
+                    assert apart >= min(LEAST_DISTANCE.values()) * opacity / 100, (example.title, vision)
 
 
 def test_keyboard_alone_is_enough(visit: Visit) -> None:

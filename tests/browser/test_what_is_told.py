@@ -76,6 +76,50 @@ def test_only_an_answer_without_waiting_is_called_instant(visit: Visit) -> None:
     assert re.search(r"scored again: [\d.]+ s \(words [\d.]+ s\)", told), told
 
 
+def test_other_sentences_say_how_long_they_took(visit: Visit) -> None:
+    page = visit.page
+    visit.run()
+    before = page.locator(".ov-timing").inner_text()
+    page.locator("#settings button").first.click()
+    page.locator("#advanced button").first.click()
+    page.get_by_label("Sentences around a word").click()
+    page.get_by_role("option", name="1", exact=True).click()
+    page.wait_for_function(
+        "(before) => /scored again: /.test(document.querySelector('.ov-timing').textContent) && "
+        "document.querySelector('.ov-timing').textContent !== before",
+        arg=before,
+        timeout=PATIENCE_MS,
+    )
+    told = re.search(r"scored again: ([\d.]+) s", page.locator(".ov-timing").inner_text())
+    assert told is not None
+    assert not (page.locator(".ov-again").is_visible() and float(told[1]) > 0.5)
+
+
+def test_strictness_and_picture_are_in_sight_together(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 1360, "height": 900})
+    visit.wait_for_result()
+    slider = visit.page.locator("#strictness input[type=range]").bounding_box()
+    picture = visit.page.locator(".ov-stage").bounding_box()
+    assert slider is not None and picture is not None
+    assert slider["y"] > 0 and picture["y"] + picture["height"] <= 900
+    # At its left edge.
+    box = visit.page.locator("#strictness").bounding_box()
+    assert box is not None and abs(box["x"] - picture["x"]) < 24
+
+
+def test_words_of_the_trade_are_explained_or_absent(visit: Visit) -> None:
+    page = visit.page
+    visit.wait_for_result()
+    page.locator("#settings button").first.click()
+    page.locator("#advanced button").first.click()
+    page.get_by_label("Arm", exact=True).wait_for()
+    text = page.locator("body").inner_text()
+    assert not re.search(r"distractor|logit|softmax", text, re.IGNORECASE)
+    assert "Opacity" in text and not re.search(r"^Colour\b", text, re.MULTILINE)
+    assert "What names the regions" in text  # an arm
+    assert page.locator("[data-mode=vanilla]").get_attribute("title") == "Vanilla: CLIP as it was before"
+
+
 def test_old_suggestions_go_with_their_photo(visit: Visit) -> None:
     visit.page.locator("#what-else").click()
     visit.waits_for("…", "#what-else")  # says what it is at

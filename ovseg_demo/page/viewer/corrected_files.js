@@ -42,8 +42,8 @@ async function correctionsPath() {
 // --- opening labels of a photo ------------------------------------------------------------------------------
 
 const labelFiles = make("input", { type: "file", multiple: "", accept: ".json,.png,application/json,image/png", "aria-label": "Label files", hidden: "" });
-const openLabels = button("Open labels", { title: "COCO JSON, or a label map as PNG with its classes.json, of this photo" });
-editTools.append(openLabels, labelFiles);
+const openLabels = button("Open labels", { class: "ed-open", title: "COCO JSON, or a label map as PNG with its classes.json, of this photo" });
+redoButton.after(openLabels, labelFiles);
 
 async function openLabelFiles(files) {
   hint("Reading the labels …");

@@ -48,6 +48,7 @@ const hint = (text, level = "") => { editHint.textContent = text; editHint.datas
 
 function showTools() {
   editBar.hidden = !result;
+  editBar.dataset.on = String(edit.on);
   startEdit.setAttribute("aria-pressed", String(edit.on));
   startEdit.textContent = edit.on ? "Done" : "Correct regions";
   editTools.hidden = editHint.hidden = !edit.on;
