@@ -364,8 +364,8 @@ def _add_segment_options(segment: argparse.ArgumentParser, settings: Settings) -
     add(
         "--proposer",
         metavar="NAME",
-        help="of masks: a name, the file of a SAM or of all of OVSeg, or the folder of a SAM 2.1 (default: the "
-        f"one the model was published with, or {usual})",
+        help="of masks: a name, the file of a SAM or of all of OVSeg, or the folder of a SAM 2.1 (default: "
+        f"the one the model was published with, or {usual})",
     )
     add("--merge", default=settings.merge, choices=MERGE_RULES, help="(default: %(default)s)")
     add(
