@@ -31,7 +31,7 @@ from ovseg_demo.errors import (
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory import Memory
 from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, OF_MODEL, YOURS, chosen_arms
-from ovseg_demo.output.export import EXPORTS, write_arms, write_comparison, write_result
+from ovseg_demo.output.export import EXPORTS, check_folder, write_arms, write_comparison, write_result
 from ovseg_demo.output.summaries import arms_summary, summary
 from ovseg_demo.ray_backend import Work, on_ray
 from ovseg_demo.result import Arm, compare
@@ -149,6 +149,7 @@ def _arms(words: Sequence[str], model: str, taught: bool) -> tuple[Arm, ...]:
 def _segment(request: _Request, settings: Settings) -> int:
     settings = replace(settings, ensemble=request.ensemble, mask_threshold=request.mask_threshold)
     vocabulary = _read_vocabulary(request, settings)
+    check_folder(request.out)
     rows = [
         {"photo": str(photo), "folder": str(folder)}
         for photo, folder in zip(request.photos, _folders(request.photos, request.out), strict=True)
@@ -175,9 +176,11 @@ def _photo_work(request: _Request, vocabulary: Vocabulary | None, settings: Sett
         from ovseg_demo.teaching import TaughtPrompts
 
         segmenter = segmenter.with_prompts(TaughtPrompts.load(request.prompts))
-    # Weights that are missing or wrong are reported once, before the first photo.
+    # Weights that are missing or wrong, and a memory of others, are reported once, before the first photo.
     for arm in request.arms:
         segmenter.classifier(arm)
+        if memory is not None:
+            memory.check(arm, segmenter.weights_id(arm), segmenter.model)
 
     def work(row: dict[str, Any]) -> dict[str, Any]:
         photo, folder = Path(row["photo"]), Path(row["folder"])

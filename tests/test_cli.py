@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg_demo import Segmenter, Settings
+from ovseg_demo import Segmenter
 from ovseg_demo.cli import main
 from ovseg_demo.corrections import CorrectedRegion, corrections_to_json
 from ovseg_demo.models import default_arm
@@ -183,8 +183,11 @@ def test_any_arms_are_written_beside_the_last(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert run("segment", COFFEE, "--vocabulary", "cup", "--out", tmp_path / "taken") == 2
-    assert "cannot be written to" in complaint(capsys)
+    for place in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        # Before anything is loaded: there is no such model.
+        options = ["--vocabulary", "cup", "--out", place, "--model", tmp_path / "none.pt"]
+        assert run("segment", COFFEE, *options) == 2
+        assert "cannot be written to" in complaint(capsys)
 
 
 def test_it_runs_as_a_module() -> None:
@@ -211,27 +214,27 @@ def test_corrections_go_in_and_out_again(tmp_path: Path) -> None:
     regions = [CorrectedRegion.of(mask, "my cup"), CorrectedRegion.of(mask & (np.arange(600) < 200), None)]
     given, out, again = tmp_path / "c.json", tmp_path / "out", tmp_path / "again"
     given.write_text(json.dumps(corrections_to_json(regions)))
-    fast = ["--templates", "single", "--formats", "corrections,coco"]
-    assert run("segment", COFFEE, "--corrections", given, "--out", out, *fast) == 0
+    formats = ["--formats", "corrections,coco"]
+    assert run("segment", COFFEE, "--corrections", given, "--out", out, *formats) == 0
     facts = json.loads((out / "result.json").read_text("utf-8"))
     assert [c["name"] for c in facts["classes"]] == ["my cup"]
     with Image.open(out / "label_map.png") as picture:
         labels = np.asarray(picture)
     assert (labels[regions[1].mask] == 0).all() and (labels[mask & ~regions[1].mask] == 1).all()
-    assert run("segment", COFFEE, "--corrections", out / "coco.json", "--out", again, *fast) == 0
+    assert run("segment", COFFEE, "--corrections", out / "coco.json", "--out", again, *formats) == 0
     with Image.open(again / "label_map.png") as picture:
         assert (np.asarray(picture) == labels).all()
 
 
 def test_a_memory_brings_its_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    segmenter = Segmenter.from_pretrained("ovseg-mini", settings=Settings(templates="single"))
+    segmenter = Segmenter.from_pretrained("ovseg-mini")
     mask = np.zeros((400, 600), bool)
     mask[40:220, 160:400] = True
     arm = default_arm("ovseg-mini")
     memory = segmenter.remember(COFFEE, [CorrectedRegion.of(mask, "my cup")], [arm])
     memory.save(tmp_path / "memory.safetensors")
     out = tmp_path / "out"
-    options = ["--memory", tmp_path / "memory.safetensors", "--out", out, "--templates", "single"]
+    options = ["--memory", tmp_path / "memory.safetensors", "--out", out]
     assert run("segment", COFFEE, *options) == 0
     facts = json.loads((out / "result.json").read_text("utf-8"))
     assert [c["name"] for c in facts["classes"]] == ["my cup"] and facts["settings"]["memory"] == 1

@@ -69,7 +69,7 @@ def texts() -> TextCache:
 
 @pytest.fixture
 def segmenter(clip: MaskAdaptedCLIP, texts: TextCache) -> Segmenter:
-    made = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64))
+    made = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64, templates="single"))
     made.add_classifier(Classifier(clip, texts), "adapted")
     made.add_classifier(Classifier(clip, texts), "vanilla")
     return made
@@ -209,7 +209,8 @@ def test_analysed_photos_are_bounded_in_bytes_with_all_that_is_kept_of_them(
     one = segmenter.photos.kept_bytes
     pixels = 80 * 120 * 3 + 42 * 64 * 3 + 4 * 42 * 64
     assert one > pixels + 5 * 768 * 4, "features and stem count, too"
-    small = Segmenter("tiny", Quarters(), settings=Settings(max_side_px=64, max_analysed_bytes=3 * one))
+    limits = Settings(max_side_px=64, templates="single", max_analysed_bytes=3 * one)
+    small = Segmenter("tiny", Quarters(), settings=limits)
     small.add_classifier(Classifier(clip, texts), "adapted")
     for shade in range(5):
         small(np.full((80, 120, 3), shade, np.uint8), "dog")

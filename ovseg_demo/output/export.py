@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 import re
 import secrets
 import zipfile
@@ -40,6 +41,7 @@ __all__ = [
     "EXPORTS",
     "Exporter",
     "Files",
+    "check_folder",
     "comparison_files",
     "export",
     "write_arms",
@@ -154,6 +156,22 @@ def write_arms(
     for result in results[:-1]:
         files |= _in_folder(result, (*_ALWAYS, *formats), photo_name)
     write_files(files, directory)
+
+
+def check_folder(directory: str | Path) -> None:
+    """Refuse a folder that cannot be made or written to, before the work whose results go there.
+
+    Raises:
+        OutputError: it is a file, lies below one, or may not be written to.
+    """
+    folder = Path(directory)
+    try:
+        place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+        if place.exists() and not (place.is_dir() and os.access(place, os.W_OK)):
+            code = errno.EACCES if place.is_dir() else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+    except OSError as error:
+        raise OutputError(write_error_message(error, folder)) from error
 
 
 def write_files(files: Mapping[str, bytes], directory: str | Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from ovseg_demo.errors import CheckpointError
-from ovseg_demo.weight_files import check_finite, check_names_and_shapes
+from ovseg_demo.weight_files import (
+    check_finite,
+    check_names_and_shapes,
+    entries_of,
+    file_label,
+    first_keys,
+    read_file,
+)
 
 
 def load_weights(parts: nn.ModuleDict, path: Path, name: str) -> None:
@@ -17,29 +22,18 @@ def load_weights(parts: nn.ModuleDict, path: Path, name: str) -> None:
 
     Args:
         parts: modules under the names they have in the checkpoint.
-        path: a state dict saved by PyTorch.
+        path: a state dict as PyTorch or safetensors saves it.
         name: the model that is wanted, for messages.
 
     Raises:
         CheckpointError: the file cannot be read, is no state dict, or one of another model.
     """
-    state = _read(path)
+    entries = entries_of(read_file(path), path)
+    state = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
+    if others := [key for key in entries if key not in state]:
+        raise CheckpointError(f"{file_label(path)} has no weights in {first_keys(others)}.")
     wanted = {key: value.shape for key, value in parts.state_dict().items()}
     check_names_and_shapes(state, wanted, f"{path} is not {name}")
     check_finite(state, path)
     parts.load_state_dict(state, assign=True)
     parts.requires_grad_(False).eval()
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file."""
-    try:
-        with path.open("rb") as file:  # given a path, torch would go by the ending of its name
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"Cannot read the weights {path}: {error.strerror}.") from None
-    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError):
-        raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint; get the file again.") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no plain state dict, as the published SAM checkpoints do.")
-    return state

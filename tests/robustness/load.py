@@ -50,12 +50,12 @@ def figures(plan: Plan) -> list[Figure]:
             "max_visitors": plan.clients,
         }
         with running_server(Path(name) / "home", **settings) as server:
-            photos = PHOTOS if plan.clients > 8 else PHOTOS[:2]
-            alone = _alone(server, photos)
-            tally = _together(server, plan, photos, alone)
+            photos, words = (PHOTOS, WORDS) if plan.thorough else (PHOTOS[:2], WORDS[:2])
+            alone = _alone(server, photos, words)
+            tally = _together(server, plan, alone)
             found = [
                 *_of_load(server, plan, tally),
-                *_of_queue(server, photos),
+                *_of_queue(server, photos, more=6 if plan.thorough else 2),
                 *_of_kill(server, photos, alone),
             ]
     return found
@@ -69,20 +69,20 @@ def _facts(answer: Answer) -> str:
     return json.dumps({k: v for k, v in answer.data[0].items() if k != "timings"}, sort_keys=True)
 
 
-def _alone(server: Server, photos: tuple[str, ...]) -> dict[Key, str]:
+def _alone(server: Server, photos: tuple[str, ...], lists: tuple[str, ...]) -> dict[Key, str]:
     """Each request, one after the other, with nobody else there."""
     found: dict[Key, str] = {}
     with server.client() as client:
         for photo in photos:
-            for words in WORDS:
+            for words in lists:
                 answer = server.segment(client, (EXAMPLES / photo).read_bytes(), words)
                 assert answer.ok, f"alone: {answer.sentence}"
                 found[photo, words] = _facts(answer)
     return found
 
 
-def _together(server: Server, plan: Plan, photos: tuple[str, ...], alone: dict[Key, str]) -> Tally:
-    tally, lock = Tally(), threading.Lock()
+def _together(server: Server, plan: Plan, alone: dict[Key, str]) -> Tally:
+    tally, lock, keys = Tally(), threading.Lock(), list(alone)
     started = time.monotonic()
     until = started + plan.load_s
 
@@ -90,7 +90,7 @@ def _together(server: Server, plan: Plan, photos: tuple[str, ...], alone: dict[K
         chance = random.Random(number)
         with server.client() as client:
             while time.monotonic() < until:
-                key = (chance.choice(photos), chance.choice(WORDS))
+                key = chance.choice(keys)
                 outcome, remark = _one_request(server, client, key, alone, leaves=chance.random() < 1 / 3)
                 with lock:
                     tally.outcomes[outcome] += 1
@@ -177,13 +177,13 @@ def _until_idle(server: Server) -> float:
     return time.monotonic() - started
 
 
-def _of_queue(server: Server, photos: tuple[str, ...]) -> list[Figure]:
+def _of_queue(server: Server, photos: tuple[str, ...], more: int) -> list[Figure]:
     """More requests than the line is long, at once; then an ordinary one, to see that the line moves on."""
     events: list[Any] = []
     with server.client() as client:
         path = server.upload(client, (EXAMPLES / photos[0]).read_bytes())
         limit = int(json.loads((server.folder / "settings.json").read_text())["max_queue"])
-        for number in range(limit + 6):
+        for number in range(limit + more):
             events.append(server.ask(client, "segment", photo=file(path), words=f"word {number}"))
         refused = [e for e in events if isinstance(e, Answer)]
         kind = [e for e in refused if e.status == 503 and "busy" in e.sentence]
@@ -193,7 +193,7 @@ def _of_queue(server: Server, photos: tuple[str, ...]) -> list[Figure]:
         after = server.segment(client, (EXAMPLES / photos[0]).read_bytes(), "cup")
     return [
         Figure(
-            f"a line of {limit}: {limit + 6} at once",
+            f"a queue of {limit}: {limit + more} at once",
             f"{len(refused)} told that it is busy",
             "some, each with a sentence",
             bool(refused) and len(kind) == len(refused),

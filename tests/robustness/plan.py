@@ -26,4 +26,4 @@ class Plan:
 
 
 FULL = Plan(20_000, 500, 10_000, 300, 32, 300.0, 20, thorough=True)
-SHORT = Plan(600, 6, 500, 5, 6, 10.0, 2, thorough=False)
+SHORT = Plan(300, 6, 500, 5, 4, 3.0, 2, thorough=False)
