@@ -256,7 +256,7 @@ class RegionTools(PhotoAnalyser):
             classes = {fold(w): c for w, c in zip(vocabulary.prompts, vocabulary.owners, strict=True)}
             owners = np.array([classes.get(fold(example.name), -1) for example in memory.examples])
             rows = memory.features(arm)
-            # Without the photo as a whole, which takes no part in what a region is called.
+            # Without the photo as a whole, which has no effect on the names of regions.
             features = PhotoFeatures(rows, rows[0], {})
             scores = classifier.score(features, vocabulary, templates, with_hidden=with_hidden)
             odds = log_odds(scores.typed, scores.hidden, classifier.merge_settings)

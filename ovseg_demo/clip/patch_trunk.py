@@ -161,7 +161,7 @@ def _fold(owner: nn.Module, conv: str, norm: str) -> None:
 
 
 def _with_own_padding(conv: nn.Conv2d) -> nn.Conv2d:
-    """The package pads in a step of its own; where the padding is even, the convolution does it for free."""
+    """Pad in the convolution, where the padding is even; the package pads in a step of its own."""
     pad = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
     left, right, top, bottom = cast(tuple[int, int, int, int], pad)
     if (left, top) != (right, bottom):

@@ -118,7 +118,7 @@ class OpenClipImageTower(nn.Module):
         super().__init__()
         size = cast(Any, visual).image_size
         self.image_size = int(size if isinstance(size, int) else size[0])
-        # One patch for the whole crop: without prompts nobody asks which patches show the region.
+        # One patch for the whole crop: without prompts there is no token mask.
         self.patch, self.grid = self.image_size, 1
         self.visual = visual
         self.prompts: MaskPrompts | None = None

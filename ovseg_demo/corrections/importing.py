@@ -39,7 +39,7 @@ MAX_FILE_BYTES = 50_000_000
 MAX_CORNERS = 500_000
 """Most corners of all polygons of a photo."""
 IGNORED = 255
-"""Value of a label map that data sets use where nobody knows."""
+"""Value of label maps where the class is unknown."""
 OWN_PIECE = 0.001
 """A piece of a label map with a larger share of the photo is a region of its own."""
 

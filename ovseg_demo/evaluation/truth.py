@@ -47,7 +47,7 @@ class Truth:
     labels: NDArray[np.int32]
     """(H, W) place of the class from 0, or `IGNORE`."""
     left_out: Mapping[str, float]
-    """Share of the photo, 0..1, by name: what the truth names and nobody asked for."""
+    """Share of the photo, 0..1, by name: what the truth names and was not asked for."""
 
 
 @dataclass(frozen=True)

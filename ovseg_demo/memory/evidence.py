@@ -66,7 +66,7 @@ def lacks_of(odds: Floats, owners: npt.NDArray[np.int64], settings: MemorySettin
 
     Args:
         odds: (N, C) log-odds of the classes for each example without a memory.
-        owners: (N,) class of each example from 0, or -1: a name that nobody asks for teaches nothing.
+        owners: (N,) class of each example from 0, or -1 for a name that was not asked for (no effect).
         settings: the formula's numbers.
     """
     settings = settings or MemorySettings()

@@ -89,7 +89,7 @@ class Scores:
         others: (R,) float32 logits of the word "others", which the published demo adds to a single name.
         queries: (N, C + 2) float32 logits that a segmenter gives its own N masks: the typed classes,
             "others", no object. None if the proposer names nothing, or lives in another text space.
-        hidden_names: the D hidden names; empty where nobody asks for them.
+        hidden_names: the D hidden names; empty where they are not used.
         parts: (R, P) float32 logits of names of parts that were not typed.
         wholes: (P, C) bool, which typed classes each part may be a part of.
     """

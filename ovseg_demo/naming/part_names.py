@@ -1,4 +1,4 @@
-"""Names of parts and what they are parts of: a wheel belongs to the car where nobody typed "wheel"."""
+"""Names of parts and what they are parts of: a wheel belongs to the car unless "wheel" was typed."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def run(request: Request, pool: ModelPool, wanted: Callable[[], bool] = lambda: 
     Args:
         request: what was asked for.
         pool: the models.
-        wanted: whether somebody still waits for the answer; if not, the steps end.
+        wanted: whether a client still waits for the answer; if not, the steps end.
     """
     # A visitor may have chosen another photo meanwhile: every step says whose it is.
     of = {"of": photo_key(request.photo)}
@@ -249,7 +249,7 @@ def _asked_of(arms: tuple[Segmentation, ...]) -> Payload:
 
 
 def opened_payload(result: Result) -> Payload:
-    """A kept result, shown to somebody who opens a link to it."""
+    """A kept result, shown to a visitor who opens a link to it."""
     return result_payload(result) | {
         "kind": "result",
         "opens": True,

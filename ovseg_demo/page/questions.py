@@ -51,7 +51,7 @@ Arms = tuple[Segmentation, ...]
 _MOST_MASKS = 1000
 _ASKED = "() => globalThis.ovseg.question()"
 _FAILED = "() => globalThis.ovseg.questionFailed()"
-_NOT_UNDERSTOOD = "The question was not understood; load the page anew."
+_NOT_UNDERSTOOD = "The question was not understood; reload the page."
 
 
 def connect_questions(shown: gr.HTML, runner: Runner) -> None:

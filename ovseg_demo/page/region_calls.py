@@ -189,7 +189,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise CorrectionError("The request is no JSON object; load the page anew.")
+        raise CorrectionError("The request is no JSON object; reload the page.")
     return content
 
 

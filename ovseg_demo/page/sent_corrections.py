@@ -64,7 +64,7 @@ def sent_regions(
         CorrectionError: the content has another form, or there are too many.
     """
     if not isinstance(content, dict) or not isinstance(content.get("regions"), list):
-        raise CorrectionError("The corrections cannot be read; load the page anew.")
+        raise CorrectionError("The corrections cannot be read; reload the page.")
     check_count(len(content["regions"]))
     size = map_size(content.get("map"))
     corrections = []
@@ -76,7 +76,7 @@ def sent_regions(
 
 def _region(one: object, size: tuple[int, int], photo_size: tuple[int, ...]) -> CorrectedRegion:
     if not isinstance(one, dict):
-        raise CorrectionError("A correction cannot be read; load the page anew.")
+        raise CorrectionError("A correction cannot be read; reload the page.")
     if isinstance(one.get("full"), str):
         return CorrectedRegion(one["full"], (photo_size[0], photo_size[1]), one.get("name"))
     return CorrectedRegion.of(full_mask(one.get("counts"), size, photo_size), one.get("name"))
@@ -141,4 +141,4 @@ def map_size(value: object) -> tuple[int, int]:
         height, width = value
         if all(type(side) is int and 0 < side <= MAX_MAP_SIDE for side in (height, width)):
             return height, width
-    raise CorrectionError(f"The size of the map is {quoted(value)}; load the page anew.")
+    raise CorrectionError(f"The size of the map is {quoted(value)}; reload the page.")

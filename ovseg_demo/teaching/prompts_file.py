@@ -95,7 +95,7 @@ class TaughtPrompts:
             ) from None
 
     def put_into(self, clip: MaskAdaptedCLIP) -> None:
-        """Give the prompts to an arm that nobody else uses, in place.
+        """Put the prompts into an arm in place; nothing else may use that arm.
 
         Raises:
             CheckpointError: they were taught to other weights.

@@ -204,7 +204,7 @@ def run_training(
                 (step + 1) % settings.save_every == 0 or step + 1 == settings.steps
             ):
                 save_training_state(state, model, optimiser, ema, step + 1, record)
-                progress.draw()
+                progress.draw(step + 1)
             if on_step is not None:
                 on_step(step + 1, model)
     check_frozen(model, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from tqdm import tqdm
 from train.core import distributed
 from train.core.files import write_bytes
 from train.evaluation.curves import LOG, draw_curves, read_log
+
+SECONDS_BETWEEN_CURVES = 60.0
+"""Drawing takes as long as several steps of a small model."""
 
 
 class Progress:
@@ -25,7 +29,8 @@ class Progress:
     """
 
     def __init__(self, work: Path, steps: int, done: int) -> None:
-        self.work, self.active = work, distributed.is_main_process()
+        self.work, self.active, self.steps = work, distributed.is_main_process(), steps
+        self._drawn = time.monotonic()
         self.bar = tqdm(total=steps, initial=done, desc=work.name, disable=None if self.active else True)
         self.log: Any = None
         self.board: Any = None
@@ -49,10 +54,12 @@ class Progress:
         for name, value in row.items() if self.board is not None else ():
             self.board.add_scalar(name, value, step)
 
-    def draw(self) -> None:
-        """Write the curves so far as `curves.png`."""
-        if self.active:
+    def draw(self, step: int) -> None:
+        """Write the curves so far as `curves.png`: after the last step, and else once a minute at most."""
+        now = time.monotonic()
+        if self.active and (step == self.steps or now - self._drawn >= SECONDS_BETWEEN_CURVES):
             draw_curves({self.work.name: read_log(self.work / LOG)}, self.work / "curves.png")
+            self._drawn = now
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

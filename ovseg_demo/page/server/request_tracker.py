@@ -50,7 +50,7 @@ class RequestContext:
     """Which endpoint or button."""
     timeout_s: float
     wanted: Callable[[], bool] = lambda: True
-    """Whether somebody still waits for the answer."""
+    """Whether a client still waits for the answer."""
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     started: float = field(default_factory=time.monotonic)
     outcome: str = "done"

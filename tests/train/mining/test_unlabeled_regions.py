@@ -202,6 +202,7 @@ def test_training_uses_them_and_a_folder_without_any_is_no_error(
     mined: MineSettings, small_clip: Path, tmp_path: Path
 ) -> None:
     shared = {"pairs": (mined.out,), "model": str(small_clip), "batch": 4, "steps": 2, "views": 1}
+    shared["keep"] = tmp_path / "stems"
     finetune(FinetuneSettings(out=tmp_path / "with", pseudo_labels=1.0, **shared))
     finetune(FinetuneSettings(out=tmp_path / "without", pseudo_labels=0.0, **shared))
     one, other = (load_clip(tmp_path / name).state_dict() for name in ("with", "without"))
