@@ -165,8 +165,9 @@ def test_a_confidence_is_the_same_number_wherever_it_is_shown(visit: Visit, tmp_
     number = f"{math.floor(100 * fact['confidence'] + 0.5)} %"
     canvas = page.locator(".ov-canvas").bounding_box()
     assert canvas is not None
-    x, y = canvas["x"] + shown["x"] * canvas["width"], canvas["y"] + shown["y"] * canvas["height"]
-    page.mouse.move(x, y)
+    # Waits until the page no longer moves, as it does while thumbnails arrive.
+    place = {"x": shown["x"] * canvas["width"], "y": shown["y"] * canvas["height"]}
+    page.locator(".ov-canvas").hover(position=place)  # type: ignore[arg-type]
     assert number in page.locator(".ov-tip div").first.inner_text()
     pin = page.get_by_role("button", name=f"Pin region {fact['id']}", exact=True)
     pin.click()
