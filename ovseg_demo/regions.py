@@ -158,11 +158,12 @@ def tight_box(mask: Tensor) -> tuple[int, int, int, int] | None:
     Returns:
         left, top, right, bottom; right and bottom exclusive.
     """
-    rows = mask.any(dim=1).nonzero()
+    array = mask.cpu().numpy()  # NumPy takes many bytes at once, PyTorch one after the other
+    rows = np.flatnonzero(array.any(axis=1))
     if len(rows) == 0:
         return None
     top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = mask[top:bottom].any(dim=0).nonzero()
+    columns = np.flatnonzero(array[top:bottom].any(axis=0))
     return int(columns[0]), top, int(columns[-1]) + 1, bottom
 
 
