@@ -136,3 +136,8 @@ def test_the_labels_of_the_split_cover_no_name(request: pytest.FixtureRequest, s
         visitor.page.locator("[data-mode=split]").click()
         assert visitor.page.locator(".ov-sides").is_visible()
         assert covered(visitor, ".ov-sides") == []
+    labels = visitor.page.locator(".ov-sides").bounding_box()
+    picture = visitor.page.locator(".ov-stage").bounding_box()
+    assert labels is not None and picture is not None
+    # Right above the picture.
+    assert 0 <= picture["y"] - labels["y"] - labels["height"] < 12

@@ -29,7 +29,7 @@ const editTools = make("div", { class: "ed-tools" },
   make("div", { class: "ed-actions" }, ...Object.values(actions)));
 const editBar = make("div", { class: "ed-bar", role: "group", "aria-label": "Correct regions" },
   make("div", { class: "ed-row" }, startEdit, undoButton, redoButton, editState), editTools, editHint);
-find(".ov-stage").before(editBar);
+find(".ov-sides").before(editBar);
 
 // --- the panel that asks for a name ---------------------------------------------------------------------
 
