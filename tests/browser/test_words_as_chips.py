@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from visiting import PATIENCE_MS, Visit
+
+if TYPE_CHECKING:
+    from ovseg_demo.page.server.model_pool import ModelPool
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +94,7 @@ def test_other_languages_are_answered(visit: Visit, word: str) -> None:
     assert "English only, for now" in visit.page.locator(".ch-hint").inner_text()
 
 
-def test_enter_runs(visit: Visit) -> None:
+def test_enter_runs(visit: Visit, new_to_all: ModelPool) -> None:
     only(visit)
     visit.page.locator(".ch-input").type("cow, grass, zebra")
     visit.page.locator(".ch-input").press("Enter")
