@@ -156,6 +156,10 @@ class PhotoAnalyser:
         """What one arm makes of the regions."""
         return self.classifier(arm).embed(photo.working, photo.proposals, photo.cache)
 
+    def features_key(self, arm: Arm) -> str:
+        """Under which the features of an arm are kept with a photo, which other requests may share."""
+        return arm
+
     def stream_rank(
         self, image: ImageSource, names: Sequence[str], arm: Arm, *, templates: Templates = "single"
     ) -> Generator[Progress, None, tuple[Proposals, NDArray[np.float32]]]:
@@ -170,13 +174,14 @@ class PhotoAnalyser:
 
         def attempt() -> Generator[Progress, None, tuple[Proposals, NDArray[np.float32]]]:
             photo = yield from self._analyse(image, (arm,))
-            if arm not in photo.features:
+            key = self.features_key(arm)
+            if key not in photo.features:
                 yield embedding_progress(photo.proposals.masks, 0.7)
-                photo.features[arm] = self.embed(photo, arm)
+                photo.features[key] = self.embed(photo, arm)
                 self.photos.put(photo.key, photo)
             classifier = self.classifier(arm)
             yield from text_progress(classifier, names, templates, 0.8, 1.0)
-            return photo.proposals, classifier.rank(photo.features[arm].regions, names, templates)
+            return photo.proposals, classifier.rank(photo.features[key].regions, names, templates)
 
         return (yield from with_cpu_fallback(attempt, partial(self._move_to_cpu, self.device)))
 

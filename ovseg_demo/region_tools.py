@@ -14,16 +14,13 @@ from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ovseg_demo.analysis import ImageSource, PhotoAnalyser
-from ovseg_demo.clip import load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.corrections import CorrectedRegion
 from ovseg_demo.corrections.applying import at_size
 from ovseg_demo.corrections.corrected_region import check_count, check_size
-from ovseg_demo.devices import fast_dtype
 from ovseg_demo.errors import CorrectionError
 from ovseg_demo.memory import Example, Memory, lacks_of, memory_evidence, thumbnail
 from ovseg_demo.merging import Scores
@@ -42,12 +39,16 @@ T = TypeVar("T", bound="RegionTools")
 
 MOST_KEPT = 8
 """Vocabularies and arms for which it is kept what the examples of a memory teach."""
+TAUGHT: Arm = "adapted"
+"""The arm whose mask prompts are taught."""
 MOST_MASKS = 64
 """Most masks that are named by one call."""
 
 
 class RegionTools(PhotoAnalyser):
     """The part of a segmenter that works on single regions."""
+
+    _taught: TaughtPrompts | None = None
 
     @cached_property
     def _lessons(self) -> WeakKeyDictionary[Memory, dict[Hashable, NDArray[np.float32]]]:
@@ -189,17 +190,32 @@ class RegionTools(PhotoAnalyser):
     def with_prompts(self: T, taught: TaughtPrompts) -> T:
         """The same arms and one more, `yours`: the adapted one with mask prompts that a person has taught.
 
-        It belongs to that person: this segmenter, which others may share, stays as it is.
+        It belongs to that person: this segmenter, which others may share, stays as it is. Both share every
+        other weight and the analysed photos, whose features of `yours` are kept by the prompts' contents.
 
         Raises:
             CheckpointError: the prompts were taught to other weights.
         """
-        clip = load_clip(self.model, weights="adapted", device=self.device, cache_dir=self.settings.cache_dir)
-        taught.put_into(clip)
-        clip.compute_in(fast_dtype(torch.device(self.device)))
+        self.classifier(TAUGHT)  # loaded once for all
         other = self.sibling(self.proposer, self.settings, self._reload)
-        other.add_classifier(Classifier(clip, self._texts), YOURS)
+        other._take_prompts(self, taught)
+        other.classifier(YOURS)
         return other
+
+    def _take_prompts(self: T, other: T, taught: TaughtPrompts) -> None:
+        """Become `other` with prompts of one's own."""
+        self._arms, self._id, self._taught = {**other._arms}, other._id, taught
+
+    def classifier(self, arm: Arm) -> Classifier:
+        """See `PhotoAnalyser.classifier`; `yours` is made of the taught prompts."""
+        if arm == YOURS and self._taught is not None and arm not in self._arms:
+            clip = self._taught.arm_of(super().classifier(TAUGHT).clip)
+            self.add_classifier(Classifier(clip, self._texts), YOURS)
+        return super().classifier(arm)
+
+    def features_key(self, arm: Arm) -> str:
+        """See `PhotoAnalyser.features_key`; `yours` differs from person to person."""
+        return f"{arm} {self.weights_id(arm)}" if arm == YOURS else arm
 
     def prompt(self, photo: PhotoAnalysis, prompt: Prompt) -> PromptedMasks:
         """Ask the proposer; a photo whose encoding is not kept is encoded anew."""
@@ -268,10 +284,11 @@ class RegionTools(PhotoAnalyser):
         return run_to_end(self._analyse(image, ()))
 
     def _features(self, photo: PhotoAnalysis, arm: Arm) -> PhotoFeatures:
-        if arm not in photo.features:
-            photo.features[arm] = self.embed(photo, arm)
+        key = self.features_key(arm)
+        if key not in photo.features:
+            photo.features[key] = self.embed(photo, arm)
             self.photos.put(photo.key, photo)
-        return photo.features[arm]
+        return photo.features[key]
 
     def _own_arms(self, arms: Sequence[Arm] | None) -> tuple[Arm, ...]:
         return tuple(arms) if arms is not None else (*arms_of(self.model),)

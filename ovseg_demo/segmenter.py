@@ -179,10 +179,11 @@ class Segmenter(RegionTools):
         for number, arm in enumerate(arms):
             timings = dict(photo.timings)
             progress = 0.7 + 0.3 * number / len(arms)
-            if arm not in photo.features:
+            key = self.features_key(arm)
+            if key not in photo.features:
                 yield embedding_progress(photo.proposals.masks, progress)
-                photo.features[arm] = self.embed(photo, arm)
-                timings |= photo.features[arm].timings
+                photo.features[key] = self.embed(photo, arm)
+                timings |= photo.features[key].timings
                 self.photos.put(photo.key, photo)
             shares = progress + 0.2 / len(arms), progress + 0.29 / len(arms)
             results.append((yield from self._decide(photo, arm, vocabulary, options, timings, shares)))
@@ -204,7 +205,8 @@ class Segmenter(RegionTools):
         rule, templates = options.merge or self.settings.merge, options.templates or self.settings.templates
         numbers = classifier.merge_settings.stricter(options.strictness)
         ensemble = self.settings.ensemble if options.ensemble is None else options.ensemble
-        features, queries, hidden = photo.features[arm], photo.proposals.queries, rule == "default"
+        features = photo.features[self.features_key(arm)]
+        queries, hidden = photo.proposals.queries, rule == "default"
         names = names_compared(vocabulary, with_hidden=hidden)
         yield from text_progress(classifier, names, templates, *shares)
         scores = classifier.score(features, vocabulary, templates, queries, with_hidden=hidden)

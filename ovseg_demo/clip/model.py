@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,10 +18,10 @@ from torch.nn import functional
 
 from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.clip.context import patch_share, pool_crop
-from ovseg_demo.clip.mask_prompts import token_mask
+from ovseg_demo.clip.mask_prompts import MaskPrompts, token_mask
 from ovseg_demo.clip.name_bank import NameBank
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
-from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem
+from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem, tower_with_prompts
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import ModelError
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
@@ -160,6 +161,20 @@ class MaskAdaptedCLIP(nn.Module):
     def dtype(self) -> torch.dtype:
         """What the image tower computes in."""
         return next(cast(nn.Module, self.image_tower).parameters()).dtype
+
+    def with_prompts(self, prompts: MaskPrompts, file_sha256: str) -> MaskAdaptedCLIP:
+        """The same arm with other mask prompts. All other weights are shared; this arm stays as it is.
+
+        Args:
+            prompts: of the width of this arm's tokens.
+            file_sha256: names their contents.
+        """
+        other = copy.copy(self)
+        tower = tower_with_prompts(self.image_tower, prompts.to(self.device, self.dtype))
+        other.__dict__["_modules"] = {**self._modules, "image_tower": tower}
+        other.weights_files = {**self.weights_files, "prompts.safetensors": file_sha256}
+        other.__dict__["tower_id"] = hashlib.sha256(f"{self.tower_id} {file_sha256}".encode()).hexdigest()
+        return other
 
     def compute_in(self, dtype: torch.dtype) -> MaskAdaptedCLIP:
         """Let the image tower compute in another number type; features are float32 all the same."""

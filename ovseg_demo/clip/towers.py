@@ -6,6 +6,7 @@ mask prompts.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -76,6 +77,14 @@ class TextTower(Protocol):
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """n sentences -> (n, D) features, not normalised."""
+
+
+def tower_with_prompts(tower: ImageTower, prompts: MaskPrompts) -> ImageTower:
+    """The same image tower with other mask prompts. All other weights are shared; `tower` stays as it is."""
+    other = copy.copy(cast(nn.Module, tower))
+    # A plain assignment would reach the dictionary of modules that both have in common.
+    other.__dict__["_modules"] = {**other._modules, "prompts": prompts}
+    return cast(ImageTower, other)
 
 
 class ClipImageTower(nn.Module):

@@ -94,8 +94,8 @@ class TaughtPrompts:
                 f"The prompts {quoted(path, 200)} cannot be read ({error.strerror}); check the path."
             ) from None
 
-    def put_into(self, clip: MaskAdaptedCLIP) -> None:
-        """Put the prompts into an arm in place; nothing else may use that arm.
+    def arm_of(self, clip: MaskAdaptedCLIP) -> MaskAdaptedCLIP:
+        """The arm with these prompts in the place of its own; `clip` itself stays as it is.
 
         Raises:
             CheckpointError: they were taught to other weights.
@@ -106,8 +106,7 @@ class TaughtPrompts:
                 f"The prompts were taught to {quoted(self.model)[1:-1]} (weights {self.weights[:8]}) and not "
                 f"to the {clip.name} that is in use ({own[:8]}); choose that model, or teach again."
             )
-        tower = cast(Any, clip.image_tower)
-        before: MaskPrompts = tower.prompts
+        before: MaskPrompts = cast(Any, clip.image_tower).prompts
         depth, *place = self.prompts.shape
         if tuple(place) != tuple(before.mask_embedding.shape[1:]) or not 0 < depth <= 64:
             raise CheckpointError(
@@ -115,14 +114,9 @@ class TaughtPrompts:
             )
         import torch
 
-        prompts = MaskPrompts(depth, int(place[0]), int(place[1]))
-        prompts.mask_embedding.data = torch.from_numpy(self.prompts.copy())
-        tower.prompts = prompts.to(clip.device, before.mask_embedding.dtype)
-        clip.weights_files = {
-            **clip.weights_files,
-            "prompts.safetensors": hashlib.sha256(self.to_bytes()).hexdigest(),
-        }
-        clip.__dict__.pop("tower_id", None)
+        prompts = MaskPrompts(depth, int(place[0]), int(place[1])).requires_grad_(False)
+        prompts.mask_embedding.copy_(torch.from_numpy(self.prompts.copy()))
+        return clip.with_prompts(prompts, hashlib.sha256(self.to_bytes()).hexdigest())
 
 
 __all__ = ["TaughtPrompts"]

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.clip.mask_prompts import MaskPrompts
-from ovseg_demo.clip.towers import TowerWithStem
+from ovseg_demo.clip.towers import TowerWithStem, tower_with_prompts
 from ovseg_demo.corrections.applying import at_size
 from ovseg_demo.errors import CorrectionError, SettingsError
 from ovseg_demo.imaging import resize_to_side
@@ -203,16 +203,10 @@ def teach(
 
 def logits(clip: MaskAdaptedCLIP, lessons: Lessons, prompts: Tensor, some: Tensor | None = None) -> Tensor:
     """(n, M) logits of regions under some prompts; all of them, or those of a (N,) bool mask."""
-    tower = cast(Any, clip.image_tower)
+    tower = cast(TowerWithStem, tower_with_prompts(clip.image_tower, _Holder(prompts)))
     seen = lessons.seen if some is None else lessons.seen[some]
     masks = lessons.token_masks if some is None else lessons.token_masks[some]
-    holder = _Holder(prompts)
-    own, dtype = tower.prompts, clip.dtype
-    try:
-        tower.prompts = holder
-        features = functional.normalize(tower.from_trunk(seen.to(dtype), masks).float(), dim=-1)
-    finally:
-        tower.prompts = own
+    features = functional.normalize(tower.from_trunk(seen.to(clip.dtype), masks).float(), dim=-1)
     return float(clip.score_scale) * features @ lessons.text.T
 
 

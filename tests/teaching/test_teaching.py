@@ -125,8 +125,7 @@ def test_teaching_names_more_regions_right_and_leaves_every_weight_as_it_is(
     taught.save(tmp_path / "prompts.safetensors")
     read = TaughtPrompts.load(tmp_path / "prompts.safetensors")
     assert (read.prompts == taught.prompts).all() and read.facts == taught.facts
-    clip = load_clip(folder, weights="adapted")
-    read.put_into(clip)
+    clip = read.arm_of(classifier.clip)
     with torch.no_grad():
         now = logits(clip, lessons, clip.image_tower.prompts.mask_embedding)  # type: ignore[union-attr]
     kept = lessons.kept_out()
@@ -174,10 +173,10 @@ def test_prompts_of_another_model_or_damaged_ones_are_refused(folder: Path, tmp_
     clip = load_clip(folder, weights="adapted")
     other = TaughtPrompts(np.zeros((2, 49, 64), np.float32), "other", "f" * 64, {})
     with pytest.raises(CheckpointError, match=r"taught to other \(weights ffffffff\) and not to the"):
-        other.put_into(clip)
+        other.arm_of(clip)
     wide = TaughtPrompts(np.zeros((2, 49, 65), np.float32), "tiny", clip.weights_id, {})
     with pytest.raises(CheckpointError, match="which is not this model's"):
-        wide.put_into(clip)
+        wide.arm_of(clip)
     whole = wide.to_bytes()
     for content in (b"", whole[:50], whole[:-4], b"PK" * 40):
         with pytest.raises(CheckpointError, match="no file of taught prompts"):

@@ -28,6 +28,7 @@ from ovseg_demo.proposals import Prompt, PromptedMasks, Proposals, Proposer
 from ovseg_demo.result import Arm
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
+from ovseg_demo.teaching.prompts_file import TaughtPrompts
 
 __all__ = ["SECONDS", "ZeroGpuSegmenter", "on_gpu"]
 
@@ -83,6 +84,11 @@ class ZeroGpuSegmenter(Segmenter):
         """See `Segmenter.add_classifier`; placed where the GPU's process finds it, too."""
         self.gpu_segmenter.add_classifier(classifier, arm)
         super().add_classifier(classifier, arm)
+
+    def _take_prompts(self, other: ZeroGpuSegmenter, taught: TaughtPrompts) -> None:
+        """See `RegionTools._take_prompts`; placed where the GPU's process finds them, too."""
+        super()._take_prompts(other, taught)
+        self.gpu_segmenter = other.gpu_segmenter.with_prompts(taught)
 
     def region_clip(self, arm: Arm) -> MaskAdaptedCLIP:
         """See `Segmenter.region_clip`."""
