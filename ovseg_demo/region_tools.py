@@ -25,7 +25,7 @@ from ovseg_demo.errors import CorrectionError
 from ovseg_demo.memory import Example, Memory, lacks_of, memory_evidence, thumbnail
 from ovseg_demo.merging import Scores
 from ovseg_demo.merging.evidence import log_odds
-from ovseg_demo.models import YOURS, arms_of, default_arm
+from ovseg_demo.models import TAUGHT, YOURS, arms_of, default_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.naming.ranked_names import RankedName, ranked_names
@@ -39,10 +39,13 @@ T = TypeVar("T", bound="RegionTools")
 
 MOST_KEPT = 8
 """Vocabularies and arms for which it is kept what the examples of a memory teach."""
-TAUGHT: Arm = "adapted"
-"""The arm whose mask prompts are taught."""
 MOST_MASKS = 64
 """Most masks that are named by one call."""
+
+
+def example_arm(arm: Arm) -> Arm:
+    """Whose features of examples an arm is compared with: prompts that are taught hardly move them."""
+    return TAUGHT if arm == YOURS else arm
 
 
 class RegionTools(PhotoAnalyser):
@@ -247,9 +250,10 @@ class RegionTools(PhotoAnalyser):
         """
         if memory is None or not len(memory):
             return scores
-        memory.check(arm, self.weights_id(arm), self.model)
+        shown = example_arm(arm)
+        memory.check(shown, self.weights_id(shown), self.model)
         classifier = self.classifier(arm)
-        examples, settings = memory.features(arm), classifier.merge_settings
+        examples, settings = memory.features(shown), classifier.merge_settings
         lacks = self._lacks(classifier, arm, memory, vocabulary, templates, with_hidden)
         evidence = memory_evidence(regions, examples, lacks, classifier.memory_settings)
         return replace(scores, typed=scores.typed + evidence / np.float32(settings.logit_scale))
@@ -271,7 +275,7 @@ class RegionTools(PhotoAnalyser):
                 kept.clear()
             classes = {fold(w): c for w, c in zip(vocabulary.prompts, vocabulary.owners, strict=True)}
             owners = np.array([classes.get(fold(example.name), -1) for example in memory.examples])
-            rows = memory.features(arm)
+            rows = memory.features(example_arm(arm))
             # Without the photo as a whole, which has no effect on the names of regions.
             features = PhotoFeatures(rows, rows[0], {})
             scores = classifier.score(features, vocabulary, templates, with_hidden=with_hidden)

@@ -24,7 +24,7 @@ from ovseg_demo.naming.classifier import PhotoAnalysis
 from ovseg_demo.naming.reading import names_compared, text_progress
 from ovseg_demo.output.neighbouring_colours import separate_colours
 from ovseg_demo.progress import Progress, Stopwatch, embedding_progress, run_to_end, with_cpu_fallback
-from ovseg_demo.region_tools import RegionTools
+from ovseg_demo.region_tools import RegionTools, example_arm
 from ovseg_demo.reporting import clip_facts, proposer_facts, segmentation
 from ovseg_demo.result import Arm, Comparison, Segmentation, compare
 from ovseg_demo.vocabulary import Vocabulary
@@ -235,5 +235,5 @@ class Segmenter(RegionTools):
         models = {"clip": clip, "proposer": proposer_facts(self.proposer)}
         spent = {"crop": 0.0, "embed": 0.0, **timings, **stopwatch.seconds}
         result = segmentation(photo, arm, vocabulary, merged, timings=spent, models=models, settings=used)
-        result = with_nearest_examples(result, features.regions, arm, options.memory)
+        result = with_nearest_examples(result, features.regions, example_arm(arm), options.memory)
         return apply_corrections(result, options.corrections)

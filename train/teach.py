@@ -4,8 +4,9 @@
     python -m ovseg_demo segment photo.jpg --vocabulary "dog, grass" --prompts prompts.safetensors --out out
 
 `--from` is a zip or folder with `corrections.json` and `corrected_photo.jpg` (the export "corrections"), of
-one photo or of many. A part of the corrections is kept out; the accuracy on it is printed before and after,
-and where it does not rise, nothing is written.
+one photo or of many. Each correction is kept out once, by whole photos where there are four; what the prompts
+of the others make of it is printed beside what was said before, and where that may be chance, or other places
+of the photos change, nothing is written.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def teach_prompts(settings: TeachSettings) -> TaughtPrompts:
     started = time.perf_counter()
     classifier = Classifier(load_clip(settings.model, weights="adapted"))
     lessons = Lessons.of(classifier, read_lessons(settings.source))
-    print(f"{len(lessons)} corrected regions of {len(lessons.names)} names: {', '.join(lessons.names)}")
+    print(f"{lessons.regions} corrected regions of {len(lessons.names)} names: {', '.join(lessons.names)}")
     last = ""
 
     def told(step: TeachStep) -> None:

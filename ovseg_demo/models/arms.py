@@ -16,6 +16,7 @@ __all__ = [
     "ALL",
     "BOTH",
     "OF_MODEL",
+    "TAUGHT",
     "YOURS",
     "arm_of",
     "arms_of",
@@ -32,8 +33,10 @@ BOTH = "both"
 """Stands for the arms that a comparison shows."""
 OF_MODEL = "@"
 """Parts an arm from the model it belongs to, where that is another than the request's."""
+TAUGHT: Arm = "adapted"
+"""The arm whose mask prompts a person may teach (`ovseg_demo.teaching`)."""
 YOURS: Arm = "yours"
-"""The adapted arm with mask prompts that a person has taught (`ovseg_demo.teaching`)."""
+"""That arm with a person's own prompts; it belongs to one request."""
 ALL = "all"
 """Stands for all arms of a model."""
 

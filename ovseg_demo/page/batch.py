@@ -75,7 +75,7 @@ def run_batch(
     photos = tuple(photos_in(uploads, limits))
     if not photos:
         raise ImageError("There are no photos yet; drop some, or a zip of them.")
-    loading = load_models(pool, request.models, request.arms)
+    loading = load_models(pool, request.models, request.shared_arms)
     segmenter = yield from map_steps(loading, lambda step: BatchStep(0, len(photos), (), step[0]))
     files: Files = {}
     failures: list[str] = []

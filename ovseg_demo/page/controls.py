@@ -85,11 +85,13 @@ class Controls:
     """Pressed by the viewer, which then fills photo, words and settings."""
     memory: gr.Textbox
     """Stands for the path of the visitor's memory; `WITH_MEMORY` fills it in."""
+    prompts: gr.Textbox
+    """Stands for the path of the prompts that the visitor has taught; `WITH_MEMORY` fills it in."""
 
     @property
     def asked(self) -> list[Any]:
         """What a request is made of, in the order of `handlers.Request`."""
-        return [self.photo, *self.shareable, self.memory]
+        return [self.photo, *self.shareable, self.memory, self.prompts]
 
     @property
     def shareable(self) -> list[Any]:
@@ -156,7 +158,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
             elem_id="link-note",
         )
     restore = gr.Button("", visible="hidden", elem_id="restore")
-    memory = gr.Textbox(visible=False)
+    memory, prompts = gr.Textbox(visible=False), gr.Textbox(visible=False)
     return Controls(
         photo,
         words,
@@ -173,6 +175,7 @@ def controls(settings: Settings, examples: tuple[Example, ...]) -> Controls:
         result_link,
         restore,
         memory,
+        prompts,
     )
 
 

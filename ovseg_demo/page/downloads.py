@@ -121,7 +121,7 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
 
     running = start.click(
         all_of_them,
-        inputs=[uploads, *left.shareable, left.memory],
+        inputs=[uploads, *left.shareable, left.memory, left.prompts],
         js=WITH_MEMORY,
         outputs=[told, archive],
         show_progress="minimal",

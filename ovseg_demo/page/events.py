@@ -78,7 +78,7 @@ WITH_KEY = "(key, ...rest) => [globalThis.ovseg?.shown()?.key ?? null, ...rest]"
 
 
 WITH_MEMORY = "(...values) => globalThis.ovseg.withMemory(values)"
-"""Puts the path of the visitor's memory in the place of the last input."""
+"""Puts the paths of the visitor's memory and taught prompts in the place of the last two inputs."""
 
 _WITH_BOTH = """async (key, ...values) =>
   [globalThis.ovseg?.shown()?.key ?? null, ...(await globalThis.ovseg.withMemory(values))]"""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import MODELS, chosen_arms, compared_arms
+from ovseg_demo.models import MODELS, TAUGHT, YOURS, chosen_arms, compared_arms
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.sentences import difference, headline, timing
@@ -22,7 +22,7 @@ from ovseg_demo.page.server.gradio_compat import upload_folder
 from ovseg_demo.page.server.model_pool import ModelPool, Models
 from ovseg_demo.page.server.request_tracker import RequestCancelledError, RequestContext
 from ovseg_demo.page.viewer.payload import photo_payload, result_payload
-from ovseg_demo.page.visitor_uploads import read_memory, uploaded_file
+from ovseg_demo.page.visitor_uploads import read_memory, read_prompts, uploaded_file
 from ovseg_demo.progress import map_steps
 from ovseg_demo.result import Arm, Comparison, Segmentation
 from ovseg_demo.vocabulary import Vocabulary
@@ -79,14 +79,23 @@ class Request:
     """The arm it is compared with; "" = the usual one."""
     memory: str | None = None
     """Path of the uploaded memory; None = none, or it is switched off."""
+    prompts: str | None = None
+    """Path of the uploaded prompts that the visitor has taught; None = none, or they are switched off."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The arms that are asked for, the one to be shown last; a model may have only one."""
+        if self.prompts:
+            return (TAUGHT, YOURS) if self.compare else (YOURS,)
         if not self.compare:
             return chosen_arms([self.arm] if self.arm else [], self.model)
         usual = compared_arms(self.model)
         return chosen_arms([self.against or usual[0], self.arm or usual[-1]], self.model)
+
+    @property
+    def shared_arms(self) -> tuple[Arm, ...]:
+        """Those that all visitors share: taught prompts belong to one."""
+        return (TAUGHT,) if self.prompts else self.arms
 
     @property
     def models(self) -> Models:
@@ -146,7 +155,7 @@ def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterat
     )
     yield PageUpdate(working("Starting", 0.0) | {"photo": photo_payload(image)})
 
-    loading = load_models(pool, request.models, request.arms)
+    loading = load_models(pool, request.models, request.shared_arms)
     segmenter = yield from map_steps(loading, lambda step: PageUpdate(working(*step)), context.check)
     steps = stream(segmenter, image, vocabulary, request)
     result = yield from _with_progress(steps, context)
@@ -210,6 +219,8 @@ def stream(
     }
     if request.memory:
         options["memory"] = read_memory(uploaded_file(request.memory, upload_folder()))
+    if request.prompts:
+        segmenter = segmenter.with_prompts(read_prompts(uploaded_file(request.prompts, upload_folder())))
     if len(request.arms) == 2:
         return segmenter.stream_compare(image, vocabulary, (request.arms[0], request.arms[1]), **options)
     return segmenter.stream(image, vocabulary, request.arms[-1], **options)
@@ -263,7 +274,8 @@ def opened_payload(result: Result) -> Payload:
 
 def asked_payload(request: Request) -> Payload:
     """Words and settings of a request by their names, for the fields of the page."""
-    return {name: value for name, value in vars(request).items() if name not in ("photo", "memory")}
+    uploads = ("photo", "memory", "prompts")
+    return {name: value for name, value in vars(request).items() if name not in uploads}
 
 
 def model_use(*names: str) -> Payload:

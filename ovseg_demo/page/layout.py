@@ -27,6 +27,7 @@ from ovseg_demo.page.server.middleware import RequestFilter
 from ovseg_demo.page.server.model_pool import ON_ZERO_GPU, ModelPool
 from ovseg_demo.page.server.request_tracker import RequestTracker, log_as_json_lines
 from ovseg_demo.page.server.uploads import Sweeper, own_folder
+from ovseg_demo.page.teaching import connect_teaching
 from ovseg_demo.page.theme import PAGE_CSS, theme
 from ovseg_demo.page.viewer.component import viewer
 from ovseg_demo.settings import Settings
@@ -68,6 +69,7 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
         connect_settings(left)
         connect_links(left, shown, page, pool)
         connect_questions(shown, runner)
+        connect_teaching(shown, pool)
         add_endpoints(pool)
     # Closed: a call that bypasses the queue bypasses its limits.
     page.queue(max_size=settings.max_queue, api_open=False)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ovseg_demo.errors import ImageError, ResourceError, SettingsError, quoted
+from ovseg_demo.models import YOURS
 from ovseg_demo.page.events import ON_MODEL_QUEUE, Runner
 from ovseg_demo.page.example_results import find_result
 from ovseg_demo.page.handlers import arms_in
@@ -111,7 +112,13 @@ def _answered(question: Payload, paths: list[str], pool: ModelPool, context: Req
     result = find_result(key, pool.result_store)
     if result is None:
         raise ImageError("This result is no longer on the server; press Run to make it again.")
-    return kinds[kind](question, paths, arms_in(result), pool, context)
+    arms = arms_in(result)
+    if kind in ("importance", "space"):
+        # Prompts that a visitor taught were of one request: what they made can be judged, not looked into.
+        arms = tuple(arm for arm in arms if arm.arm != YOURS)
+        if not arms:
+            raise SettingsError("The arm yours cannot be looked into; compare it with adapted and ask again.")
+    return kinds[kind](question, paths, arms, pool, context)
 
 
 def _importance(

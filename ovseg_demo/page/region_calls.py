@@ -27,7 +27,7 @@ import numpy.typing as npt
 from ovseg_demo.errors import CorrectionError, SettingsError, VocabularyError, quoted
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
-from ovseg_demo.models import MODELS, arms_of
+from ovseg_demo.models import MODELS, TAUGHT, YOURS, arms_of
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.sent_corrections import full_mask, map_size
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ovseg_demo.naming.ranked_names import RankedName
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["CALLS", "RegionCalls"]
+__all__ = ["CALLS", "RegionCalls", "models_asked"]
 
 CALLS = ("regions", "names", "like", "remember", "open", "memory")
 
@@ -117,8 +117,10 @@ class RegionCalls:
             return (500 if context.outcome == "failed" else 422), {"detail": sentence}
 
     def _read(self, content: Mapping[str, Any], context: RequestContext) -> _Call:
-        models = _models(content.get("models"), self.pool)
+        models = models_asked(content.get("models"), self.pool)
         arm = content.get("arm")
+        # Taught prompts belong to a run: single regions are named by the arm that they were taught to.
+        arm = TAUGHT if arm == YOURS else arm
         if arm not in arms_of(models.model):
             raise CorrectionError(f"{quoted(arm)} is no arm of {models.model}; press Run again.")
         photo = self._photo(content.get("photo"))
@@ -151,7 +153,7 @@ class RegionCalls:
     def _opened_memory(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """A memory that was uploaded, if it can be used with the model that is chosen."""
         memory = read_memory(self._upload(content.get("file")))
-        models = _models(content.get("models"), self.pool)
+        models = models_asked(content.get("models"), self.pool)
         segmenter = run_to_end(load_models(self.pool, models, ()))
         for arm in memory.weights:
             known = arm in arms_of(models.model)
@@ -295,7 +297,7 @@ def _remember(call: _Call) -> dict[str, Any]:
     return call.segmenter.remember(call.photo, regions).to_json()
 
 
-def _models(value: object, pool: ModelPool) -> Models:
+def models_asked(value: object, pool: ModelPool) -> Models:
     """Models by name, as the fields of the page offer them; a path is none."""
     asked = value if isinstance(value, dict) else {}
     own = pool.default

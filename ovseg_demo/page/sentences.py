@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovseg_demo.models import YOURS
 from ovseg_demo.result import Comparison, Segmentation, percent
 
 __all__ = ["difference", "headline", "timing"]
@@ -18,7 +19,7 @@ _LEAST_SHARE = 0.01
 
 _STAGES = (("CLIP", "embed"), ("words", "text"))
 
-_CALLED = {"adapted": "the adapted CLIP", "vanilla": "the plain CLIP"}
+_CALLED = {"adapted": "the adapted CLIP", "vanilla": "the plain CLIP", YOURS: "the CLIP that you taught"}
 
 
 def headline(result: Segmentation) -> str:

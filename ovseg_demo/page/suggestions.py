@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ovseg_demo.errors import ImageError, VocabularyError
 from ovseg_demo.imaging import load_image
+from ovseg_demo.models import TAUGHT, YOURS
 from ovseg_demo.naming.hidden_names import hidden_names
 from ovseg_demo.page.handlers import Request, Result
 from ovseg_demo.page.model_downloads import load_models
@@ -80,14 +81,15 @@ def what_else(
     typed = {fold(part) for part in _typed(request.words)}
     yield Progress("read", 0.0, "Looking for names of what the photo shows")
     if result is None:
-        limits, models, arm = pool.settings, request.models, request.arms[-1]
+        limits, models, arm = pool.settings, request.models, request.shared_arms[-1]
         image = load_image(
             Path(request.photo), max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes
         )
         claimed = np.zeros(image.shape[:2], np.uint16)
     else:
         first = result.second if isinstance(result, Comparison) else result
-        models, arm, image, claimed = Models.of(first), first.arm, first.image, first.label_map
+        models, image, claimed = Models.of(first), first.image, first.label_map
+        arm = TAUGHT if first.arm == YOURS else first.arm
         typed |= {fold(word) for c in first.classes for word in c.synonyms}
     names = [name for name in nouns() if fold(name) not in typed]
 

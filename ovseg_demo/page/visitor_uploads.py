@@ -10,8 +10,9 @@ from ovseg_demo.errors import CorrectionError
 
 if TYPE_CHECKING:
     from ovseg_demo.memory import Memory
+    from ovseg_demo.teaching import TaughtPrompts
 
-__all__ = ["GoneError", "read_json", "read_memory", "uploaded_file"]
+__all__ = ["GoneError", "read_json", "read_memory", "read_prompts", "uploaded_file"]
 
 _MAX_JSON_BYTES = 20_000_000
 
@@ -50,6 +51,17 @@ def read_memory(file: Path) -> Memory:
     with file.open("rb") as opened:
         begins = opened.read(1)
     return Memory.from_json(read_json(file)) if begins == b"{" else Memory.load(file)
+
+
+def read_prompts(file: Path) -> TaughtPrompts:
+    """Prompts that a visitor has taught.
+
+    Raises:
+        CheckpointError: it is no such file.
+    """
+    from ovseg_demo.teaching import TaughtPrompts
+
+    return TaughtPrompts.load(file)
 
 
 def read_json(file: Path) -> Any:

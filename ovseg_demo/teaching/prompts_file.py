@@ -31,13 +31,23 @@ class TaughtPrompts:
         prompts: (depth, positions, width) float32.
         model: name of the model, for messages.
         weights: identifies the weights of the arm that they belong to.
-        facts: what is told about them: names, regions, accuracy before and after on regions kept out.
+        facts: what is told about them: names, regions, and hits before and after on regions kept out.
     """
 
     prompts: NDArray[np.float32]
     model: str
     weights: str
     facts: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """What was learned, in words."""
+        known = self.facts.get
+        return (
+            f"Taught with {known('regions', 0)} regions of {len(known('names', ()))} names; of "
+            f"{known('kept_out', 0)} that were kept out, {known('right_before', 0)} are named right before "
+            f"and {known('right_after', 0)} after"
+        )
 
     def to_bytes(self) -> bytes:
         """The file `prompts.safetensors`."""

@@ -32,6 +32,7 @@ _EDIT = (
     "edit_input.js",
     "memory.js",
     "memory_panel.js",
+    "teach.js",
     "corrected_files.js",
 )
 """What corrects a result."""

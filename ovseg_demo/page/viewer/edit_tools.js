@@ -72,7 +72,7 @@ function showTools() {
 function setEditing(on) {
   if (on && !result) return;
   edit.on = on;
-  if (on && ["split", "difference"].includes(view.mode)) setMode(result.arms.adapted ? "adapted" : Object.keys(result.arms)[0]);
+  if (on && ["split", "difference"].includes(view.mode)) setMode("adapted");
   if (on && view.pinned) pin(view.pinned);
   drop();
   select([]);

@@ -10,7 +10,7 @@ function pixelUnder(event) {
 function armUnder(event) {
   if (view.mode !== "split") return mainArm();
   const box = canvas.getBoundingClientRect();
-  return (event.clientX - box.left) / box.width < view.split ? result.arms.vanilla : result.arms.adapted;
+  return (event.clientX - box.left) / box.width < view.split ? secondArm() : firstArm();
 }
 
 let pressed = null;
@@ -28,7 +28,7 @@ function hover(event) {
     view.current = id;
     draw();
   }
-  const arms = bothArms() ? [result.arms.adapted, result.arms.vanilla] : [arm];
+  const arms = bothArms() ? [firstArm(), secondArm()] : [arm];
   tip.replaceChildren(...arms.map((a) => tipLine(a, i)));
   placeTip(event);
 }

@@ -33,16 +33,16 @@ function allButClassLayer(result, arm, index) {
   return layer(result, (i) => (arm.labels[i] === index ? NOTHING : BLACK));
 }
 
-// Where the arms differ, in the colour of what the adapted one says; light grey where it says nothing.
+// Where the arms differ, in the colour of what the first one says; light grey where it says nothing.
 function differenceLayer(result) {
-  const { adapted, vanilla } = result.arms;
-  const colours = [packed([232, 234, 238]), ...adapted.classes.map((c) => packed(c.colour))];
-  return layer(result, (i) => (adapted.labels[i] === vanilla.labels[i] ? NOTHING : colours[adapted.labels[i]]));
+  const [first, second] = Object.values(result.arms);
+  const colours = [packed([232, 234, 238]), ...first.classes.map((c) => packed(c.colour))];
+  return layer(result, (i) => (first.labels[i] === second.labels[i] ? NOTHING : colours[first.labels[i]]));
 }
 
 function agreementLayer(result) {
-  const { adapted, vanilla } = result.arms;
-  return layer(result, (i) => (adapted.labels[i] === vanilla.labels[i] ? BLACK : NOTHING));
+  const [first, second] = Object.values(result.arms);
+  return layer(result, (i) => (first.labels[i] === second.labels[i] ? BLACK : NOTHING));
 }
 
 // A dark line between pixels whose value differs, with a light one on both sides of it.
@@ -118,7 +118,7 @@ function drawNames(context, arm, hidden, width, height, scale) {
 
 // In the difference, what an area was and what it became.
 function drawChanges(context, result, width, height, scale) {
-  const { classes } = result.arms.adapted;
+  const { classes } = Object.values(result.arms)[0];
   const called = (index) => (index ? shortened(classes[index - 1].name, 18) : "unassigned");
   const named = result.comparison.spots.map((spot) => ({
     spot, text: `${called(spot.from)} → ${called(spot.index)}`,

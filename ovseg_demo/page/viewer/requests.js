@@ -108,7 +108,9 @@ globalThis.ovseg = {
     return { kind: "note", level: "error", message };
   },
 
-  withMemory: async (values) => [...values.slice(0, -1), await memoryPath().catch(() => null)],
+  withMemory: async (values) => [
+    ...values.slice(0, -2), ...(await Promise.all([memoryPath(), promptsPath()].map((path) => path.catch(() => null)))),
+  ],
   correctionsPath: () => correctionsPath(),
 
   // Whatever fills the photo field says so.

@@ -38,6 +38,20 @@ function showBadge(made) {
   badge.replaceChildren(make("b", {}, made.names), " ", make("span", {}, made.use));
 }
 
+// The buttons of the two arms, the ends of the split and the table of changes have the names of the arms.
+function nameModes() {
+  const title = (arm, plain) => (arm ? titleOf(arm)[0].toUpperCase() + titleOf(arm).slice(1) : plain);
+  const [first, second] = [title(firstArm(), "Adapted"), title(secondArm(), "Plain")];
+  for (const button of modes) {
+    button.disabled = button.dataset.mode !== "adapted" && !bothArms();
+    if (button.dataset.mode === "adapted") button.textContent = first;
+    if (button.dataset.mode === "vanilla") button.textContent = second;
+  }
+  find(".ov-sides").replaceChildren(...[second, first].map((name) => make("span", {}, name.toLowerCase())));
+  const heads = find(".ov-changes").querySelectorAll("thead th");
+  [heads[2].textContent, heads[3].textContent] = [`${second} says`, `${first} says`];
+}
+
 // A decoded result, in the place of whatever is there.
 function show(next) {
   forget();
@@ -45,9 +59,8 @@ function show(next) {
   stage.dataset.state = "result";
   find(".ov-empty").hidden = find(".ov-working").hidden = true;
   shape(next.photo.width, next.photo.height);
-  for (const button of modes) button.disabled = !(next.arms[button.dataset.mode] || bothArms());
-  const shared = bothArms() && ["split", "difference"].includes(view.mode);
-  setMode(next.arms[view.mode] || shared ? view.mode : Object.keys(next.arms)[0]);
+  nameModes();
+  setMode(bothArms() ? view.mode : "adapted");
   fillChanges();
   for (const work of onShown) work(next);
 }

@@ -32,9 +32,12 @@ function make(tag, attributes = {}, ...children) {
 
 // What people read for an arm.
 const titleOf = (arm) => arm.title || { vanilla: "plain" }[arm.name] || arm.name;
-const bothArms = () => Boolean(result && result.arms.adapted && result.arms.vanilla);
-const mainArm = () => result.arms[view.mode] || Object.values(result.arms)[0];
-const otherArm = () => (mainArm() === result.arms.adapted ? result.arms.vanilla : result.arms.adapted);
+// The arm that names the regions and the one it is compared with, whichever they are: the modes "adapted" and
+// "vanilla" stand for them.
+const firstArm = () => Object.values(result.arms)[0], secondArm = () => Object.values(result.arms)[1];
+const bothArms = () => Boolean(result && secondArm());
+const mainArm = () => (view.mode === "vanilla" && bothArms() ? secondArm() : firstArm());
+const otherArm = () => (mainArm() === firstArm() ? secondArm() : firstArm());
 
 function layersOf(arm) {
   return (layers[arm.name] ||= armLayers(result, arm, view.hidden));
@@ -60,8 +63,8 @@ function paint(context, width, height, scale) {
   if (!result) return preview ? drawPreview(context, preview, width, height, scale) : undefined;
   if (view.mode === "split") {
     const at = Math.round(view.split * width);
-    within(context, 0, 0, at, height, () => drawArm(context, result.arms.vanilla, width, height, scale));
-    within(context, at, 0, width - at, height, () => drawArm(context, result.arms.adapted, width, height, scale));
+    within(context, 0, 0, at, height, () => drawArm(context, secondArm(), width, height, scale));
+    within(context, at, 0, width - at, height, () => drawArm(context, firstArm(), width, height, scale));
   } else if (view.mode === "difference") drawDifference(context, width, height, scale);
   else drawArm(context, mainArm(), width, height, scale);
   drawHighlight(context, width, height);
@@ -103,7 +106,7 @@ function focusLayer(arm) {
 function drawDifference(context, width, height, scale) {
   layers.agreement ||= agreementLayer(result);
   layers.difference ||= differenceLayer(result);
-  layers.changed ||= outlineLayer(result, (i) => Number(result.arms.adapted.labels[i] !== result.arms.vanilla.labels[i]));
+  layers.changed ||= outlineLayer(result, (i) => Number(firstArm().labels[i] !== secondArm().labels[i]));
   place(context, layers.agreement, 0.55, width, height);
   place(context, layers.difference, Math.max(view.opacity, 0.35), width, height);
   if (view.outlines) place(context, layers.changed, 1, width, height);
@@ -168,16 +171,16 @@ function meter(share) {
 
 // Largest first, the first few of them unless all are asked for.
 function fillChanges() {
-  const { adapted, vanilla } = result.arms;
+  const [first, second] = Object.values(result.arms);
   const renamed = (result.comparison ? result.comparison.renamed : []).map(({ id }) => id);
-  renamed.sort((one, other) => adapted.byId.get(other).area_fraction - adapted.byId.get(one).area_fraction);
+  renamed.sort((one, other) => first.byId.get(other).area_fraction - first.byId.get(one).area_fraction);
   const few = 6, shown = view.allChanges ? renamed : renamed.slice(0, few);
   changes.hidden = renamed.length === 0;
   find(".ov-changes tbody").replaceChildren(...shown.map((id) => {
     const button = make("button", { type: "button", "aria-label": `Pin region ${id}` }, `#${id}`);
     button.addEventListener("click", () => pin(id));
-    const area = make("td", { class: "ov-number" }, percent(adapted.byId.get(id).area_fraction));
-    const row = make("tr", {}, make("th", { scope: "row" }, button), area, says(vanilla, id), says(adapted, id));
+    const area = make("td", { class: "ov-number" }, percent(first.byId.get(id).area_fraction));
+    const row = make("tr", {}, make("th", { scope: "row" }, button), area, says(second, id), says(first, id));
     row.addEventListener("pointerenter", () => { view.current = id; draw(); });
     row.addEventListener("pointerleave", leave);
     return row;
@@ -251,7 +254,7 @@ function topFive(arm, fact) {
 // --- changing the view ------------------------------------------------------------------------------------
 
 function setMode(mode) {
-  if (!result || (!result.arms[mode] && !bothArms())) return;
+  if (!result || (mode !== "adapted" && !bothArms())) return;
   view.mode = mode;
   for (const button of modes) {
     const chosen = button.dataset.mode === mode;
