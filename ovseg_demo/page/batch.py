@@ -8,11 +8,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ovseg_demo.corrections import Doubt, review_order
 from ovseg_demo.errors import ImageError, OvsegError, ResourceError, quoted
 from ovseg_demo.files import size_text
 from ovseg_demo.output.export import Files, comparison_files, export, zipped
-from ovseg_demo.page.handlers import Request, Result, stream
+from ovseg_demo.page.handlers import Request, Result, answer_payload, arms_in, stream
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.progress import Progress, map_steps
@@ -20,9 +22,22 @@ from ovseg_demo.result import Comparison
 from ovseg_demo.settings import Settings
 from ovseg_demo.vocabulary import Vocabulary
 
-__all__ = ["BatchStep", "run_batch"]
+__all__ = ["BatchPhoto", "BatchStep", "run_batch"]
 
 _FORMATS = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts")
+
+
+@dataclass(frozen=True)
+class BatchPhoto:
+    """A photo of a batch with its result, for the viewer."""
+
+    name: str
+    content: bytes
+    """The file."""
+    payload: dict[str, Any]
+    """As the viewer shows a result."""
+    doubts: tuple[Doubt, ...]
+    """Regions that a person should look at, the most doubtful first."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,8 @@ class BatchStep:
     """Estimate of the seconds left, once one photo is done."""
     archive: bytes | None = field(default=None, repr=False)
     """The zip, in the last step."""
+    photo: BatchPhoto | None = field(default=None, repr=False)
+    """The photo that is done with this step."""
 
     @property
     def message(self) -> str:
@@ -82,7 +99,7 @@ def run_batch(
     made = 0
     started = time.perf_counter()
     for number, (name, content) in enumerate(photos):
-        steps = stream(segmenter, content, vocabulary, request)
+        steps, began, done = stream(segmenter, content, vocabulary, request), time.perf_counter(), None
 
         def told(progress: Progress, number: int = number, name: str = name) -> BatchStep:
             spent = time.perf_counter() - started
@@ -95,6 +112,8 @@ def run_batch(
         except OvsegError as error:
             failures.append(f"{name}: {error.public}")
         else:
+            payload = answer_payload(result, request, name, time.perf_counter() - began, segmenter.notice)
+            done = BatchPhoto(name, content, payload, review_order({name: arms_in(result)[::-1]}))
             # What `check` raises ends the batch: the photo is not at fault.
             for path, data in _files(result, name, check).items():
                 made += len(data)
@@ -103,7 +122,7 @@ def run_batch(
             raise ResourceError(
                 f"The results have more than {size_text(limits.max_kept_bytes)} together; send fewer."
             )
-        yield BatchStep(number + 1, len(photos), tuple(failures))
+        yield BatchStep(number + 1, len(photos), tuple(failures), photo=done)
     if failures:
         files["failures.txt"] = "".join(f"{line}\n" for line in failures).encode("utf-8", "replace")
     yield BatchStep(len(photos), len(photos), tuple(failures), archive=zipped(files, check))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.output.export import EXPORTS, export, zip_comparison, zipped
 from ovseg_demo.page.api import cached_file
-from ovseg_demo.page.batch import base_name, run_batch
+from ovseg_demo.page.batch import BatchPhoto, base_name, run_batch
 from ovseg_demo.page.controls import Controls
 from ovseg_demo.page.events import ON_MODEL_QUEUE, UNQUEUED, WITH_MEMORY
 from ovseg_demo.page.example_results import find_result
@@ -95,12 +98,13 @@ def export_row(key: gr.Textbox, pool: ModelPool) -> None:
     made.success(None, inputs=[ready, choice], js=saving, api_visibility="private")
 
 
-def batch_panel(left: Controls, pool: ModelPool) -> None:
-    """Photos or a zip of them in, a zip of results out."""
+def batch_panel(left: Controls, viewer: gr.HTML, pool: ModelPool) -> None:
+    """Photos or a zip of them in, a zip of results out; the viewer gets each for its review."""
     with gr.Accordion("Several photos at once", open=False, elem_id="batch"):
         gr.Markdown(
             "Drop photos, or a zip of them. They get the words and settings of the left column; "
-            "you get one zip with all formats. A photo that cannot be read does not stop the others."
+            "you get one zip with all formats, and a list of doubtful regions to look at. A photo that "
+            "cannot be read does not stop the others."
         )
         uploads = gr.File(label="Photos or zip", file_count="multiple", height=140, elem_id="batch-files")
         with gr.Row(elem_id="batch-buttons"):
@@ -111,21 +115,31 @@ def batch_panel(left: Controls, pool: ModelPool) -> None:
 
     def all_of_them(paths: list[str] | None, *values: Any) -> Iterator[Any]:
         with tracked_request(pool.tracker, "batch", toast=True) as context:
+            batch = secrets.token_hex(8)
             for step in run_batch(paths or [], Request(None, *values), pool, context.check):
                 # A batch has the time of one request for each of its photos.
                 context.timeout_s = pool.settings.timeout_s * step.total
                 context.check()
                 ready = cached_file(step.archive, "ovseg-batch.zip") if step.archive else None
                 shown = gr.File(value=ready, visible=ready is not None)
-                yield "\n".join([step.message, *step.failures]), shown
+                sent = gr.skip() if step.photo is None else _batch_payload(batch, step.photo)
+                yield "\n".join([step.message, *step.failures]), shown, sent
 
     running = start.click(
         all_of_them,
         inputs=[uploads, *left.shareable, left.memory, left.prompts],
         js=WITH_MEMORY,
-        outputs=[told, archive],
+        outputs=[told, archive, viewer],
         show_progress="minimal",
         show_progress_on=[told],
         **ON_MODEL_QUEUE,
     )
     stop.click(lambda: "Stopped.", outputs=told, cancels=[running], **UNQUEUED)
+
+
+def _batch_payload(batch: str, photo: BatchPhoto) -> dict[str, Any]:
+    """For the viewer: the photo's address, its result, and its doubtful regions."""
+    path = cached_file(photo.content, photo.name)
+    doubts = [asdict(doubt) for doubt in photo.doubts]
+    address = f"gradio_api/file={quote(path)}"
+    return {"kind": "batch", "batch": batch, "photo": address, "result": photo.payload, "doubts": doubts}

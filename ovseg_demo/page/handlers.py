@@ -36,6 +36,7 @@ __all__ = [
     "PageUpdate",
     "Request",
     "Result",
+    "answer_payload",
     "arms_in",
     "asked_payload",
     "model_use",
@@ -159,17 +160,32 @@ def _steps(request: Request, pool: ModelPool, context: RequestContext) -> Iterat
     segmenter = yield from map_steps(loading, lambda step: PageUpdate(working(*step)), context.check)
     steps = stream(segmenter, image, vocabulary, request)
     result = yield from _with_progress(steps, context)
-    message, again = timing(arms_in(result), time.perf_counter() - started)
-    payload = result_payload(result) | {
+    seconds = time.perf_counter() - started
+    yield PageUpdate(
+        answer_payload(result, request, Path(request.photo).name, seconds, segmenter.notice), result
+    )
+
+
+def answer_payload(result: Result, request: Request, name: str, seconds: float, notice: str = "") -> Payload:
+    """A result as the viewer shows it.
+
+    Args:
+        result: with its whole masks.
+        request: that it answers.
+        name: of the photo's file.
+        seconds: that it took.
+        notice: of the segmenter.
+    """
+    message, again = timing(arms_in(result), seconds)
+    return result_payload(result) | {
         "kind": "result",
         **told_payload(result),
-        "notice": segmenter.notice,
+        "notice": notice,
         "timing": message,
         "again": again,
-        "photo_name": Path(request.photo).name,
+        "photo_name": name,
         "asked": asked_payload(request),
     }
-    yield PageUpdate(payload, result)
 
 
 def _with_progress(

@@ -62,7 +62,7 @@ def build(settings: Settings, pool: ModelPool) -> gr.Blocks:
                     left.options.strictness.render()  # type: ignore[no-untyped-call]
                 shown = viewer(first.payload if first else None, left.defaults)
                 export_row(key, pool)
-                batch_panel(left, pool)
+                batch_panel(left, shown, pool)
         runner = Runner(left, shown, key, kept, pool)
         connect_words(runner)
         connect_run(page, runner, examples)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, cast
 
 import numpy as np
@@ -36,7 +37,7 @@ from ovseg_demo.teaching.lessons import LEAST_REGIONS, Lesson
 from ovseg_demo.teaching.prompts_file import TaughtPrompts
 from ovseg_demo.vocabulary import fold
 
-STEPS = 30
+STEPS = 15
 """Steps of one training over all its regions."""
 RATE = 0.01
 """Of AdamW; it falls to 0 along a cosine."""
@@ -126,7 +127,6 @@ class Lessons:
             raise SettingsError(f"{clip.name} cannot be taught: only the adapted arm of ovseg-mini can.")
         names: dict[str, str] = {}
         seen, masks, rows, photos = [], [], [], []
-        tower = cast(TowerWithStem, clip.image_tower)
         for number, lesson in enumerate(lessons):
             yield TeachStep(0.1 * number / count, f"Reading photo {number + 1} of {count}")
             if not lesson.named:
@@ -135,12 +135,9 @@ class Lessons:
             corrected = np.stack([at_size(region.mask, image.shape[:2]) for region in lesson.named])
             others = other_places(corrected, -(-PLACES // count))
             stack = np.concatenate([corrected, others])
-            for start in range(0, len(stack), 8):
-                regions = crop_regions(image, stack[start : start + 8], clip.crop_recipe, device=clip.device)
-                stem = clip.compute_stem(regions.crops, regions.masks)
-                with torch.no_grad():
-                    seen.append(tower.trunk_patches(stem.features).float())
-                masks.append(stem.token_masks)
+            of_photo = frozen_part(clip, image, stack)
+            seen.append(of_photo[0])
+            masks.append(of_photo[1])
             for region in lesson.named:
                 names.setdefault(fold(str(region.name)), str(region.name))
                 rows.append(list(names).index(fold(str(region.name))))
@@ -150,9 +147,7 @@ class Lessons:
             raise CorrectionError("No corrected region has a name; name some and teach again.")
         yield TeachStep(0.1, "Reading the names")
         own = tuple(names.values())
-        typed, common = classifier.text(own, templates), classifier.text(hidden_names(), templates)
-        apart = competing_names(own, typed, hidden_names(), common, classifier.MOST_ALIKE)
-        text = torch.from_numpy(np.concatenate([typed, common[apart]])).to(clip.device)
+        text, _ = compared_text(classifier, own, templates)
         return cls(
             torch.cat(seen),
             torch.cat(masks),
@@ -178,6 +173,31 @@ class Lessons:
             order = np.concatenate([draw.permutation(np.flatnonzero(rows == row)) for row in np.unique(rows)])
             folds[order] = np.arange(len(order)) % FOLDS
         return torch.from_numpy(folds).to(self.rows.device)
+
+
+@torch.no_grad()
+def frozen_part(
+    clip: MaskAdaptedCLIP, image: NDArray[np.uint8], masks: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor]:
+    """`seen` and `token_masks` of (K, h, w) masks of an image, as in `Lessons`."""
+    tower = cast(TowerWithStem, clip.image_tower)
+    seen, kept = [], []
+    for start in range(0, len(masks), 8):
+        regions = crop_regions(image, masks[start : start + 8], clip.crop_recipe, device=clip.device)
+        stem = clip.compute_stem(regions.crops, regions.masks)
+        seen.append(tower.trunk_patches(stem.features).float())
+        kept.append(stem.token_masks)
+    return torch.cat(seen), torch.cat(kept)
+
+
+def compared_text(
+    classifier: Classifier, names: Sequence[str], templates: str
+) -> tuple[Tensor, tuple[str, ...]]:
+    """(M, D) text features of names and of the common names that compete with them, and all M names."""
+    typed, common = classifier.text(names, templates), classifier.text(hidden_names(), templates)
+    apart = competing_names(names, typed, hidden_names(), common, classifier.MOST_ALIKE)
+    text = torch.from_numpy(np.concatenate([typed, common[apart]])).to(classifier.clip.device)
+    return text, (*names, *compress(hidden_names(), apart))
 
 
 def other_places(corrected: NDArray[np.bool_], count: int, seed: int = 0) -> NDArray[np.bool_]:
@@ -277,7 +297,7 @@ class Check:
         right_before: of them, named right by the prompts of the model.
         gained: named right only afterwards.
         lost: named right only before.
-        places: other places of the photos.
+        places: other places of the photos that should stay what they are.
         moved: share of them that change to a corrected name.
     """
 
@@ -291,10 +311,10 @@ class Check:
     @classmethod
     def of(cls, before: Tensor, after: Tensor, lessons: Lessons) -> Check:
         """From (N, M) logits before and after."""
-        named = lessons.named
+        named, kept_as_is = lessons.named, undisputed(before, lessons)
         was, now = before.argmax(dim=1), after.argmax(dim=1)
         right, right_now = (said[named] == lessons.rows[named] for said in (was, now))
-        moved = ((was != now) & (now < len(lessons.names)))[~named]
+        moved = ((was != now) & (now < len(lessons.names)))[kept_as_is]
         return cls(
             int(named.sum()),
             int(right.sum()),
@@ -347,6 +367,16 @@ class Check:
         )
 
 
+def undisputed(before: Tensor, lessons: Lessons) -> Tensor:
+    """(N,) bool, the other places that should stay what they are.
+
+    One that bears a name which was corrected elsewhere may be mistaken in the same way.
+    """
+    was, named = before.argmax(dim=1), lessons.named
+    disputed = was[named & (was != lessons.rows)]
+    return ~named & ~torch.isin(was, disputed)
+
+
 def _trained(
     clip: MaskAdaptedCLIP,
     lessons: Lessons,
@@ -361,7 +391,8 @@ def _trained(
     learned = before.mask_embedding.detach().float().clone().requires_grad_(True)
     optimizer = torch.optim.AdamW([learned], lr=RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    regions, places = used & lessons.named, torch.nonzero(used & ~lessons.named)[:, 0].cpu()
+    regions = used & lessons.named
+    places = torch.nonzero(used & undisputed(said_before, lessons))[:, 0].cpu()
     rows, was = lessons.rows[regions], said_before.log_softmax(dim=1)
     weight = _class_weights(rows)
     draw = torch.Generator().manual_seed(turn[0])

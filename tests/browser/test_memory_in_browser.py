@@ -15,7 +15,8 @@ from test_correcting import Editing
 from visiting import EXAMPLES, PATIENCE_MS, Visit, visiting
 
 from ovseg_demo.memory import Memory
-from ovseg_demo.output.mask_formats import decode_rle
+from ovseg_demo.output.mask_formats import decode_rle, encode_rle
+from ovseg_demo.teaching import TaughtPrompts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -183,3 +184,131 @@ def test_a_batch_has_the_memory(visit: Visit, tmp_path: Path) -> None:
         facts = json.loads(archive.read(name))
     assert facts["settings"]["memory"] == 1
     assert [c["name"] for c in facts["classes"] if c["found"] and c["name"] == "Bessie"]
+
+
+def disc_labels(folder: Path, names: tuple[str, str] = ("sheep", "lawn"), each: int = 10) -> Path:
+    """COCO's JSON of the cow photo: discs on the cow and on the grass."""
+    width, height = Image.open(EXAMPLES / "cow.jpg").size
+    ys, xs = np.ogrid[:height, :width]
+    draw = np.random.default_rng(0)
+    places = ((0.4, 0.4, 0.6, 0.6), (0.05, 0.85, 0.95, 0.95))
+    annotations: list[dict[str, object]] = []
+    for category, (x0, y0, x1, y1) in enumerate(places, start=1):
+        for _ in range(each):
+            x, y = draw.uniform(x0, x1) * width, draw.uniform(y0, y1) * height
+            mask = (xs - x) ** 2 + (ys - y) ** 2 < (draw.uniform(0.04, 0.09) * width) ** 2
+            code = {"size": [height, width], "counts": encode_rle(mask)}
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": 1, "category_id": category, "segmentation": code}
+            )
+    coco = {
+        "images": [{"id": 1, "file_name": "cow.jpg", "height": height, "width": width}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+        "annotations": annotations,
+    }
+    path = folder / "discs.json"
+    path.write_text(json.dumps(coco), encoding="utf-8")
+    return path
+
+
+def test_teaching_on_a_tiny_set(visit: Visit, browser: Browser, url: str, tmp_path: Path) -> None:
+    Editing(visit)
+    page = visit.page
+    page.locator(".mem summary").click()
+    teach = page.locator(".mem-teach").get_by_role("button", name="Teach")
+    assert teach.is_disabled()
+    page.locator(".ed-bar input[type=file]").set_input_files(disc_labels(tmp_path))
+    visit.waits_for("20 named regions in 1 photo", ".mem-teach .ed-row")
+
+    # Stop ends it, and nothing is kept.
+    teach.click()
+    page.locator(".mem-teach progress:not([hidden])").wait_for(timeout=PATIENCE_MS)
+    visit.waits_for("part 1 of 5", ".mem-teach [role=status]")
+    page.locator(".mem-teach").get_by_role("button", name="Stop").click()
+    visit.waits_for("Stopped; nothing was learned", ".mem-teach [role=status]")
+    assert not page.locator(".mem-teach").get_by_role("button", name="Download").is_visible()
+
+    teach.click()
+    visit.waits_for("Taught with 20 regions of 2 names", ".mem-teach [role=status]")
+    with page.expect_download(timeout=PATIENCE_MS) as coming:
+        page.locator(".mem-teach").get_by_role("button", name="Download").click()
+    taught = TaughtPrompts.load(coming.value.path())
+    assert taught.facts["right_after"] > taught.facts["right_before"]
+    assert coming.value.path().stat().st_size < 150_000
+
+    page.get_by_role("button", name="Compare adapted with yours").click()
+    visit.waits_for("the CLIP that you taught", ".ov-second")
+    assert page.evaluate("() => Object.keys(ovseg.shown().arms)") == ["yours", "adapted"]
+    assert page.locator("[data-mode=adapted]").inner_text() == "Yours"
+    page.locator("[data-mode=split]").click()
+    assert page.locator(".ov-sides").inner_text().split() == ["adapted", "yours"]
+
+    # Another visitor has nothing of it; this one has it after a reload.
+    others = visiting(browser, url, viewport={"width": 1360, "height": 950})
+    other = next(others)
+    try:
+        other.run(words="cow, grass, sheep")
+        assert other.page.evaluate("() => Object.keys(ovseg.shown().arms)") == ["adapted", "vanilla"]
+        other.page.locator(".mem summary").click()
+        assert not other.page.locator(".mem-teach").get_by_role("button", name="Download").is_visible()
+    finally:
+        next(others, None)
+    page.reload()
+    visit.waits_for("Taught with 20 regions", ".mem-teach [role=status]")
+    assert visit.complaints == [] and visit.elsewhere == []
+
+
+def batch_of(visit: Visit, photos: list[Path], words: str) -> None:
+    """Run several photos at once, and wait until all are done."""
+    page = visit.page
+    visit.type(words)
+    page.locator("#batch button").first.click()
+    page.locator("#batch-files input[type=file]").set_input_files(photos)
+    page.locator("#batch-files a, #batch-files .file-preview").first.wait_for(timeout=PATIENCE_MS)
+    page.locator("#batch-run").click()
+    done = f"{len(photos)} of {len(photos)} photos done"
+    page.wait_for_function(
+        "(done) => document.querySelector('#batch-told textarea').value.includes(done)",
+        arg=done,
+        timeout=PATIENCE_MS,
+    )
+
+
+def test_doubtful_regions_of_a_batch_are_reviewed_by_keys(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    batch_of(visit, [EXAMPLES / "cow.jpg", mirrored(tmp_path)], "cow, horse, grass, sky, hill")
+    page.locator(".rv-start").wait_for(timeout=PATIENCE_MS)
+    left = int(page.locator(".rv-start").inner_text().split()[1])
+    assert left >= 3
+    page.locator(".rv-start").click()
+    visit.waits_for(f"Review: 1 of {left}", ".rv h2")
+    page.locator("[data-tool=select][aria-checked=true]").wait_for(timeout=PATIENCE_MS)
+    first = page.locator(".rv [role=status]").inner_text()
+    assert first.startswith(("cow.jpg", "mirrored.png")) and first.endswith(".")
+
+    # y accepts, r corrects, n decides later; each goes on to the next one.
+    page.keyboard.press("y")
+    visit.waits_for(f"Review: 2 of {left}", ".rv h2")
+    page.wait_for_function("() => document.activeElement?.classList.contains('ov-stage')")
+    page.keyboard.press("r")
+    page.locator(".ed-name input").fill("Bessie")
+    page.locator(".ed-name input").press("Enter")
+    visit.waits_for(f"Review: 3 of {left}", ".rv h2")
+    page.wait_for_function("() => document.activeElement?.classList.contains('ov-stage')")
+    page.keyboard.press("n")
+    kept = page.evaluate(
+        "() => JSON.parse(localStorage.getItem('ovseg-review')).items.map((one) => one.state)"
+    )
+    assert [state for state in kept if state] == ["accepted", "corrected", "skipped"]
+    doubts = page.evaluate(
+        "() => JSON.parse(localStorage.getItem('ovseg-review')).items.map((one) => one.doubt)"
+    )
+    assert doubts == sorted(doubts, reverse=True)
+    visit.waits_for("example", ".mem summary")
+
+    # How far one is outlasts the page.
+    page.reload()
+    page.locator("#batch button").first.click()
+    page.locator(".rv-start").wait_for(timeout=PATIENCE_MS)
+    assert page.locator(".rv-start").inner_text() == f"Review {left - 3} doubtful region{'s' * (left != 4)}"
+    assert visit.complaints == [] and visit.elsewhere == []

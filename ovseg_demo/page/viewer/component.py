@@ -33,6 +33,7 @@ _EDIT = (
     "memory.js",
     "memory_panel.js",
     "teach.js",
+    "review.js",
     "corrected_files.js",
 )
 """What corrects a result."""

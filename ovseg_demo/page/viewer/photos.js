@@ -46,8 +46,11 @@ async function changePhoto(id, changes) {
 async function keepPhoto(entry) {
   await inPhotos("readwrite", (photos) => photos.put(entry));
   // Corrections are work: photos with some make room only for others with some.
-  const kept = await photosNewestFirst(), [worked, others] = [(one) => one.edits, (one) => !one.edits].map((kind) => kept.filter(kind));
-  const old = [...worked.slice(MOST_CORRECTED), ...others.slice(MOST_PHOTOS)];
+  const kept = await photosNewestFirst(), of = (kind) => kept.filter(kind);
+  const [worked, others] = [of((one) => one.edits), of((one) => !one.edits && !one.batch)];
+  // Those of the last batch wait for their review.
+  const batches = of((one) => !one.edits && one.batch), last = batches[0]?.batch;
+  const old = [...worked.slice(MOST_CORRECTED), ...others.slice(MOST_PHOTOS), ...batches.filter((one) => one.batch !== last)];
   await inPhotos("readwrite", (photos) => { for (const { id } of old) photos.delete(id); });
 }
 

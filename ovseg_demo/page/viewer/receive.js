@@ -90,6 +90,7 @@ function update() {
   else if (value.kind === "empty") showEmpty(value.message);
   else if (value.kind === "aside") showAside(value);
   else if (value.kind === "answer") takeAnswer(value);
+  else if (value.kind === "batch") arrived = arrived.then(() => takeBatchPhoto(value)).catch(() => {});
   else if (value.kind === "teaching" || value.kind === "taught") takeTeaching(value);
   else showNote(value);
 }

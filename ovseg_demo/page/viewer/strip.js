@@ -51,7 +51,7 @@ function thumbnail(image) {
 }
 
 async function fillStrip() {
-  const entries = (await photosNewestFirst()).filter((entry) => entry.payload);
+  const entries = (await photosNewestFirst()).filter((entry) => entry.payload && (entry.edits || !entry.batch));
   strip.hidden = entries.length === 0;
   strip.querySelector("ul").replaceChildren(...entries.map((entry) => {
     const told = `${entry.name}: ${entry.payload.message}`;
