@@ -4,10 +4,11 @@
     python -m train.teach_figures --kinds streets people --regions 20
 
 Protocol. A kind of photos is five names (see `train.memory`); photos of fold 0 of named_regions, which
-nothing is trained on, are of the kind if they show at least two of them. Photos are drawn until `--regions` of their
-regions bear one of the names; with these is taught, as `train.teach` does, refusal included. Printed is top-1
-on regions of other photos: of the kind's names, among these and the common names; and of other names, among
-all of these and the 150 most frequent names of fold 0. Where teaching is refused, nothing changes.
+nothing is trained on, are of the kind if they show at least two of them. Photos are drawn until `--regions`
+of their regions bear one of the names; with these is taught, as `train.teach` does, refusal included. Printed
+is top-1 on regions of other photos: of the kind's names, among these and the common names; and of other
+names, among all of these and the 150 most frequent names of fold 0. Where teaching is refused, nothing
+changes.
 """
 
 from __future__ import annotations
