@@ -9,16 +9,17 @@ Exit code 0, or 2 with one line on stderr for each thing that went wrong.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ovseg_demo.corrections import CorrectedRegion, find_corrections, read_corrections
+from ovseg_demo.corrections import CorrectedRegion, Doubt, find_corrections, read_corrections, review_order
 from ovseg_demo.errors import (
     CorrectionError,
     ImageError,
@@ -28,6 +29,7 @@ from ovseg_demo.errors import (
     VocabularyError,
     quoted,
 )
+from ovseg_demo.files import write_bytes
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory import Memory
 from ovseg_demo.models import ALL, ARMS, BOTH, COMPARED, OF_MODEL, YOURS, chosen_arms
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 FAILED = 2
+_REVIEW = "review.json"
 _PHOTO_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jfif", ".mpo"}
 )
@@ -59,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment(os.environ)
         options = _parser(settings).parse_args(argv)
-        return _models() if options.command == "models" else _segment(_Request.of(options), settings)
+        if options.command == "models":
+            return _models()
+        if options.command == "remember":
+            return _remember(options, settings)
+        return _segment(_Request.of(options), settings)
     except OvsegError as error:
         return _complain(str(error), error, "--debug" in (argv or sys.argv))
     except KeyboardInterrupt:
@@ -70,6 +77,32 @@ def _models() -> int:
     from ovseg_demo.models import describe
 
     print(describe())
+    return 0
+
+
+def _remember(options: argparse.Namespace, settings: Settings) -> int:
+    """Write a memory of the corrected regions of photos."""
+    from ovseg_demo.segmenter import Segmenter
+
+    photos = [photo for given in options.photos for photo in _photos_in(Path(given))]
+    found = {photo: find_corrections(Path(options.corrections), photo) for photo in photos}
+    corrected = {photo: file for photo, file in found.items() if file is not None}
+    if not corrected:
+        raise CorrectionError(
+            f"{quoted(options.corrections, 200)} has nothing of these photos; name its files after them, as "
+            f"in {photos[0].stem}.json."
+        )
+    segmenter = Segmenter.from_pretrained(options.model, device=options.device, settings=settings)
+    limits, memory = segmenter.settings, None
+    for photo, file in corrected.items():
+        image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
+        regions = read_corrections(file, (image.shape[0], image.shape[1]), photo_name=photo.name)
+        memory = segmenter.remember(image, regions, memory=memory)
+    if not memory:
+        raise CorrectionError("No corrected region has a name; name some.")
+    memory.save(options.out)
+    examples = "example" if len(memory) == 1 else "examples"
+    print(f"{options.out}: {len(memory)} {examples} of {', '.join(memory.names)}")
     return 0
 
 
@@ -156,11 +189,19 @@ def _segment(request: _Request, settings: Settings) -> int:
     ]
     make = partial(_photo_work, request, vocabulary, settings)
     exit_code = 0
+    doubts: list[dict[str, Any]] = []
     for done in on_ray(make, rows, request.workers) if request.engine == "ray" else map(make(), rows):
         if done["said"]:
             print(done["said"], flush=True)
         if done["wrong"]:
             exit_code = _complain(done["wrong"], None, False)
+        doubts += done["doubts"]
+    if len(rows) > 1:
+        doubts.sort(key=lambda one: (-one["doubt"], one["photo"], one["region_id"]))
+        write_bytes(request.out / _REVIEW, json.dumps(doubts, indent=2, ensure_ascii=False).encode())
+        regions = "region" if len(doubts) == 1 else "regions"
+        told = f"{len(doubts)} doubtful {regions}, the most doubtful first"
+        print(f"{request.out / _REVIEW}: {told}", flush=True)
     return exit_code
 
 
@@ -185,8 +226,9 @@ def _photo_work(request: _Request, vocabulary: Vocabulary | None, settings: Sett
     def work(row: dict[str, Any]) -> dict[str, Any]:
         photo, folder = Path(row["photo"]), Path(row["folder"])
         said = wrong = ""
+        doubts: tuple[Doubt, ...] = ()
         try:
-            said = _one_photo(segmenter, photo, vocabulary, folder, request, memory)
+            said, doubts = _one_photo(segmenter, photo, vocabulary, folder, request, memory)
         except OvsegError as error:
             wrong = f"{photo}: {error}"
             _show(error, request.debug)
@@ -194,7 +236,7 @@ def _photo_work(request: _Request, vocabulary: Vocabulary | None, settings: Sett
             # An unexpected error of one photo must not lose the results of the others.
             wrong = f"{photo}: unexpected {type(error).__name__}: {error}; --debug shows where."
             _show(error, request.debug)
-        return {"said": said, "wrong": wrong}
+        return {"said": said, "wrong": wrong, "doubts": [asdict(doubt) for doubt in doubts]}
 
     return work
 
@@ -206,7 +248,8 @@ def _one_photo(
     folder: Path,
     request: _Request,
     memory: Memory | None,
-) -> str:
+) -> tuple[str, tuple[Doubt, ...]]:
+    """Segment and write; returns what is said of it, and its doubtful regions."""
     limits = segmenter.settings
     image = load_image(photo, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
     corrections: tuple[CorrectedRegion, ...] = ()
@@ -223,15 +266,16 @@ def _one_photo(
         corrections=corrections,
         memory=memory,
     )
+    doubts = review_order({str(photo): results})
     if len(results) == 1:
         write_result(results[0], folder, formats=request.formats, photo_name=photo.name)
-        return summary(photo, folder, results[0])
+        return summary(photo, folder, results[0]), doubts
     if len(results) == 2:
         comparison = compare(*results)
         write_comparison(comparison, folder, formats=request.formats, photo_name=photo.name)
-        return arms_summary(photo, folder, results, comparison.verdict)
+        return arms_summary(photo, folder, results, comparison.verdict), doubts
     write_arms(results, folder, formats=request.formats, photo_name=photo.name)
-    return arms_summary(photo, folder, results)
+    return arms_summary(photo, folder, results), doubts
 
 
 def _photos_in(given: Path) -> Iterator[Path]:
@@ -320,9 +364,26 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
         "segment",
         help="segment photos by words",
         description="Writes overlay.png, label_map.png and result.json for each photo: straight into DIR for "
-        "one photo, into DIR/<photo>/ for several. A photo that cannot be read is told, and the rest go on.",
+        "one photo, into DIR/<photo>/ for several, with DIR/review.json: their doubtful regions, the most "
+        "doubtful first. A photo that cannot be read is told, and the rest go on.",
     )
     _add_segment_options(segment, settings)
+    remember = commands.add_parser(
+        "remember",
+        help="make a memory of corrected photos",
+        description="Writes the named regions of corrected photos as examples, for segment --memory.",
+    )
+    add = remember.add_argument
+    add(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="photo, or folder; those without corrections pass",
+    )
+    add("--corrections", required=True, metavar="FILE|DIR", help="corrected regions, as for segment")
+    add("--out", default="memory.safetensors", metavar="FILE", help="(default: %(default)s)")
+    add("--model", default=settings.model, metavar="NAME", help="as for segment (default: %(default)s)")
+    add("--device", default=settings.device, metavar="DEVICE", help="as for segment (default: %(default)s)")
     return parser
 
 
