@@ -37,7 +37,7 @@ from ovseg_demo.teaching.lessons import LEAST_REGIONS, Lesson
 from ovseg_demo.teaching.prompts_file import TaughtPrompts
 from ovseg_demo.vocabulary import fold
 
-STEPS = 15
+STEPS = 30
 """Steps of one training over all its regions."""
 RATE = 0.01
 """Of AdamW; it falls to 0 along a cosine."""

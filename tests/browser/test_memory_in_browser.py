@@ -17,6 +17,7 @@ from visiting import EXAMPLES, PATIENCE_MS, Visit, visiting
 from ovseg_demo.memory import Memory
 from ovseg_demo.output.mask_formats import decode_rle, encode_rle
 from ovseg_demo.teaching import TaughtPrompts
+from tests.quick_teaching import quick_teaching
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -188,7 +189,8 @@ def test_a_batch_has_the_memory(visit: Visit, tmp_path: Path) -> None:
 
 def disc_labels(folder: Path, names: tuple[str, str] = ("sheep", "lawn"), each: int = 10) -> Path:
     """COCO's JSON of the cow photo: discs on the cow and on the grass."""
-    width, height = Image.open(EXAMPLES / "cow.jpg").size
+    with Image.open(EXAMPLES / "cow.jpg") as photo:
+        width, height = photo.size
     ys, xs = np.ogrid[:height, :width]
     draw = np.random.default_rng(0)
     places = ((0.4, 0.4, 0.6, 0.6), (0.05, 0.85, 0.95, 0.95))
@@ -211,7 +213,10 @@ def disc_labels(folder: Path, names: tuple[str, str] = ("sheep", "lawn"), each: 
     return path
 
 
-def test_teaching_on_a_tiny_set(visit: Visit, browser: Browser, url: str, tmp_path: Path) -> None:
+def test_teaching_on_a_tiny_set(
+    visit: Visit, browser: Browser, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick_teaching(monkeypatch, helps=False)
     Editing(visit)
     page = visit.page
     page.locator(".mem summary").click()
@@ -223,17 +228,23 @@ def test_teaching_on_a_tiny_set(visit: Visit, browser: Browser, url: str, tmp_pa
     # Stop ends it, and nothing is kept.
     teach.click()
     page.locator(".mem-teach progress:not([hidden])").wait_for(timeout=PATIENCE_MS)
-    visit.waits_for("part 1 of 5", ".mem-teach [role=status]")
+    visit.waits_for("part 1 of 3", ".mem-teach [role=status]")
     page.locator(".mem-teach").get_by_role("button", name="Stop").click()
     visit.waits_for("Stopped; nothing was learned", ".mem-teach [role=status]")
     assert not page.locator(".mem-teach").get_by_role("button", name="Download").is_visible()
 
+    # What does not help is refused with its figures.
+    teach.click()
+    visit.waits_for("Teaching does not help here: of 20 regions", ".mem-teach [role=status]")
+    assert not page.locator(".mem-teach").get_by_role("button", name="Download").is_visible()
+
+    quick_teaching(monkeypatch, helps=True)
     teach.click()
     visit.waits_for("Taught with 20 regions of 2 names", ".mem-teach [role=status]")
     with page.expect_download(timeout=PATIENCE_MS) as coming:
         page.locator(".mem-teach").get_by_role("button", name="Download").click()
     taught = TaughtPrompts.load(coming.value.path())
-    assert taught.facts["right_after"] > taught.facts["right_before"]
+    assert taught.facts["kept_out"] == 20
     assert coming.value.path().stat().st_size < 150_000
 
     page.get_by_role("button", name="Compare adapted with yours").click()
