@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ovseg_demo.teaching import teach, tuning
+from ovseg_demo.teaching import check, crops, teach, tuning
 
 __all__ = ["quick_teaching"]
 
@@ -13,7 +13,8 @@ def quick_teaching(patch: pytest.MonkeyPatch, *, helps: bool) -> None:
     """The same work, a fifth of it, which is too little to learn from; `helps` takes it for enough."""
     patch.setitem(teach.__kwdefaults__, "steps", 8)
     if helps:
-        patch.setattr(tuning.Check, "helps", True)
-    patch.setattr(tuning, "FOLDS", 2)
-    patch.setattr(tuning, "PLACES", 16)
+        patch.setattr(check.Check, "helps", True)
+    for module in (crops, tuning):
+        patch.setattr(module, "FOLDS", 2)
+    patch.setattr(crops, "PLACES", 16)
     patch.setattr(tuning, "PLACES_AT_ONCE", 8)

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("region_tools",),
     ("segmenter",),
     ("explanation",),
+    ("cli_options",),
     ("cli", "page"),
     ("__main__",),
 )

@@ -16,7 +16,9 @@ from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.output.export import export, zipped
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.teaching import Lesson, Lessons, TaughtPrompts, read_lessons, teach
-from ovseg_demo.teaching.tuning import Check, logits, other_places
+from ovseg_demo.teaching.check import Check
+from ovseg_demo.teaching.crops import other_places
+from ovseg_demo.teaching.tuning import logits
 from tests.drawn import drawn_result
 from tests.tiny_mini import write_mini
 

@@ -22,7 +22,8 @@ from ovseg_demo.naming.classifier import Classifier
 from ovseg_demo.progress import run_to_end
 from ovseg_demo.settings import Settings
 from ovseg_demo.teaching import Lessons, TaughtPrompts, teach
-from ovseg_demo.teaching.tuning import PLACES, compared_text, frozen_part, logits, other_places
+from ovseg_demo.teaching.crops import PLACES, compared_text, frozen_part, other_places
+from ovseg_demo.teaching.tuning import logits
 from train.core.options import DEFAULT_DATA
 from train.data.named_regions import HELD_OUT_FOLD, NamedPhoto, read_named_regions
 from train.evaluation.memory import KINDS, LEAST_CLASSES
