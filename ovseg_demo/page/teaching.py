@@ -49,7 +49,9 @@ def connect_teaching(shown: gr.HTML, pool: ModelPool) -> None:
     stop = gr.Button("", visible="hidden", elem_id="teach-stop")
 
     def teach(asked: str | None) -> Iterator[Payload]:
-        yield from teaching_steps(asked, pool, upload_folder())
+        for step in teaching_steps(asked, pool, upload_folder()):
+            # Says which request it answers: steps of one that was stopped may come late.
+            yield step | {"to": asked}
 
     working = start.click(
         teach,
@@ -57,6 +59,8 @@ def connect_teaching(shown: gr.HTML, pool: ModelPool) -> None:
         outputs=shown,
         js=_ASKED,
         show_progress="hidden",
+        # Teach may be pressed before Gradio has noticed a Stop.
+        trigger_mode="multiple",
         # A line of its own: runs go on meanwhile, and two who teach wait for each other.
         concurrency_limit=1,
         concurrency_id="teaching",

@@ -288,6 +288,13 @@ def batch_of(visit: Visit, photos: list[Path], words: str) -> None:
 def test_doubtful_regions_of_a_batch_are_reviewed_by_keys(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     batch_of(visit, [EXAMPLES / "cow.jpg", mirrored(tmp_path)], "cow, horse, grass, sky, hill")
+    page.wait_for_function(
+        """() => {
+          const items = JSON.parse(localStorage.getItem("ovseg-review") || "null")?.items || [];
+          return new Set(items.map((one) => one.file)).size === 2;
+        }""",
+        timeout=PATIENCE_MS,
+    )
     page.locator(".rv-start").wait_for(timeout=PATIENCE_MS)
     left = int(page.locator(".rv-start").inner_text().split()[1])
     assert left >= 3

@@ -4,6 +4,7 @@
 const LEAST_TO_TEACH = 20, MOST_LESSONS = 100;
 // { prompts, facts, message, model }, or null; in the database of the memory, under a name of its own.
 let taught = null, teaching = null, promptsSent = { text: null, path: null, time: 0 };
+let stoppedAt = 0;
 let lessonsHere = { regions: 0, photos: [] };
 
 const teachStart = button("Teach"), teachStop = button("Stop", { hidden: "" });
@@ -76,11 +77,12 @@ teachStart.addEventListener("click", async () => {
 });
 teachStop.addEventListener("click", () => {
   document.querySelector("#teach-stop")?.click();
+  if (teaching?.path) stoppedAt = Date.now();
   endTeaching("Stopped; nothing was learned.");
 });
 
-async function takeTeaching({ kind, message, fraction, error, prompts, facts }) {
-  if (!teaching) return;
+async function takeTeaching({ kind, to, message, fraction, error, prompts, facts }) {
+  if (!teaching || teaching.path !== to) return;
   if (kind === "teaching") {
     teachBar.value = fraction;
     return teachTell(`${message} …`);
@@ -95,7 +97,10 @@ Object.assign(globalThis.ovseg, {
   lessonsPath: () => [teaching?.path ?? null],
   teachingStopped: () => {},
   async teachingFailed() {
-    if (teaching) endTeaching("Teaching was cut off: the connection was lost, or the waiting line is full. Try again in a minute.", "error");
+    // What was stopped is called failed by Gradio some time later.
+    const quiet = Date.now() - stoppedAt < 60_000;
+    stoppedAt = 0;
+    if (teaching && !quiet) endTeaching("Teaching was cut off: the connection was lost, or the waiting line is full. Try again in a minute.", "error");
   },
 });
 
