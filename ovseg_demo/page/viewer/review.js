@@ -12,16 +12,13 @@ const reviewSkip = button("Skip", { title: "Decide later (n)" }), reviewClose = 
 const reviewStart = button("Review the doubtful regions", { class: "rv-start", hidden: "" });
 const reviewBar = make("section", { class: "rv", "aria-label": "Review", hidden: "" }, reviewTitle, reviewTold,
   make("div", { class: "ed-row" }, reviewAccept, reviewCorrect, reviewSkip, reviewClose));
-editBar.before(reviewBar);
-document.querySelector("#batch-told")?.after(reviewStart);
+editBar.before(reviewStart, reviewBar);
 
 const open_ = () => (review ? review.items.filter((one) => one.state === "") : []);
 
 function showReview() {
   const left = open_().length;
-  // Gradio draws its fields after the viewer, and may draw them anew.
-  if (!reviewStart.isConnected) document.querySelector("#batch-told")?.after(reviewStart);
-  reviewStart.hidden = !left;
+  reviewStart.hidden = !left || Boolean(reviewed);
   reviewStart.textContent = `Review ${howMany(left, "doubtful region")}`;
   reviewBar.hidden = !reviewed;
   if (!reviewed) return;
