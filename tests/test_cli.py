@@ -152,8 +152,10 @@ def test_several_photos_get_a_folder_each_and_a_bad_one_stops_nothing(
     out = tmp_path / "result"
     code = run("segment", photos, photos / "more" / "cup.jpg", "--vocabulary", "cup", "--out", out)
     assert code == 2
-    assert {p.name for p in out.iterdir()} == {"cup", "cup-2"}
-    assert all({p.name for p in folder.iterdir()} == RESULT for folder in out.iterdir())
+    assert {p.name for p in out.iterdir()} == {"cup", "cup-2", "review.json"}
+    assert all({p.name for p in (out / name).iterdir()} == RESULT for name in ("cup", "cup-2"))
+    review = json.loads((out / "review.json").read_text(encoding="utf-8"))
+    assert isinstance(review, list) and {Path(one["photo"]).name for one in review} <= {"cup.jpg"}
     assert "bad.png: " in complaint(capsys)
 
 

@@ -113,7 +113,7 @@ def test_a_joined_cosine_is_the_mean_of_what_the_halves_say() -> None:
     model.pooled.log_scales.fill_(math.log(20.0))
     tower, projection, scale = model.joined(0.5)
     patches, vectors = torch.randn(3, 1280, 7, 7), torch.randn(5, 384)
-    tower.trunk.top, kept = nn.Identity(), tower.trunk.top
+    tower.trunk.top, kept = nn.Sequential(), tower.trunk.top
     image = functional.normalize(tower.from_stem(patches), dim=-1)
     tower.trunk.top = kept
     text = MiniTextTower()

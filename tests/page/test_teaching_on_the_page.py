@@ -92,7 +92,7 @@ def test_a_run_with_prompts_compares_them_with_the_adapted_arm(
 ) -> None:
     monkeypatch.setattr("ovseg_demo.page.handlers.upload_folder", lambda: tmp_path)
     clip = pool.get(pool.default).classifier("adapted").clip
-    own = clip.image_tower.prompts.mask_embedding.numpy()  # type: ignore[union-attr]
+    own = clip.image_tower.prompts.mask_embedding.detach().float().numpy()  # type: ignore[union-attr]
     moved = own + np.random.default_rng(1).normal(0, 1.0, own.shape).astype(np.float32)
     TaughtPrompts(moved, clip.name, clip.weights_id, {}).save(tmp_path / "prompts.safetensors")
     asked = Request(
