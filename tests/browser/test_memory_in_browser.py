@@ -234,7 +234,7 @@ def test_teaching_on_a_tiny_set(
     assert coming.value.path().stat().st_size < 150_000
 
     page.get_by_role("button", name="Compare adapted with yours").click()
-    visit.waits_for("the CLIP that you taught", ".ov-second")
+    visit.waits_for("CLIP that you taught", ".ov-second")
     assert page.evaluate("() => Object.keys(ovseg.shown().arms)") == ["yours", "adapted"]
     assert page.locator("[data-mode=adapted]").inner_text() == "Yours"
     page.locator("[data-mode=split]").click()
