@@ -68,7 +68,7 @@ def test_an_example_names_its_like_in_the_next_photo(
 
     # Switched off, it has no effect.
     page.locator(".mem summary").click()
-    page.locator(".mem .ed-row input[type=checkbox]").uncheck()
+    page.locator(".mem").get_by_label("Use it").uncheck()
     page.locator("#run").click()
     visit.waits_for_other_words()
     assert editing.at(0.5, 0.5)[0] != "Bessie"
