@@ -82,12 +82,32 @@ def convolve(
     return _activate(out, activation)
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor | None, activation: Activation = "none") -> Tensor:
-    """A linear layer and its activation: (..., C) with (D, C) and (D,) -> (..., D)."""
+def project(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: Activation = "none",
+    added: Tensor | None = None,
+) -> Tensor:
+    """A linear layer, `added` on top of it, and the activation of their sum.
+
+    Args:
+        x: (..., C).
+        weight: (D, C).
+        bias: (D,); None = none.
+        activation: of the sum.
+        added: (..., D); None = nothing.
+
+    Returns:
+        (..., D).
+    """
     if not runs_fused(x):
-        return _activate(functional.linear(x, weight, bias), activation)
+        out = functional.linear(x, weight, bias)
+        return _activate(out if added is None else out + added, activation)
     name, numbers, kind = _ONEDNN[activation]
-    return cast(Tensor, _INTEL_OPERATORS._linear_pointwise(x, weight, bias, name, list(numbers), kind))
+    if added is None:
+        return cast(Tensor, _INTEL_OPERATORS._linear_pointwise(x, weight, bias, name, list(numbers), kind))
+    return _activate(_INTEL_OPERATORS._linear_pointwise(x, added, weight, bias, "add"), activation)
 
 
 def _activate(x: Tensor, activation: Activation) -> Tensor:

@@ -33,12 +33,15 @@ def test_convolutions(activation: Activation, stride: int, padding: int, groups:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_linear_layers(activation: Activation) -> None:
+@pytest.mark.parametrize("with_sum", [False, True])
+def test_linear_layers(activation: Activation, with_sum: bool) -> None:
     torch.manual_seed(1)
     layer, x = nn.Linear(8, 5), torch.randn(2, 3, 4, 8)
+    added = torch.randn(2, 3, 4, 5) if with_sum else None
+    expected = PLAIN[activation](layer(x) if added is None else layer(x) + added).detach()
     with torch.no_grad():
-        fused = project(x, layer.weight, layer.bias, activation)
-    torch.testing.assert_close(fused, PLAIN[activation](layer(x)).detach())
+        fused = project(x, layer.weight, layer.bias, activation, added)
+    torch.testing.assert_close(fused, expected)
 
 
 def test_gradients_pass_through_the_plain_layers() -> None:

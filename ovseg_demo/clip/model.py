@@ -19,6 +19,7 @@ from torch.nn import functional
 from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.clip.context import patch_share, pool_crop
 from ovseg_demo.clip.mask_prompts import MaskPrompts, token_mask
+from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.clip.name_bank import NameBank
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
 from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem, tower_with_prompts
@@ -177,8 +178,13 @@ class MaskAdaptedCLIP(nn.Module):
         return other
 
     def compute_in(self, dtype: torch.dtype) -> MaskAdaptedCLIP:
-        """Let the image tower compute in another number type; features are float32 all the same."""
+        """Let the image tower, and MiniLM as a text tower, compute in another number type.
+
+        Features are float32 all the same.
+        """
         cast(nn.Module, self.image_tower).to(dtype)
+        if isinstance(self.text_tower, MiniTextTower):
+            self.text_tower.compute_in(dtype)
         return self
 
     @torch.no_grad()
