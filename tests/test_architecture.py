@@ -23,7 +23,16 @@ PACKAGE = ROOT / "ovseg_demo"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("ray_backend",),
-    ("settings", "decompression_limits", "devices", "files", "fused_layers", "result", "workers"),
+    (
+        "array_cache",
+        "decompression_limits",
+        "devices",
+        "files",
+        "fused_layers",
+        "result",
+        "settings",
+        "workers",
+    ),
     ("imaging", "vocabulary", "progress", "memory_cache"),
     ("models", "output", "cache", "weight_files"),
     ("regions", "proposals", "corrections"),

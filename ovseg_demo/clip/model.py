@@ -178,10 +178,7 @@ class MaskAdaptedCLIP(nn.Module):
         return other
 
     def compute_in(self, dtype: torch.dtype) -> MaskAdaptedCLIP:
-        """Let the image tower, and MiniLM as a text tower, compute in another number type.
-
-        Features are float32 all the same.
-        """
+        """Let image tower and MiniLM compute in another number type; features are float32 all the same."""
         cast(nn.Module, self.image_tower).to(dtype)
         if isinstance(self.text_tower, MiniTextTower):
             self.text_tower.compute_in(dtype)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovseg_demo.array_cache import ArrayCache
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.vocabulary import fold
 from ovseg_demo.weight_files import file_label
@@ -65,6 +66,8 @@ class NameBank:
         order = np.argsort(pairs[:, 0], kind="stable")
         self._names_of = pairs[order, 1]
         self._starts = np.searchsorted(pairs[order, 0], np.arange(len(regions) + 1))
+        # The same regions of a photo are compared with new words again and again.
+        self._nearest = ArrayCache(self._find_nearest)
         self._column = {fold(name): column for column, name in enumerate(self.names)}
 
     def log_votes(self, features: Floats, names: Sequence[str]) -> Floats:
@@ -83,17 +86,27 @@ class NameBank:
 
     def votes(self, features: Floats) -> Floats:
         """(n, M) the share of the nearest known regions that carry each name of the bank, 0..1."""
+        nearest, weights = self._nearest(features)
         shares = np.zeros((len(features), len(self.names)), dtype=np.float32)
+        first, last = self._starts[nearest], self._starts[nearest + 1]
+        counts = (last - first).ravel()
+        # The names of all voters one after the other: a row of `shares`, a name, a weight.
+        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        names = self._names_of[np.repeat(first.ravel(), counts) + within]
+        rows = np.repeat(np.repeat(np.arange(len(nearest)), nearest.shape[1]), counts)
+        np.add.at(shares, (rows, names), np.repeat(weights.ravel(), counts))
+        return shares
+
+    def _find_nearest(self, features: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """(n, K) the known regions that vote, and the weights of their votes, which add up to one."""
         points = features @ self.projection
         points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
         cosines = points @ self.regions.T
         count = min(self.NEAREST, len(self.regions))
-        for share, row in zip(shares, cosines, strict=True):
-            nearest = np.argpartition(-row, count - 1)[:count]
-            weights = np.exp(self.SHARPNESS * (row[nearest] - row[nearest].max()))
-            for region, weight in zip(nearest, weights / weights.sum(), strict=True):
-                share[self._names_of[self._starts[region] : self._starts[region + 1]]] += weight
-        return shares
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        near = np.take_along_axis(cosines, nearest, axis=1)
+        weights = np.exp(self.SHARPNESS * (near - near.max(axis=1, keepdims=True)))
+        return nearest, np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
     def _find(self, name: str) -> int:
         """The column of a name, of its singular, or of what it ends in ("red chair" is a chair).

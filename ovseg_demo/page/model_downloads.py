@@ -78,9 +78,10 @@ def fetch_missing(
     Raises:
         DownloadError: the weights cannot be had; says how to get them.
     """
-    here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=models)}
     of_models = [split_arm(arm, model) for arm in arms]
     wanted: list[tuple[str, Arm | None]] = [*((name, arm) for arm, name in of_models), (proposer, None)]
+    asked = {name: models[name] for name, _ in wanted if name in models}
+    here: dict[str, ModelRow] = {row.name: row for row in rows(cache_dir=cache_dir, models=asked)}
     for name, arm in wanted:
         entry = models.get(name)
         if entry is None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ovseg_demo.array_cache import ArrayCache
 from ovseg_demo.output.label_spots import LabelSpot, change_spots, label_spots
 from ovseg_demo.result import Comparison, Segmentation
 
@@ -61,7 +62,7 @@ def result_payload(result: Segmentation | Comparison) -> Payload:
     payload: Payload = {
         "photo": photo_payload(first.image),
         "map": {"width": width, "height": height},
-        "masks": _masks(first, width, height),
+        "masks": None if first.masks is None else _packed_masks(first.masks, width, height),
         "arms": {arm.arm: _arm(arm, width, height) for arm in arms},
     }
     if isinstance(result, Comparison):
@@ -103,15 +104,13 @@ def _thinned(values: npt.NDArray[np.uint16], width: int, height: int) -> npt.NDA
     return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint16)
 
 
-def _masks(seg: Segmentation, width: int, height: int) -> str | None:
+def _pack_masks(masks: npt.NDArray[np.bool_], width: int, height: int) -> str:
     """Bits of all whole regions one after the other, each region beginning with a new byte."""
-    if seg.masks is None:
-        return None
     resized = (
         mask
         if mask.shape == (height, width)
         else cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
-        for mask in seg.masks
+        for mask in masks
     )
     return _packed(b"".join(np.packbits(mask).tobytes() for mask in resized))
 
@@ -119,3 +118,7 @@ def _masks(seg: Segmentation, width: int, height: int) -> str | None:
 def _packed(values: npt.NDArray[np.uint16] | bytes) -> str:
     raw = values if isinstance(values, bytes) else np.ascontiguousarray(values).tobytes()
     return base64.b64encode(zlib.compress(raw, 4)).decode()
+
+
+# The regions of a photo stay the same when its words change.
+_packed_masks = ArrayCache(_pack_masks)
