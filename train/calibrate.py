@@ -3,17 +3,19 @@
     python -m train.calibrate --features-cache runs/features --plot reliability.png
 
 Photos are those of fold 0 of named_regions. Each is asked for names that it shows and names that it does not,
-few and many (`calibration_data.MIXES`); those that are COCO photos also for all 80 names of COCO. The steps
-are told in train/evaluation/calibration.py. What is printed for the confidence is the expected calibration
-error on photos that took no part in fitting. The numbers go into config.json beside the weights.
+few and many (`calibration_data.MIXES`; LONG_MIXES too for arms that see the photo); those that are COCO photos
+also for all 80 names of COCO. The steps are told in train/evaluation/calibration.py. What is printed for the
+confidence is the expected calibration error on photos that took no part in fitting. The numbers go into
+config.json beside the weights.
 
-Features are computed once per arm and cached, so that choosing again takes a minute.
+Features are computed once per arm and cached, so that choosing again takes minutes.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +31,15 @@ from train.core.files import write_text
 from train.core.options import DEFAULT_DATA, run_command
 from train.data.data_sets import read_data_set
 from train.data.named_regions import HELD_OUT_FOLD, read_named_regions
-from train.evaluation.calibration import TYPED, fit, held_out_reliability, pixel_figures
-from train.evaluation.calibration_data import examples_of
+from train.evaluation.calibration import (
+    TYPED,
+    benchmark_pixels_right,
+    fit,
+    fit_photo_weight,
+    held_out_reliability,
+    pixel_figures,
+)
+from train.evaluation.calibration_data import LONG_MIXES, examples_of
 from train.evaluation.reliability_chart import draw_reliability
 from train.evaluation.runner import evenly_spaced
 from train.exporting.weights import read_config
@@ -70,7 +79,8 @@ def calibrate(settings: CalibrateSettings) -> None:
         clip = load_clip(settings.model, weights=arm)
         fast = fast_dtype(torch.device("cpu"))
         classifier = Classifier(clip.compute_in(fast), TextCache(settings.features_cache))
-        examples = examples_of(
+        questions = partial(
+            examples_of,
             classifier,
             photos,
             everything,
@@ -78,9 +88,14 @@ def calibrate(settings: CalibrateSettings) -> None:
             folder=settings.features_cache,
             templates=settings.templates,
             seed=settings.seed,
-            title=arm,
         )
+        examples = questions(title=arm)
         chosen = fit(examples)
+        if clip.sees_photo:
+            longer = questions(mixes=LONG_MIXES, title=f"{arm}, long lists")
+            before, chosen = chosen, fit_photo_weight(longer, chosen)
+            told = " to ".join(f"{benchmark_pixels_right(longer, one):.1f}" for one in (before, chosen))
+            print(f"{arm}: long lists by benchmark merging, pixels right {told} % with the photo's weight")
         words, regions = reliability[arm] = held_out_reliability(examples, chosen)
         own = pixel_figures([one for one in examples if one.kind == TYPED], chosen)
         told = ", ".join(f"{name.replace('_', ' ')} {value:.1f} %" for name, value in own.items())

@@ -63,6 +63,8 @@ class MergeSettings:
     """How strongly a small region is preferred to a large one that is as sure."""
     quality_power: float = 1.0
     """How strongly a proposal's own quality counts."""
+    photo_weight: float = 0.0
+    """Published rules, lists of more than LONG_LIST words: weight of the photo's logits beside a region's."""
 
     @classmethod
     def of(cls, calibration: Mapping[str, float]) -> MergeSettings:

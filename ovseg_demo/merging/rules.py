@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from ovseg_demo.errors import SettingsError
 from ovseg_demo.merging.default_rule import Merged, merge_default
-from ovseg_demo.merging.evidence import MergeSettings, Scores
+from ovseg_demo.merging.evidence import LONG_LIST, MergeSettings, Scores
 from ovseg_demo.merging.published_rules import DEMO_MASK_THRESHOLD, PublishedRule, demo_names, merge_published
 from ovseg_demo.proposals.base import Proposals
 
@@ -32,7 +33,7 @@ def merge(
         scores: from the classifier.
         proposals: what was scored.
         names: the typed names.
-        settings: numbers of the default rule.
+        settings: numbers of the default rule, and the photo's weight in the published ones.
         ensemble: share of CLIP beside a segmenter that names its own masks (published rules); 0 = CLIP alone.
         size: height and width of the photo. The published rules decide soft masks at this size; all else is
             decided at the size of the proposals.
@@ -47,6 +48,10 @@ def merge(
                 "or published-demo, or the ensemble to 0."
             )
         return merge_default(scores, proposals, settings)
+    weight = settings.photo_weight if len(names) > LONG_LIST else 0.0
+    if weight:
+        # Few words of a long list are there, and the published rules do not ask which.
+        scores = replace(scores, typed=scores.typed + np.float32(weight) * scores.photo_typed)
     return _merge_as_published(cast(PublishedRule, rule), scores, proposals, names, ensemble, size)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ovseg_demo.merging import MergeSettings, Scores, log_odds, merge, merge_default, probabilities
+from ovseg_demo.merging.evidence import LONG_LIST
 from ovseg_demo.proposals import Proposals
 
 SIZE = (12, 16)
@@ -157,3 +158,18 @@ def test_probabilities_leave_the_hidden_names_their_share(typed: np.ndarray, hid
     shares = probabilities(typed, hidden)
     assert (shares >= 0).all()
     assert (shares.sum(axis=1) <= 1 + 1e-5).all()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(LONG_LIST, 1), (LONG_LIST + 1, 2)])
+def test_the_photo_speaks_beside_the_regions_of_long_lists_in_the_published_rules(
+    count: int, expected: int
+) -> None:
+    typed = [5.0, 4.0] + [0.0] * (count - 2)
+    photo = [0.0, 9.0] + [0.0] * (count - 2)
+    scores, names = scores_of([typed], [[0]], photo), [f"word {n}" for n in range(count)]
+    proposals = proposals_of(WHOLE)
+    weighed = MergeSettings(photo_weight=0.5)
+    assert (merge("benchmark", scores, proposals, names, weighed).label_map == expected).all()
+    assert (merge("benchmark", scores, proposals, names, PLAIN).label_map == 1).all()
+    default = merge("default", scores, proposals, names, weighed)
+    assert (default.label_map == merge_default(scores, proposals, PLAIN).label_map).all()

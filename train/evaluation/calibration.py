@@ -8,6 +8,7 @@
 4. Claims. One number after the other, the value with the best sum of sensible overlays and right pixels, less
    the pixels that are coloured where nothing typed is right.
 5. Confidence. A logistic regression on its probability says how often a word that claims a region is right.
+6. Photo. How much the whole photo's logits count beside a region's in the published rules, for long lists.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.optimize import minimize
 from scipy.special import logit
 
 from ovseg_demo.evaluation.metrics import Reliability
-from ovseg_demo.merging import Merged, MergeSettings, merge_default, presence_evidence
+from ovseg_demo.merging import Merged, MergeSettings, merge, merge_default, presence_evidence
 from ovseg_demo.merging.evidence import LONG_LIST as LONG_LIST_WORDS
 from ovseg_demo.merging.evidence import log_sum_exp, presence_facts
 from train.evaluation.calibration_data import LONG_LIST, MIXES, Example
@@ -36,6 +37,8 @@ STRAYS_WEIGHT = 0.1
 
 TYPED = f"{MIXES[0][0]} + {MIXES[0][1]}"
 
+PHOTO_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+"""Of step 6."""
 CLAIM_VALUES: dict[str, tuple[float, ...]] = {
     "balance": (0.0, 0.35, 0.5, 0.65, 0.8),
     "claim_threshold": (-3.0, -2.0, -1.0, 0.0),
@@ -194,8 +197,32 @@ def fit_confidence(examples: Sequence[Example], start: MergeSettings) -> MergeSe
     return replace(plain, confidence_scale=round(float(scale), 4), confidence_bias=round(float(bias), 4))
 
 
+def fit_photo_weight(examples: Sequence[Example], start: MergeSettings) -> MergeSettings:
+    """The photo's weight with which benchmark merging gets most pixels right (step 6).
+
+    Args:
+        examples: questions with more names than people type; their mean over questions counts.
+        start: all other numbers.
+    """
+    options = [replace(start, photo_weight=weight) for weight in PHOTO_WEIGHTS]
+    return max(options, key=lambda option: benchmark_pixels_right(examples, option))
+
+
+def benchmark_pixels_right(examples: Sequence[Example], settings: MergeSettings) -> float:
+    """Percent of pixels right by benchmark merging, mean over questions."""
+    shares = []
+    for one in examples:
+        if one.truth is not None:
+            names = [str(number) for number in range(len(one.present))]
+            merged = merge("benchmark", one.scores, one.proposals, names, settings)
+            right, counted, *_ = one.truth.count(merged.label_map)
+            if counted:
+                shares.append(right / counted)
+    return 100 * float(np.mean(shares or [np.nan]))
+
+
 def fit(examples: Sequence[Example], start: MergeSettings | None = None) -> MergeSettings:
-    """All five steps."""
+    """The first five steps."""
     settings = start or MergeSettings()
     for step in (fit_regions, fit_words, fit_thresholds, fit_claims, fit_confidence):
         settings = step(examples, settings)

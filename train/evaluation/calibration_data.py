@@ -26,6 +26,8 @@ from train.evaluation.free_words import Truth, first_names, make_free_question, 
 
 MIXES = ((10, 5), (3, 3), (1, 2), (5, 12))
 """Names that are there and names that are not, of the questions that each photo is asked."""
+LONG_MIXES = ((10, 20), (5, 25), (10, 70))
+"""The same for lists that are longer than people type."""
 STRIDE = 2
 """Of the pixels that are looked at when rules are compared."""
 LONG_LIST = "long list"
@@ -104,6 +106,7 @@ def examples_of(
     others: Sequence[NamedPhoto],
     long_lists: TruthSet,
     *,
+    mixes: Sequence[tuple[int, int]] = MIXES,
     folder: Path | None = None,
     templates: str = "vild",
     seed: int = 0,
@@ -116,6 +119,7 @@ def examples_of(
         photos: of fold 0.
         others: photos whose names are asked for where they are absent.
         long_lists: instances with complete names for some of the photos, which are asked for all of them.
+        mixes: names that are there and names that are not, of each question.
         folder: keeps features between runs.
         templates: sentences around a name.
         seed: of the questions.
@@ -130,7 +134,7 @@ def examples_of(
         features = photo_features(classifier, photo, proposals, folder)
         small = subsampled(proposals)
         named = np.array([bool(region.names) for region in photo.regions])
-        for number, (present, absent) in enumerate(MIXES):
+        for number, (present, absent) in enumerate(mixes):
             asked = make_free_question(photo, others, present=present, absent=absent, seed=seed + number)
             scores = classifier.score(features, Vocabulary.of(asked.asked), templates)
             truth = Truth.of(photo, proposals.masks, asked.asked)
