@@ -3,8 +3,8 @@
     python -m train.calibrate --features-cache runs/features --plot reliability.png
 
 Photos are those of fold 0 of named_regions. Each is asked for names that it shows and names that it does not,
-few and many (`calibration_data.MIXES`; LONG_MIXES too for arms that see the photo); those that are COCO photos
-also for all 80 names of COCO. The steps are told in train/evaluation/calibration.py. What is printed for the
+few and many (`calibration_data.MIXES`; LONG_MIXES too for arms that see the photo); those that are photos of
+COCO also for all its 80 names. The steps are told in train/evaluation/calibration.py. What is printed for the
 confidence is the expected calibration error on photos that took no part in fitting. The numbers go into
 config.json beside the weights.
 
