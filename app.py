@@ -6,10 +6,13 @@ import os
 import sys
 
 from ovseg_demo.errors import OvsegError
-from ovseg_demo.page.layout import launch
+from ovseg_demo.page.server.gradio_import import import_gradio
 from ovseg_demo.settings import Settings
 
 if __name__ == "__main__":
+    import_gradio()  # before the modules of the page do
+    from ovseg_demo.page.layout import launch
+
     try:
         launch(Settings.from_environment(os.environ))
     except OvsegError as error:

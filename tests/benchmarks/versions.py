@@ -6,6 +6,7 @@
 Each version is a process of its own that has loaded its weights and seen the words; per photo both are asked,
 one after the other, and which is first alternates. Half of the photos are from MSRC-21, half from COCO
 val2017, each with all names of its set. The default arm and the default merge rule of each version are taken.
+Then each is asked for ten names that it has not seen on the same photo.
 """
 
 from __future__ import annotations
@@ -31,6 +32,19 @@ from tests.benchmarks.visits import Subject
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("propose", "crop", "embed", "text", "merge")
+COLOURS = ("crimson", "teal", "ochre", "indigo", "olive", "coral", "amber", "violet", "ivory", "maroon")
+THINGS = (
+    "rocking chair",
+    "garden gate",
+    "paper lantern",
+    "stone bridge",
+    "wine cellar",
+    "tea kettle",
+    "bird feeder",
+    "fish tank",
+    "bus shelter",
+    "rope ladder",
+)
 Line = dict[str, Any]
 
 
@@ -51,15 +65,17 @@ class Version:
         self.lines: list[Line] = []
         self.counts: dict[str, list[PhotoCounts]] = {name: [] for name in SETS}
 
-    def ask(self, subject: Subject, labels: Path, *, mirrored: bool = False) -> Line:
-        """Segment a photo, or its mirror image.
+    def ask(
+        self, subject: Subject, labels: Path, names: Sequence[str] = (), *, mirrored: bool = False
+    ) -> Line:
+        """Segment a photo, or its mirror image, with the subject's names or others.
 
         Raises:
             RuntimeError: the process has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        names = list(subject.vocabulary.names)
+        names = list(names or subject.vocabulary.names)
         photo = str(subject.photo.path.resolve())
         asked = {"photo": photo, "mirrored": mirrored, "names": names, "labels": str(labels)}
         self._process.stdin.write(json.dumps(asked) + "\n")
@@ -69,9 +85,12 @@ class Version:
             raise RuntimeError(f"The worker ended with {self._process.wait()}; its error is above.")
         return dict(json.loads(answer))
 
-    def measure(self, subject: Subject, labels: Path) -> Line:
-        """Segment a photo; keep the seconds, and count the pixels."""
+    def measure(self, subject: Subject, labels: Path, names: Sequence[str]) -> Line:
+        """Segment a photo, and again with new names; keep the seconds, and count the pixels of the first."""
+        again = labels.with_name("again.npy")
         line = self.ask(subject, labels)
+        words = self.ask(subject, again, names)
+        line |= {"words_cpu": words["cpu"], "words_wall": words["wall"]}
         self.lines.append(line)
         confusion = confusion_matrix(
             subject.photo.read_labels(), np.load(labels), len(subject.vocabulary), subject.truth.ignore
@@ -87,7 +106,7 @@ class Version:
         self._process.wait()
 
     def median(self, key: str) -> float:
-        """Of "cpu", "wall" or "regions", or of a stage."""
+        """Of "cpu", "wall", "words_cpu", "words_wall" or "regions", or of a stage."""
         values = [line[key] if key in line else line["stages"].get(key, 0.0) for line in self.lines]
         return float(np.median(values))
 
@@ -95,7 +114,9 @@ class Version:
 def markdown(old: Version, new: Version, command: str, machine: Line) -> str:
     """Both versions beside each other."""
     rows: list[list[str]] = []
-    for key, name in (("cpu", "all, CPU seconds"), ("wall", "all, seconds"), *((s, s) for s in STAGES)):
+    told = [("cpu", "all, CPU seconds"), ("wall", "all, seconds"), *((s, s) for s in STAGES)]
+    told += [("words_cpu", "ten new names, CPU seconds"), ("words_wall", "ten new names, seconds")]
+    for key, name in told:
         before, after = old.median(key), new.median(key)
         ratio = f"{before / after:.2f}" if min(before, after) > 0.001 else ""
         rows.append([name, f"{before:.3f}", f"{after:.3f}", ratio])
@@ -109,6 +130,12 @@ def markdown(old: Version, new: Version, command: str, machine: Line) -> str:
     more = f"; CPU seconds of a photo, old by new: median {middle:.2f}, 80 % from {low:.2f} to {high:.2f}"
     text = measured(command, machine, f"; {len(old.lines)} photos{more}")
     return text + "\n\n" + table(["median", "old", "new", "ratio"], rows)
+
+
+def ten_names(number: int) -> list[str]:
+    """Ten names that no photo before was asked for and that no list holds."""
+    colour = COLOURS[number % len(COLOURS)]
+    return [f"{colour} {thing} {number // len(COLOURS) or ''}".strip() for thing in THINGS]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,9 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for subject in photos[:2]:
             for version in versions:
                 version.ask(subject, labels, mirrored=True)
+                version.ask(subject, labels, ten_names(99), mirrored=True)
         for number, subject in enumerate(photos):
             for version in versions if number % 2 else versions[::-1]:
-                version.measure(subject, labels)
+                version.measure(subject, labels, ten_names(number))
             seconds = [f"{version.lines[-1]['cpu']:.2f}" for version in versions]
             print(subject.key, *seconds, flush=True)
     for version in versions:

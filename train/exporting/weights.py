@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,6 +21,7 @@ from ovseg_demo.clip.mini import KNOWN_NAMES, MiniImageTower, config_record
 from ovseg_demo.clip.minilm import MiniTextTower, map_digests
 from ovseg_demo.clip.name_bank import BANK_PREFIX, NameBank, bank_entries
 from ovseg_demo.clip.open_clip_loading import write_open_clip
+from ovseg_demo.clip.text import TEMPLATES, encode_names
 from ovseg_demo.clip.towers import ClipImageTower, ClipTextTower, OpenClipTextTower
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.files import file_sha256
@@ -124,28 +126,51 @@ def read_hashes(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in rows}
 
 
+def preset_names() -> list[str]:
+    """Every name of a preset, and the one that stands for all others."""
+    return sorted({word for key in PRESETS for word in Vocabulary.preset(key).prompts} | {OTHERS})
+
+
 def save_known_names(
-    folder: Path, *clips: MaskAdaptedCLIP, templates: Literal["vild", "single"] = "vild"
-) -> None:
-    """Keep the features of every preset's names beside the weights of an ovseg-mini.
+    folder: Path,
+    *clips: MaskAdaptedCLIP,
+    templates: Literal["vild", "single"] = "vild",
+    names: Sequence[str] = (),
+) -> Path:
+    """Keep the features of names beside the weights of an ovseg-mini.
 
     Args:
         folder: of the weights.
         clips: its arms; features are written once for each text map among them.
         templates: sentences around a name.
+        names: those of `preset_names` by default.
+
+    Returns:
+        The file.
     """
-    names = sorted({word for key in PRESETS for word in Vocabulary.preset(key).prompts} | {OTHERS})
+    names = list(names) or preset_names()
+    filled = [template.format(name) for name in names for template in TEMPLATES[templates]]
+    rows = {sentence: row for row, sentence in enumerate(filled)}
+    # The arms differ in their text maps only: each sentence is read once.
+    vectors = MiniTextTower().sentence_vectors(filled)
     features: dict[str, Tensor] = {}
     for clip in clips:
-        digests = map_digests(cast(MiniTextTower, clip.text_tower), clip.text_parts)
-        keys = [f"{templates}.{digest}" for digest in digests]
+        text = cast(MiniTextTower, clip.text_tower)
+        keys = [f"{templates}.{digest}" for digest in map_digests(text, clip.text_parts)]
         if not features.keys() >= set(keys):
-            parts = clip.encode_text(names, templates).split(list(clip.text_parts), dim=1)
+
+            def tower(sentences: Sequence[str], text: MiniTextTower = text) -> Tensor:
+                return text.project(vectors[[rows[sentence] for sentence in sentences]])
+
+            with torch.no_grad():
+                encoded = encode_names(tower, names, TEMPLATES[templates], clip.text_parts)
+            parts = encoded.split(list(clip.text_parts), dim=1)
             for key, part in zip(keys, parts, strict=True):
                 features[key] = functional.normalize(part, dim=-1).half().contiguous()
     path = folder / KNOWN_NAMES
     write_tensors(path, features, {"names": json.dumps(names)})
     write_hashes(folder)
+    return path
 
 
 def save_adapted(folder: Path, clip: MaskAdaptedCLIP, *, score_scale: float) -> Path:
