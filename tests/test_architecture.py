@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "devices",
         "files",
         "fused_layers",
+        "packages",
         "result",
         "settings",
         "workers",

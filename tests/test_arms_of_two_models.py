@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ovseg_demo.errors import ModelError
-from ovseg_demo.models import OF_MODEL, chosen_arms, listed_arms, split_arm
+from ovseg_demo.errors import ModelError, UnknownModelError
+from ovseg_demo.models import OF_MODEL, check_listed, chosen_arms, listed_arms, split_arm
 from ovseg_demo.output.export import folder_of, write_arms, write_comparison
 from ovseg_demo.proposals import Proposals, Steps
 from ovseg_demo.segmenter import Segmenter
@@ -104,3 +104,26 @@ def test_an_arm_is_written_with_its_model_behind_it() -> None:
     assert "mpt-only@ovseg-swinb-vit-l-14" in listed_arms() and "context@clip-vit-b-16" in listed_arms()
     with pytest.raises(ModelError, match=r"no arm called 'best'; choose from .* as ARM@MODEL"):
         chosen_arms(["best@ovseg-mini"], "ovseg-mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("clip-vit-b16", "the nearest are clip-vit-b-16"),
+        ("open_clip:ViT-B-16/laion2b", ", open_clip:ViT-B-16/laion2b_s34b_b88k"),
+        ("/etc/passwd", "the nearest are"),
+        ("../checkpoints/ovseg-mini/adapted.safetensors", "the nearest are"),
+    ],
+)
+def test_visitors_choose_among_the_models_of_the_lists(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        check_listed(("adapted", f"context@{name}"), "ovseg-mini")
+    assert caught.value.public == str(caught.value)
+    assert str(caught.value).startswith(f"This server has no model '{name}'; ")
+    assert nearest in str(caught.value) and str(caught.value).count(". ") == 0
+
+
+def test_the_servers_own_model_and_all_of_the_lists_may_be_chosen() -> None:
+    check_listed(("adapted", "context@runs/mine"), "ovseg-mini", "runs/mine")
+    check_listed(listed_arms(), "ovseg-mini")
+    assert "context@open_clip:ViT-B-16/laion2b_s34b_b88k" in listed_arms()

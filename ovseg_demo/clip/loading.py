@@ -66,7 +66,8 @@ def load_clip(
     outside = is_open_clip(name_or_path) and str(name_or_path) not in MODELS
     if outside:
         if arm.name not in arms_of(name_or_path):
-            raise ModelError(f"{name_or_path} has no {arm.name} arm, only {_listed(arms_of(name_or_path))}.")
+            lacks = f"has no {arm.name} arm, only {_listed(arms_of(name_or_path))}."
+            raise ModelError(f"{name_or_path} {lacks}", public=f"This model {lacks}")
     elif str(name_or_path) in MODELS or not exists(path):
         for name in (arm.name,) if pooled else (*arm.needs, arm.name):
             found = resolve(name_or_path, name, cache_dir=cache_dir)

@@ -27,6 +27,8 @@ from ovseg_demo.errors import CheckpointError, DownloadError, ModelError, quoted
 from ovseg_demo.files import file_sha256
 from ovseg_demo.models import NotOnHubError, OpenClipName, fetch_current, parse_open_clip
 from ovseg_demo.models.open_clip_names import CONFIGS
+from ovseg_demo.models.unpinned import WEIGHTS
+from ovseg_demo.packages import needs_transformers
 from ovseg_demo.regions import CropRecipe
 from ovseg_demo.weight_files import (
     check_finite,
@@ -38,13 +40,6 @@ from ovseg_demo.weight_files import (
     write_tensors,
 )
 
-_WEIGHTS = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "pytorch_model.bin",
-)
 _RECORD = "open_clip_config"
 """Name of the configuration in the header of a file of adapted weights."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -107,15 +102,15 @@ def find_files(wanted: OpenClipName, cache_dir: Path) -> OpenClipFiles:
             f"open_clip:{wanted.architecture}/FILE."
         )
     repository, _, file = place.rpartition("/")
-    weights = _first(repository, (file,) if file else _WEIGHTS, wanted.name, cache_dir)
+    weights = _first(repository, (file,) if file else WEIGHTS, wanted.name, cache_dir)
     return OpenClipFiles(config, weights, listed, _hub_tokenizer(config, wanted.name, cache_dir))
 
 
 def _in_folder(folder: Path, name: str) -> OpenClipFiles:
     config_file = next(folder / c for c in CONFIGS if (folder / c).is_file())
-    weights = next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
+    weights = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
-        raise CheckpointError(f"The folder {quoted(folder, 200)} has no weights; {_WEIGHTS[0]} is one name.")
+        raise CheckpointError(f"The folder {quoted(folder, 200)} has no weights; {WEIGHTS[0]} is one name.")
     config, pixels = _read_config(config_file, name)
     tokenizer = folder if config["text_cfg"].get("hf_tokenizer_name") else None
     return OpenClipFiles(config, weights, pixels, tokenizer)
@@ -124,7 +119,7 @@ def _in_folder(folder: Path, name: str) -> OpenClipFiles:
 def _in_repository(repository: str, name: str, cache_dir: Path) -> OpenClipFiles:
     config_file = _first(repository, CONFIGS, name, cache_dir)
     config, pixels = _read_config(config_file, name)
-    weights = _first(repository, _WEIGHTS, name, cache_dir)
+    weights = _first(repository, WEIGHTS, name, cache_dir)
     return OpenClipFiles(config, weights, pixels, _hub_tokenizer(config, name, cache_dir, repository))
 
 
@@ -322,12 +317,13 @@ def tokenizer_of(files: OpenClipFiles) -> Any:
     if files.tokenizer is None:
         return open_clip.SimpleTokenizer(context_length=context, **options)
     try:
-        return HFTokenizer(
-            str(files.tokenizer),
-            context_length=context,
-            tokenizer_mode=text.get("tokenizer_mode"),
-            **options,
-        )
+        with needs_transformers("The tokenizer of this model"):
+            return HFTokenizer(
+                str(files.tokenizer),
+                context_length=context,
+                tokenizer_mode=text.get("tokenizer_mode"),
+                **options,
+            )
     except (OSError, ValueError, ImportError) as error:
         why = " ".join(str(error).split())[:200]
         raise ModelError(f"The tokenizer in {quoted(files.tokenizer, 200)} cannot be read: {why}.") from error

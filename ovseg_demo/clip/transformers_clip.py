@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ovseg_demo.errors import CheckpointError
+from ovseg_demo.packages import needs_transformers
 
 _NAMES = (
     (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
@@ -42,8 +43,8 @@ def open_clip_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         CheckpointError: it is no CLIP with a vision transformer that open_clip could build.
     """
     # What is not in the file has the library's own defaults.
-    from transformers import CLIPConfig
-
+    with needs_transformers(source):
+        from transformers import CLIPConfig
     if config.get("model_type") != "clip":
         kind = config.get("model_type") or "something unnamed"
         raise CheckpointError(f"{source} is no CLIP: its config.json is of {kind}.")

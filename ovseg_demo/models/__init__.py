@@ -4,7 +4,7 @@
     arms.py      which arms a model has
     local.py     a name to a checked file on this machine
     open_clip_names.py   names of models outside the table: all of open_clip
-    open_clip_list.py    which of them the printed table lists
+    unpinned.py          which of them, and of SAM 2.1, lists show
     hub.py       downloads
     listing.py   the printed table
 
@@ -21,18 +21,19 @@ from ovseg_demo.models.arms import (
     YOURS,
     arm_of,
     arms_of,
+    check_listed,
     chosen_arms,
     compared_arms,
     default_arm,
     is_mini,
     listed_arms,
+    listed_names,
     own_arms,
     split_arm,
 )
 from ovseg_demo.models.hub import NotOnHubError, exists, fetch_current, is_file
 from ovseg_demo.models.listing import ModelRow, describe, rows
 from ovseg_demo.models.local import LocalWeights, resolve
-from ovseg_demo.models.open_clip_list import OPEN_CLIP_MODELS, OpenClipEntry
 from ovseg_demo.models.open_clip_names import OpenClipName, is_open_clip, parse_open_clip
 from ovseg_demo.models.table import (
     ARMS,
@@ -45,6 +46,7 @@ from ovseg_demo.models.table import (
     ModelEntry,
     PackagedFile,
 )
+from ovseg_demo.models.unpinned import OPEN_CLIP_MODELS, SAM2_MODELS, UNPINNED, UnpinnedModel
 
 __all__ = [
     "ALL",
@@ -54,7 +56,9 @@ __all__ = [
     "MODELS",
     "OF_MODEL",
     "OPEN_CLIP_MODELS",
+    "SAM2_MODELS",
     "TAUGHT",
+    "UNPINNED",
     "VANILLA",
     "YOURS",
     "ArmEntry",
@@ -64,11 +68,12 @@ __all__ = [
     "ModelEntry",
     "ModelRow",
     "NotOnHubError",
-    "OpenClipEntry",
     "OpenClipName",
     "PackagedFile",
+    "UnpinnedModel",
     "arm_of",
     "arms_of",
+    "check_listed",
     "chosen_arms",
     "compared_arms",
     "default_arm",
@@ -79,6 +84,7 @@ __all__ = [
     "is_mini",
     "is_open_clip",
     "listed_arms",
+    "listed_names",
     "own_arms",
     "parse_open_clip",
     "resolve",

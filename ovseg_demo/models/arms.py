@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovseg_demo.errors import ModelError, quoted
+from ovseg_demo.errors import ModelError, UnknownModelError, quoted
 from ovseg_demo.models.hub import exists, is_file
 from ovseg_demo.models.open_clip_names import is_open_clip
 from ovseg_demo.models.table import ARMS, COMPARED, MODELS, VANILLA
+from ovseg_demo.models.unpinned import UNPINNED
 from ovseg_demo.result import Arm
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "YOURS",
     "arm_of",
     "arms_of",
+    "check_listed",
     "chosen_arms",
     "compared_arms",
     "default_arm",
     "is_mini",
     "listed_arms",
+    "listed_names",
     "own_arms",
     "split_arm",
 ]
@@ -137,7 +141,31 @@ def arm_of(name: Arm, model: str | Path, usual: str | Path) -> Arm:
     return name if str(model) == str(usual) else f"{name}{OF_MODEL}{model}"
 
 
+def listed_names(kind: str) -> tuple[str, ...]:
+    """The models of a kind, "clip" or "proposer", that lists show."""
+    pinned = tuple(entry.name for entry in MODELS.values() if entry.kind == kind)
+    return pinned + tuple(entry.name for entry in UNPINNED.values() if entry.kind == kind)
+
+
 def listed_arms() -> tuple[Arm, ...]:
-    """Every arm of every CLIP of the table, by its full name."""
-    clips = [entry for entry in MODELS.values() if entry.kind == "clip"]
-    return tuple(arm_of(arm, entry.name, "") for entry in clips for arm in entry.arms)
+    """Every arm of every CLIP that lists show, by its full name."""
+    return tuple(arm_of(arm, name, "") for name in listed_names("clip") for arm in arms_of(name))
+
+
+def check_listed(arms: Sequence[Arm], *own: str) -> None:
+    """Hold visitors of a server to the models that its lists show.
+
+    Args:
+        arms: those asked for.
+        own: further models, which the server was started with or Gradio has checked.
+
+    Raises:
+        UnknownModelError: an arm is of another model; the nearest names are offered.
+    """
+    known = listed_names("clip")
+    for arm in arms:
+        _, model = split_arm(arm, own[0])
+        if model not in known and model not in own:
+            close = difflib.get_close_matches(model, known, n=3, cutoff=0.5) or known[:3]
+            message = f"This server has no model {quoted(model)}; the nearest are {', '.join(close)}."
+            raise UnknownModelError(message, public=message)

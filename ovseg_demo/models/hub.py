@@ -31,6 +31,7 @@ __all__ = [
     "fetch_current",
     "hash_of_file",
     "is_file",
+    "is_here",
     "local_folder",
 ]
 
@@ -89,6 +90,11 @@ def cached(source: HubFile, model: str, cache_dir: Path) -> Path | None:
     if is_file(by_hand):
         return by_hand
     return _downloaded(source, cache_dir) or _shared(source)
+
+
+def is_here(source: HubFile, cache_dir: Path) -> bool:
+    """Whether a file has been downloaded, by this program or into the hub's shared cache."""
+    return (_downloaded(source, cache_dir) or _shared(source)) is not None
 
 
 def _downloaded(source: HubFile, cache_dir: Path) -> Path | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from ovseg_demo.files import size_text
 from ovseg_demo.models.arms import arms_of
 from ovseg_demo.models.local import file_size, present_file
-from ovseg_demo.models.open_clip_list import OPEN_CLIP_MODELS
 from ovseg_demo.models.table import MODELS, ModelEntry
+from ovseg_demo.models.unpinned import UNPINNED, UnpinnedModel
 from ovseg_demo.settings import default_cache_dir
 
 __all__ = ["ModelRow", "describe", "rows"]
@@ -30,13 +30,13 @@ class ModelRow:
     """Which of the arms (or "weights", for a proposer) are on this machine."""
 
     size_bytes: int
-    """Of all its files; 0 where they are missing and no size is published."""
+    """Of all its files, about; 0 where they are missing and no size is published."""
 
 
 def rows(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] = MODELS) -> tuple[ModelRow, ...]:
     """The table with what is on this machine; nothing is fetched or hashed."""
     folder = default_cache_dir() if cache_dir is None else cache_dir
-    return tuple(
+    pinned = tuple(
         ModelRow(
             entry.name,
             entry.kind,
@@ -48,6 +48,23 @@ def rows(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] = MO
             sum(file_size(entry, source, folder) for source in entry.sources.values()),
         )
         for entry in models.values()
+    )
+    unpinned = UNPINNED.values() if models is MODELS else ()
+    return pinned + tuple(_unpinned_row(entry, folder) for entry in unpinned)
+
+
+def _unpinned_row(entry: UnpinnedModel, folder: Path) -> ModelRow:
+    arms = arms_of(entry.name) if entry.kind == "clip" else ()
+    present = (arms or ("weights",)) if entry.present(folder) else ()
+    return ModelRow(
+        entry.name,
+        entry.kind,
+        entry.title,
+        entry.licence,
+        entry.non_commercial,
+        arms,
+        present,
+        entry.size_bytes,
     )
 
 
@@ -65,9 +82,6 @@ def describe(*, cache_dir: Path | None = None, models: Mapping[str, ModelEntry] 
         size = size_text(row.size_bytes) if row.size_bytes else "-"
         arms = ", ".join(row.arms) or "-"
         lines.append((row.name, row.kind, arms, size, here, row.licence, row.title))
-    for listed in OPEN_CLIP_MODELS:
-        arms, size = ", ".join(arms_of(listed.name)), f"{4 * listed.millions:,.0f} MB"
-        lines.append((listed.name, "clip", arms, size, "-", listed.licence, listed.title))
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join("  ".join(cells).rstrip() for cells in padded)

@@ -22,7 +22,15 @@ from ovseg_demo.corrections import corrections_from_content
 from ovseg_demo.errors import CorrectionError
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory import Memory
-from ovseg_demo.models import ARMS, COMPARED, MODELS, default_arm, listed_arms, rows
+from ovseg_demo.models import (
+    ARMS,
+    COMPARED,
+    MODELS,
+    chosen_arms,
+    listed_arms,
+    listed_names,
+    rows,
+)
 from ovseg_demo.output.export import export, zip_comparison
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models
@@ -38,7 +46,7 @@ from ovseg_demo.settings import MERGE_RULES, TEMPLATE_SETS, Settings
 if TYPE_CHECKING:
     from ovseg_demo.segmenter import Segmenter
 
-__all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "endpoint_parameters", "names_of", "photo_input"]
+__all__ = ["MODEL_QUEUE", "add_endpoints", "cached_file", "endpoint_parameters", "photo_input"]
 
 MODEL_QUEUE = "model"
 """All events that use a model wait in one line, so that two visitors never share a processor."""
@@ -77,10 +85,12 @@ def add_endpoints(pool: ModelPool) -> None:
         photo = photo_input("photo")
         words = gr.Textbox(label="words", info="names parted by commas, synonyms by a bar")
         every = [*ARMS, *listed_arms()]
-        weights = gr.Dropdown([BEST, *every], value=BEST, label="weights")
-        first, second = (gr.Dropdown(every, value=arm, label=arm) for arm in COMPARED)
-        model = gr.Dropdown(names_of("clip"), value=settings.model, label="model")
-        proposer = gr.Dropdown([OWN, *names_of("proposer")], value=OWN, label="proposer")
+        # What is not on the lists of arms is refused by our own sentence, which offers the nearest names.
+        free: dict[str, Any] = {"allow_custom_value": True}
+        weights = gr.Dropdown([BEST, *every], value=BEST, label="weights", **free)
+        first, second = (gr.Dropdown(every, value=arm, label=arm, **free) for arm in COMPARED)
+        model = gr.Dropdown(list(listed_names("clip")), value=settings.model, label="model")
+        proposer = gr.Dropdown([OWN, *listed_names("proposer")], value=OWN, label="proposer")
         templates = gr.Dropdown(list(TEMPLATE_SETS), value=settings.templates, label="templates")
         merge = gr.Dropdown(list(MERGE_RULES), value=settings.merge, label="merge")
         strictness = gr.Number(0.0, label="strictness", minimum=-10, maximum=10)
@@ -223,7 +233,7 @@ class Endpoints:
         """
         with tracked_request(self.pool.tracker, "segment") as context:
             own = self._own(photo, corrections, memory)
-            arm = default_arm(model) if weights == BEST else weights
+            (arm,) = chosen_arms([] if weights == BEST else [weights], model)[-1:]
             steps = self._segmenter(context, (arm,), model, proposer, density).stream(
                 photo,
                 words,
@@ -277,6 +287,7 @@ class Endpoints:
         """
         with tracked_request(self.pool.tracker, "compare") as context:
             own = self._own(photo, corrections, memory)
+            first, second = (chosen_arms([arm], model)[-1] for arm in (first, second))
             steps = self._segmenter(context, (first, second), model, proposer, density).stream_compare(
                 photo,
                 words,
@@ -322,8 +333,3 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise CorrectionError("The corrections are no JSON; send the text of corrections.json.") from None
-
-
-def names_of(kind: str) -> list[str]:
-    """The models of the table of a kind, "clip" or "proposer", in its order."""
-    return [name for name, entry in MODELS.items() if entry.kind == kind]

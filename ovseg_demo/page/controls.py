@@ -193,7 +193,10 @@ def _thumbnails(examples: tuple[Example, ...]) -> gr.Dataset | None:
 
 
 def listed_models(kind: str, settings: Settings) -> list[tuple[str, str]]:
-    """The models of a kind as a visitor chooses them: name, size, speed, and whether they are here."""
+    """The models of a kind as a visitor chooses them.
+
+    Each with its size, its licence unless the server has it, its speed, and whether it is there.
+    """
     listed = []
     for row in rows(cache_dir=settings.cache_dir):
         if row.kind != kind:
@@ -202,7 +205,7 @@ def listed_models(kind: str, settings: Settings) -> list[tuple[str, str]]:
         if row.size_bytes:
             facts += [size_text(row.size_bytes), _speed(row.size_bytes)]
         if len(row.present) < (len(row.arms) or 1):
-            facts.append("not on this machine")
+            facts += [row.licence, "not on this machine"]
         listed.append((", ".join(facts), row.name))
     return listed
 
@@ -286,13 +289,16 @@ def _options(settings: Settings) -> Options:
             [("the best, or adapted beside vanilla", ""), *((name, name) for name in arms)],
             value="",
             label="Arm",
-            info="What names the regions: of the CLIP above, or of another one. Takes effect with Run.",
+            info="What names the regions: of the CLIP above, or of another one as ARM@MODEL. "
+            "Takes effect with Run.",
+            allow_custom_value=True,  # refused by a sentence that offers the nearest names
         )
         against = gr.Dropdown(
             [("vanilla", ""), *((name, name) for name in arms)],
             value="",
             label="Compared with",
             info="Any other arm, on the same masks. Takes effect with Run.",
+            allow_custom_value=True,
         )
     assert {value for _, value in templates.choices} == set(TEMPLATE_SETS)
     assert {value for _, value in merge.choices} == set(MERGE_RULES)

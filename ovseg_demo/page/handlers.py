@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ovseg_demo.errors import ImageError
 from ovseg_demo.imaging import load_image
-from ovseg_demo.models import MODELS, TAUGHT, YOURS, chosen_arms, compared_arms
+from ovseg_demo.models import (
+    MODELS,
+    TAUGHT,
+    UNPINNED,
+    YOURS,
+    ModelEntry,
+    UnpinnedModel,
+    chosen_arms,
+    compared_arms,
+)
 from ovseg_demo.page.model_downloads import load_models
 from ovseg_demo.page.proposal_preview import ProposalPreview
 from ovseg_demo.page.sentences import difference, headline, timing
@@ -301,7 +310,8 @@ def model_use(*names: str) -> Payload:
         `names` and `use` for people, `details` with titles and licences, and `restricted`, which is true if
         one of them forbids commercial use.
     """
-    entries = [MODELS[name] for name in names if name in MODELS]
+    listed: dict[str, ModelEntry | UnpinnedModel] = {**MODELS, **UNPINNED}
+    entries = [listed[name] for name in names if name in listed]
     restricted = any(entry.non_commercial for entry in entries)
     use = "non-commercial use only" if restricted else ", ".join(dict.fromkeys(e.licence for e in entries))
     return {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ovseg_demo.errors import OvsegError
 from ovseg_demo.files import size_text
-from ovseg_demo.models import MODELS, ModelEntry, ModelRow, resolve, rows, split_arm
+from ovseg_demo.models import MODELS, ModelEntry, ModelRow, check_listed, resolve, rows, split_arm
 from ovseg_demo.models.hub import HubFile
 from ovseg_demo.result import Arm
 
@@ -55,6 +55,7 @@ def load_models(
         ModelError: as `Segmenter.from_pretrained`.
     """
     cache_dir = pool.settings.cache_dir
+    check_listed(arms, models.model, pool.settings.model)
     yield from fetch_missing(models.model, arms, models.proposer, cache_dir=cache_dir)
     if not pool.has(models):
         yield f"Loading {models_with_sizes(models.model, models.proposer, cache_dir)}, once", 0.0

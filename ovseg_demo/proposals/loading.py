@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ovseg_demo.errors import SettingsError, UnknownModelError, quoted
+from ovseg_demo.packages import needs_transformers, require_transformers
 from ovseg_demo.proposals.base import Proposer
 from ovseg_demo.settings import Settings
 
@@ -48,7 +49,7 @@ def load_proposer(
     Raises:
         UnknownModelError: no proposer has this name.
         SettingsError: the device, size, density or threshold is not available.
-        ModelError: the weights are missing or wrong.
+        ModelError: the weights are missing or wrong, or the package transformers is.
     """
     import torch
 
@@ -89,18 +90,20 @@ def load_proposer(
         works_at = "its own size" if name in MASKFORMERS else f"size {_SAM_SIZE}"
         raise SettingsError(f"{name} works at {works_at} only, not {side}; mobile-sam takes others.")
     path, sha256 = weights, ""
+    if name in MASKFORMERS:
+        require_transformers(name)
     if path is None:
         found = resolve(name, cache_dir=cache_dir)
         path, sha256 = found.path, found.sha256
     proposer: Proposer
     if name in NAMING_PROPOSERS:
-        from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
-
+        with needs_transformers(name):
+            from ovseg_demo.proposals.maskformer import DEMO_THRESHOLD, load_maskformer
         threshold = DEMO_THRESHOLD if mask_threshold is None else mask_threshold
         proposer = load_maskformer(name, path, device=place, mask_threshold=threshold)
     elif name == "maskformer-swin-base-coco":
-        from ovseg_demo.proposals.maskformer import load_coco_maskformer
-
+        with needs_transformers(name):
+            from ovseg_demo.proposals.maskformer import load_coco_maskformer
         proposer = load_coco_maskformer(name, path, device=place)
     elif name == "mobile-sam":
         proposer = load_mobile_sam(path, device=place, side=side, plan=POINT_PROMPT_CONFIGS[density])

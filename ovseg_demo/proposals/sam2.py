@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ovseg_demo.errors import CheckpointError, UnknownModelError, quoted
 from ovseg_demo.models.hub import fetch_current, is_file
+from ovseg_demo.packages import needs_transformers, require_transformers
 from ovseg_demo.proposals.prompting import PointPromptConfig, PointProposer
 from ovseg_demo.weight_files import first_keys
 
@@ -129,7 +130,7 @@ def find_sam2(name: str, cache_dir: Path) -> Path:
 
     Raises:
         UnknownModelError: the name is no repository's.
-        ModelError: the files are not here and cannot be fetched.
+        ModelError: the files are not here and cannot be fetched, or transformers is not installed.
     """
     if not name.startswith(HUB):
         return Path(name)
@@ -139,6 +140,7 @@ def find_sam2(name: str, cache_dir: Path) -> Path:
             f"{quoted(name)} names no repository: write hf-hub:OWNER/NAME, as in "
             "hf-hub:facebook/sam2.1-hiera-tiny."
         )
+    require_transformers("SAM 2.1")
     paths = [fetch_current(repository, file, name, cache_dir) for file in FILES]
     return paths[0].parent
 
@@ -154,9 +156,11 @@ def load_sam2(name: str, folder: Path, *, device: torch.device, plan: PointPromp
 
     Raises:
         CheckpointError: the folder holds another model, or lacks weights.
+        ModelError: transformers is not installed.
     """
-    from transformers import Sam2Config, Sam2Model
-    from transformers.utils import logging
+    with needs_transformers("SAM 2.1"):
+        from transformers import Sam2Config, Sam2Model
+        from transformers.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(40)  # published as a model of videos; what concerns memory is left out

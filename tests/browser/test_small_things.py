@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from visiting import Visit
 
+from ovseg_demo.models import listed_names
 from ovseg_demo.page.examples import load_examples
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,8 @@ def test_the_list_of_models_tells_size_speed_and_what_is_not_here(visit: Visit) 
     assert any(re.search(r"ovseg-mini, \d+ MB, seconds$", one.strip()) for one in listed), listed
     large = next(one for one in listed if "clip-vit-l-14" in one)
     assert re.search(r"\d\.\d GB, minutes without a GPU", large)
-    assert not any("/" in one for one in listed)  # no folder of the server
+    names = {one.strip().removeprefix("✓").strip().partition(",")[0] for one in listed}
+    assert names == set(listed_names("clip"))  # no folder of the server
 
 
 def test_words_are_not_broken_inside_on_a_phone(phone: Visit) -> None:

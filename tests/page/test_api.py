@@ -112,6 +112,23 @@ def test_compare_takes_any_two_arms(client: Client) -> None:
         assert {"overlay.png", "no-prompts/overlay.png"} <= set(files.namelist())
 
 
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ("context@clip-vit-b16", "This server has no model 'clip-vit-b16'; the nearest are clip-vit-b-16"),
+        ("vanilla@/etc/passwd", "This server has no model '/etc/passwd'; the nearest are ovseg-mini"),
+        ("contxt", "There is no arm called 'contxt'; choose from vanilla"),
+    ],
+)
+def test_an_arm_that_does_not_exist_is_one_sentence_with_the_nearest_names(
+    client: Client, arm: str, said: str
+) -> None:
+    for api, chosen in (("/segment", {"weights": arm}), ("/compare", {"second": arm})):
+        with pytest.raises(AppError) as caught:
+            client.predict(handle_file(COFFEE), "cup", **chosen, api_name=api)
+        assert said in str(caught.value) and "list of choices" not in str(caught.value)
+
+
 def test_proposals_are_coco_run_lengths(client: Client) -> None:
     told = client.predict(handle_file(COFFEE), api_name="/proposals")
     height, width = told["size"]

@@ -74,5 +74,9 @@ def test_every_listed_model_is_one_of_open_clips_or_a_repository() -> None:
 
     for listed in OPEN_CLIP_MODELS:
         wanted = parse_open_clip(listed.name)
-        assert wanted.repository or open_clip.is_pretrained_cfg(wanted.architecture, wanted.tag)
+        if wanted.repository:
+            assert listed.repository == wanted.repository
+        else:
+            known = open_clip.get_pretrained_cfg(wanted.architecture, wanted.tag)
+            assert listed.repository == known["hf_hub"].rstrip("/")
         assert listed.non_commercial == ("research" in listed.licence)

@@ -47,7 +47,7 @@ function nameModes() {
     if (button.dataset.mode === "adapted") button.textContent = first;
     if (button.dataset.mode === "vanilla") button.textContent = second;
   }
-  find(".ov-sides").replaceChildren(...[second, first].map((name) => make("span", {}, name.toLowerCase())));
+  find(".ov-sides").replaceChildren(...[second, first].map((name) => make("span", {}, name[0].toLowerCase() + name.slice(1))));
   const heads = find(".ov-changes").querySelectorAll("thead th");
   [heads[2].textContent, heads[3].textContent] = [`${second} says`, `${first} says`];
 }
