@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_picture import BARE_SPOT
 from visiting import PATIENCE_MS, Visit
 
 if TYPE_CHECKING:
@@ -218,6 +219,53 @@ def test_what_cannot_be_done_is_one_sentence(visit: Visit) -> None:
     assert editing.count == 0
 
 
+def test_presses_boxes_and_strokes_over_nothing(visit: Visit) -> None:
+    page = visit.page
+    for example in page.locator("#examples button").all():
+        example.click()
+        page.wait_for_timeout(1500)
+        if spot := page.evaluate(BARE_SPOT):
+            break
+    assert spot
+    page.locator(".ed-start").click()
+    editing = Editing.of(visit)
+    # Between four pixels.
+    width, height = page.evaluate("() => [ovseg.shown().width, ovseg.shown().height]")
+    x, y = (int(spot[0] * width) + 0.5) / width, (int(spot[1] * height) + 0.5) / height
+    for tool, told in (
+        ("erase", "nothing here to erase"),
+        ("cut", "no region here to cut"),
+        ("select", "no region here; the tool Add makes one"),
+    ):
+        editing.tool(tool)
+        editing.press(x, y)
+        visit.waits_for(told, ".ed-hint")
+    editing.tool("add")
+    editing.drag((0.3, 0.5), (0.5, 0.5))
+    visit.waits_for("has no area", ".ed-hint")
+    assert editing.count == 0
+    assert page.locator(".ed-bar").get_by_role("button", name="Undo").is_disabled()
+
+    # The thinnest brush draws, too, on a picture that is magnified.
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.keyboard.down("Control")
+    for _ in range(6):
+        page.mouse.wheel(0, -60)
+    page.keyboard.up("Control")
+    assert page.locator(".ov-stage").get_attribute("data-zoomed") == "true"
+    editing.tool("brush")
+    page.locator(".ed-size input").fill("2")
+    editing.press(x, y)
+    page.locator(".ed-name").wait_for()
+    editing.names("speck")
+    assert editing.at(x, y) == ("speck", True)
+    editing.act("Undo")
+    assert editing.at(x, y) == ("", False)
+    assert visit.complaints == []
+
+
 def test_corrections_survive_a_reload_and_other_words(visit: Visit) -> None:
     editing = Editing(visit)
     page = visit.page
@@ -270,6 +318,49 @@ def test_by_touch(phone: Visit) -> None:
     page.locator(".ed-name").wait_for(state="hidden")
     assert editing.at(0.5, 0.5)[1]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_one_finger_draws_and_two_zoom(phone: Visit) -> None:
+    editing = Editing(phone)
+    page = phone.page
+    editing.tool("select")
+    page.locator(".ov-stage").scroll_into_view_if_needed()
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    phone.waits_for("cow:", ".ed-hint")
+    editing.tool("brush")
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": number}
+            for number, (x, y) in enumerate(places)
+        ]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (0.5, 0.5))
+    for height in (0.4, 0.3, 0.2, 0.1):
+        touch("touchMove", (0.5, height))
+    touch("touchEnd")
+    assert editing.at(0.5, 0.1) == ("cow", True)
+    assert page.locator(".ov-stage").get_attribute("data-zoomed") != "true"
+    before = editing.count
+
+    # A second finger drops the stroke that the first one began.
+    touch("touchStart", (0.3, 0.1))
+    touch("touchMove", (0.2, 0.1))
+    touch("touchStart", (0.2, 0.1), (0.6, 0.3))
+    for apart in (0.1, 0.2, 0.3):
+        touch("touchMove", (0.2 - apart / 2, 0.1), (0.6 + apart / 2, 0.3 + apart))
+    touch("touchEnd")
+    assert page.locator(".ov-stage").get_attribute("data-zoomed") == "true"
+    assert editing.count == before and editing.at(0.2, 0.1) != ("cow", True)
+    editing.act("Undo")
+    assert editing.at(0.5, 0.1) != ("cow", True)
+    assert phone.complaints == []
 
 
 def test_without_the_server_nothing_is_lost(visit: Visit) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory import Memory
@@ -95,6 +97,32 @@ def test_corrections_become_a_memory_that_names_by_likeness(
     (folder / "foreign.safetensors").write_bytes(foreign.to_bytes())
     status, answer = ask(calls, "memory", {"file": str(folder / "foreign.safetensors")})
     assert status == 422 and "another-clip" in answer["detail"]
+
+
+def test_two_visitors_never_have_each_others_memory(
+    calls: RegionCalls, folder: Path, size: tuple[int, int]
+) -> None:
+    told = content(folder, size, masks=[the_cow(size)], words="grass, Bessie, Rosa")
+    asked = []
+    for name in ("Bessie", "Rosa"):
+        _, memory = ask(calls, "remember", told | {"names": [name]})
+        (folder / f"{name}.json").write_text(json.dumps(memory), encoding="utf-8")
+        asked.append(told | {"memory": str(folder / f"{name}.json")})
+    with ThreadPoolExecutor(2) as two:
+        answers = list(two.map(lambda one: ask(calls, "names", one), 3 * asked))
+    firsts = [answer["names"][0][0]["name"] for _, answer in answers]
+    assert firsts == 3 * ["Bessie", "Rosa"]
+
+
+def test_a_memory_of_100_000_examples_is_refused(calls: RegionCalls, folder: Path) -> None:
+    weights = {"adapted": "0" * 64}
+    notes = {"format": "ovseg-demo memory", "version": "1", "model": "ovseg-mini", "thumbnails": "[]"}
+    notes |= {"weights": json.dumps(weights), "names": json.dumps(["cow"] * 100_000)}
+    (folder / "large.safetensors").write_bytes(
+        save({"adapted": np.zeros((1, 1), np.float16)}, metadata=notes)
+    )
+    status, answer = ask(calls, "memory", {"file": str(folder / "large.safetensors")})
+    assert status == 422 and "at most 5,000 examples and this one has 100,000" in answer["detail"]
 
 
 def test_labels_of_the_photo_are_opened(calls: RegionCalls, folder: Path, size: tuple[int, int]) -> None:

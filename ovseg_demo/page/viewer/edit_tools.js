@@ -381,7 +381,8 @@ function beginStroke(point) {
   return { fact, mask, value, last: mapPoint(point), before: fact ? maskArea(mask) : 0 };
 }
 
-const brushRadius = () => (edit.size / 2 / zoom.scale) * (result.width / Math.max(1, stage.clientWidth));
+// However thin it is, it meets the pixel that it is over.
+const brushRadius = () => Math.max(0.75, (edit.size / 2 / zoom.scale) * (result.width / Math.max(1, stage.clientWidth)));
 
 function goStroke(line, point) {
   const next = mapPoint(point);
@@ -404,6 +405,7 @@ function endStroke({ fact, mask }) {
     const made = fact.uid ? next.find(({ uid }) => uid === fact.uid) : next.findLast(({ name }) => name !== null);
     return select(maskArea(mask) && made ? [made.uid] : []);
   }
+  if (!maskArea(mask)) return hint("Nothing of it is left to name; draw where it should be.", "error"), draw();
   const kept = { kind: fact ? "brush" : "add", target: fact, masks: [{ mask, counts: encodeMask(mask, result.width, result.height), full: null, names: [] }] };
   propose(kept);
   const mine = candidate;

@@ -69,7 +69,8 @@ function onTouch(event) {
   const now = [...event.touches].map(shareOfStage), before = fingers;
   fingers = now;
   if (now.length > 2 || (now.length < 2 && zoom.scale === 1) || !now.length) return;
-  event.preventDefault();
+  // A second finger that joins a movement may come too late to take it from the browser.
+  if (event.cancelable) event.preventDefault();
   if (event.type !== "touchmove" || before.length !== now.length) return;
   panned = true;
   const middle = (points) => [0, 1].map((i) => points.reduce((sum, p) => sum + p[i], 0) / points.length);
