@@ -144,6 +144,50 @@ def test_both_kinds_of_masks_make_one_table_and_one_picture(
     assert (tmp_path / "chart-truth.png").is_file() and (tmp_path / "chart-proposals.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "photo", "label", "ignored"),
+    [
+        ("ade20k-150", "ADEChallengeData2016/images/validation/1.jpg",
+         "ADEChallengeData2016/annotations/validation/1.png", 0),
+        ("context-59", "pcontext/val/image/1.jpg", "pcontext/val/label/1.png", 255),
+        ("voc-20", "VOCdevkit/VOC2012/images_detectron2/val/1.jpg",
+         "VOCdevkit/VOC2012/annotations_detectron2/val/1.png", 255),
+        ("coco-stuff-171", "coco/val2017/1.jpg", "coco/stuffthingmaps_detectron2/val2017/1.png", 255),
+    ],
+)  # fmt: skip
+def test_mask_accuracy_is_told_for_published_folders(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    photo: str,
+    label: str,
+    ignored: int,
+) -> None:
+    labels = np.full((90, 120), ignored, dtype=np.uint8)
+    labels[:50], labels[50:, 40:] = 3, 12
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    for path, picture in ((tmp_path / photo, pixels), (tmp_path / label, labels)):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(picture).save(path)
+    report = tmp_path / "report.json"
+    evaluate(
+        EvaluateSettings(
+            data=tmp_path,
+            data_set=name,
+            masks="truth",
+            model=str(model),
+            arms=("adapted",),
+            templates="single",
+            draws=20,
+            json=report,
+        )
+    )
+    assert "mask accuracy" in capsys.readouterr().out
+    low, high = json.loads(report.read_text())["arms"]["adapted"]["intervals"]["top1"]
+    assert 0 <= low <= high <= 100
+
+
 def test_a_proposals_true_name_is_the_class_that_fills_half_of_it(model: Path, truth: TruthSet) -> None:
     arms = tuple(arm_sources(("vanilla",), str(model)))
     settings = EvaluatorSettings(arms, templates="single", model=str(model))
