@@ -30,6 +30,7 @@ from ovseg_demo.output.label_files import (
     ExportSource,
     as_json,
     coco_files,
+    coco_polygon_files,
     geojson_files,
     stem_of,
     yolo_files,
@@ -342,7 +343,18 @@ def _file_safe(name: str) -> str:
     return re.sub(r"[\W_]+", "-", name)[:40].strip("-") or "class"
 
 
-_IN_ZIP = ("overlay", "label-map", "classes", "json", "coco", "yolo", "geojson", "cutouts", "corrections")
+_IN_ZIP = (
+    "overlay",
+    "label-map",
+    "classes",
+    "json",
+    "coco",
+    "coco-polygons",
+    "yolo",
+    "geojson",
+    "cutouts",
+    "corrections",
+)
 
 
 def _zip_files(source: ExportSource, photo_name: str) -> Files:
@@ -356,6 +368,7 @@ EXPORTS: dict[str, Exporter] = {
     "classes": Exporter("Names of the label map (JSON)", _classes_files),
     "json": Exporter("All facts (JSON)", _json_files),
     "coco": Exporter("COCO instances (JSON, RLE)", coco_files),
+    "coco-polygons": Exporter("COCO instances (JSON, polygons)", coco_polygon_files),
     "yolo": Exporter("YOLO segmentation (txt)", yolo_files),
     "geojson": Exporter("GeoJSON (pixel coordinates)", geojson_files),
     "cutouts": Exporter("Cut-outs per class (transparent PNG)", _cutout_files),

@@ -15,7 +15,15 @@ import numpy.typing as npt
 from ovseg_demo.output.mask_formats import Polygon, encode_rle, keyhole, polygons, signed_area, simplify
 from ovseg_demo.result import ClassResult, Segmentation
 
-__all__ = ["ExportSource", "as_json", "coco_files", "geojson_files", "stem_of", "yolo_files"]
+__all__ = [
+    "ExportSource",
+    "as_json",
+    "coco_files",
+    "coco_polygon_files",
+    "geojson_files",
+    "stem_of",
+    "yolo_files",
+]
 
 _STRIP = 128
 """Rows or columns that are read together when the pieces are located."""
@@ -101,19 +109,42 @@ def _distinct(strip: npt.NDArray[np.uint32]) -> list[int]:
 
 def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
     """COCO instances: one annotation for each region that shows, masks as compressed run lengths."""
+    width, height = source.seg.size
+
+    def run_lengths(piece: Piece) -> dict[str, Any]:
+        counts = encode_rle(piece.mask, (height, width), piece.left, piece.top)
+        return {"size": [height, width], "counts": counts}
+
+    return {"coco.json": as_json(_coco(source, photo_name, run_lengths))}
+
+
+def coco_polygon_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
+    """COCO instances with polygons, for programs that read no run lengths, such as Label Studio.
+
+    The format has no holes; a cut of zero width joins them to the outer ring. Outlines are simplified.
+    """
+
+    def outlines(piece: Piece) -> list[list[float]]:
+        rings = (keyhole(_simplified(polygon)) for polygon in piece.polygons)
+        return [ring.ravel().tolist() for ring in rings]
+
+    return {"coco_polygons.json": as_json(_coco(source, photo_name, outlines), indent=None)}
+
+
+def _coco(source: ExportSource, photo_name: str, segmentation: Callable[[Piece], Any]) -> dict[str, Any]:
+    """COCO's instances with masks in the form that `segmentation` gives them."""
     seg = source.seg
     width, height = seg.size
     annotations = []
     for number, piece in enumerate(source.pieces, start=1):
         source.check()
         box_height, box_width = piece.mask.shape
-        counts = encode_rle(piece.mask, (height, width), piece.left, piece.top)
         annotations.append(
             {
                 "id": number,
                 "image_id": 1,
                 "category_id": piece.class_index,
-                "segmentation": {"size": [height, width], "counts": counts},
+                "segmentation": segmentation(piece),
                 "area": piece.area_px,
                 "bbox": [piece.left, piece.top, box_width, box_height],
                 "iscrowd": 0,
@@ -122,14 +153,13 @@ def coco_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:
                 "corrected": piece.corrected,
             }
         )
-    content = {
+    return {
         "info": {"description": "ovseg-demo", "models": dict(seg.models), "settings": dict(seg.settings)},
         "licenses": [],
         "images": [{"id": 1, "width": width, "height": height, "file_name": photo_name}],
         "annotations": annotations,
         "categories": [{"id": c.index, "name": c.name, "supercategory": ""} for c in seg.classes],
     }
-    return {"coco.json": as_json(content)}
 
 
 def yolo_files(source: ExportSource, photo_name: str) -> dict[str, bytes]:

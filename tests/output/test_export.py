@@ -127,6 +127,46 @@ def test_pycocotools_reads_the_same_pixels_from_coco(result: Segmentation, tmp_p
     assert [coco.cats[i]["name"] for i in sorted(coco.cats)] == NAMES
 
 
+@pytest.mark.parametrize(("key", "name"), [("coco", "coco.json"), ("coco-polygons", "coco_polygons.json")])
+def test_other_programs_can_import_coco(result: Segmentation, key: str, name: str, tmp_path: Path) -> None:
+    """Both files have what importers ask for, and pycocotools finds the same shapes in both.
+
+    CVAT (which reads COCO by datumaro): id, file_name, height and width of images; id and name of categories,
+    0 being no category; integer id, image_id, category_id and iscrowd of annotations; a segmentation that
+    is run lengths of the image's size, or polygons of an even number of coordinates, at least six.
+    Label Studio: `score` and a bbox of four numbers for each annotation; polygons, iscrowd being 0. It reads
+    no run lengths, which is why there is a file with polygons.
+    """
+    path = tmp_path / name
+    path.write_bytes(export(result, (key,), "cup of coffee.jpg")[name])
+    content = json.loads(path.read_text())
+    (image,) = content["images"]
+    assert (image["id"], image["file_name"]) == (1, "cup of coffee.jpg")
+    assert (image["width"], image["height"]) == result.size
+    assert [(one["id"], one["name"]) for one in content["categories"]] == list(enumerate(NAMES, start=1))
+    annotations = content["annotations"]
+    assert [one["id"] for one in annotations] == list(range(1, 5))
+    for one in annotations:
+        assert one["image_id"] == 1 and one["category_id"] in range(1, 6) and one["iscrowd"] == 0
+        left, top, width, height = one["bbox"]
+        assert 0 <= left < left + width <= image["width"] and 0 <= top < top + height <= image["height"]
+        assert isinstance(one["area"], int | float) and 0 < one["area"] <= width * height
+        assert 0 <= one["score"] <= 1
+        form = one["segmentation"]
+        if key == "coco":
+            assert form["size"] == [image["height"], image["width"]] and isinstance(form["counts"], str)
+            continue
+        assert form and all(len(ring) >= 6 and len(ring) % 2 == 0 for ring in form)
+        corners = np.concatenate([np.reshape(ring, (-1, 2)) for ring in form])
+        assert [*corners.min(axis=0), *np.ptp(corners, axis=0)] == one["bbox"]
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+    for index in (1, 2, 4, 5):
+        (annotation,) = coco.loadAnns(coco.getAnnIds(catIds=[index]))
+        truth, theirs = result.label_map == index, coco.annToMask(annotation).astype(bool)
+        assert (truth & theirs).sum() / (truth | theirs).sum() > 0.97
+
+
 def test_opencv_fills_the_same_pixels_from_yolo(result: Segmentation) -> None:
     files = export(result, ("yolo",), "cup of coffee.jpg")
     rebuilt = np.zeros(result.label_map.shape, np.uint8)
@@ -289,7 +329,7 @@ def test_every_format_can_be_stopped(key: str) -> None:
     def check() -> None:
         nonlocal asked
         asked += 1
-        if asked > (10 if key in ("coco", "yolo", "geojson", "zip") else 0):
+        if asked > (10 if key in ("coco", "coco-polygons", "yolo", "geojson", "zip") else 0):
             raise ResourceError("This took too long.")
 
     with pytest.raises(ResourceError):
