@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from test_correcting import Editing
 from visiting import EXAMPLES, PATIENCE_MS, Visit, visiting
 
-from ovseg_demo.memory import Memory
+from ovseg_demo.memory import Example, Memory
 from ovseg_demo.output.mask_formats import decode_rle, encode_rle
 from ovseg_demo.teaching import TaughtPrompts
 from tests.quick_teaching import quick_teaching
@@ -109,6 +109,44 @@ def test_a_memory_is_taken_away_and_brought_back(visit: Visit, tmp_path: Path) -
     foreign.write_bytes(Memory("another-clip", dict.fromkeys(memory.weights, "0" * 16)).to_bytes())
     page.locator(".mem input[type=file]").set_input_files(foreign)
     visit.waits_for("another-clip", ".mem [role=status]")
+
+
+def test_a_full_memory_says_that_the_oldest_go_first(visit: Visit, tmp_path: Path) -> None:
+    page = remembering(visit).page
+    first = _exported(visit, tmp_path)
+    features = first.examples[0].features
+    full = Memory(first.model, first.weights)
+    full = full.adding(Example(f"cow {number}", features) for number in range(1999))
+    full_path = tmp_path / "full.safetensors"
+    full_path.write_bytes(full.to_bytes())
+
+    assert page.locator(".mem-full").inner_text() == ""
+    page.locator(".mem input[type=file]").set_input_files(full_path)
+    visit.waits_for("Your memory: 2000 examples", ".mem summary")
+    visit.waits_for("at most 2,000 examples: with each new one the oldest goes", ".mem-full")
+    assert _exported(visit, tmp_path).names[0] == "Bessie"
+
+    more = Memory(full.model, full.weights).adding([Example("calf", features)])
+    full_path.write_bytes(more.to_bytes())
+    page.locator(".mem input[type=file]").set_input_files(full_path)
+    visit.waits_for("1 example read, 1 of them new", ".mem [role=status]")
+    kept = _exported(visit, tmp_path).names
+    assert len(kept) == 2000 and (kept[0], kept[-1]) == ("cow 0", "calf")
+
+    page.get_by_role("button", name="Remove the example calf").click()
+    visit.waits_for("Your memory: 1999 examples", ".mem summary")
+    assert page.locator(".mem-full").inner_text() == ""
+
+
+def _exported(visit: Visit, folder: Path) -> Memory:
+    """The memory as the panel exports it."""
+    panel = visit.page.locator(".mem")
+    if panel.get_attribute("open") is None:
+        panel.locator("summary").click()
+    with visit.page.expect_download(timeout=PATIENCE_MS) as coming:
+        panel.get_by_role("button", name="Export").click()
+    coming.value.save_as(folder / "exported.safetensors")
+    return Memory.load(folder / "exported.safetensors")
 
 
 def test_files_carry_corrections_and_are_opened_again(

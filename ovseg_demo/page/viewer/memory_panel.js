@@ -4,6 +4,7 @@
 const MOST_SHOWN = 120;
 const memoryTitle = make("summary", {}), memoryTold = make("p", { class: "ed-hint", role: "status" });
 const memoryList = make("ul", { class: "mem-list" });
+const memoryFull = make("p", { class: "ed-hint mem-full", role: "status" });
 const memoryUse = make("input", { type: "checkbox" });
 const memoryAsk = button("Ask for its names", { title: "Adds the names of the examples to the words" });
 const memoryExport = button("Export"), memoryImport = button("Import"), memoryForget = button("Remove all");
@@ -11,7 +12,7 @@ const memoryChoice = make("input", { type: "file", accept: ".safetensors", "aria
 const memoryPanel = make("details", { class: "mem" }, memoryTitle,
   make("p", {}, "Each region that you give a name is an example. Where a region of a photo looks like one, it takes its name, if that is among the words. They are kept in this browser only, sent along with each run, and never shared."),
   make("div", { class: "ed-row" }, make("label", {}, memoryUse, " Use it"), memoryAsk, memoryExport, memoryImport, memoryForget, memoryChoice),
-  memoryTold, memoryList);
+  memoryTold, memoryFull, memoryList);
 strip.after(memoryPanel);
 
 const memoryTell = (text, level = "") => { memoryTold.textContent = text; memoryTold.dataset.level = level; };
@@ -19,6 +20,7 @@ const memoryTell = (text, level = "") => { memoryTold.textContent = text; memory
 function showMemory() {
   const all = shownExamples(), own = all.filter((one) => one.model === modelNow());
   memoryTitle.textContent = `Your memory: ${howMany(all.length, "example")}${all.length && !memoryOn() ? ", not used" : ""}`;
+  memoryFull.textContent = all.length < MOST_EXAMPLES ? "" : `This browser keeps at most ${MOST_EXAMPLES.toLocaleString("en")} examples: with each new one the oldest goes, so export them first if you need them all.`;
   memoryUse.checked = memoryOn();
   memoryAsk.disabled = memoryExport.disabled = own.length === 0;
   memoryForget.disabled = all.length === 0;
