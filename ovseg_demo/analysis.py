@@ -126,8 +126,7 @@ class PhotoAnalyser:
         """Read and propose, or take what is kept of the same photo."""
         stopwatch, limits = Stopwatch(), self.settings
         pixels = load_image(image, max_pixels=limits.max_pixels, max_file_bytes=limits.max_file_bytes)
-        # Segmenters that share the cache find different regions, so the key names the segmenter.
-        key = self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+        key = self._key_of(pixels)
         stopwatch.mark("read")
         if (kept := self.photos.get(key)) is not None:
             # Its features stay shared with what is kept; the timings are this request's own.
@@ -137,6 +136,14 @@ class PhotoAnalyser:
         photo.key = key
         self.photos.put(key, photo)
         return photo
+
+    def kept_analysis(self, pixels: NDArray[np.uint8]) -> PhotoAnalysis | None:
+        """What is kept of a photo of (H, W, 3); None if it has not been analysed or is no longer kept."""
+        return self.photos.get(self._key_of(pixels))
+
+    def _key_of(self, pixels: NDArray[np.uint8]) -> str:
+        # Segmenters that share the cache find different regions, so the key names the segmenter.
+        return self._id + sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
     def compute_analysis(
         self, pixels: NDArray[np.uint8], arms: tuple[Arm, ...]

@@ -80,6 +80,25 @@ class RegionTools(PhotoAnalyser):
         height, width = photo.image.shape[:2]
         return self.prompt(photo, Prompt.of(points, box, width=width, height=height))
 
+    def preview_at(self, pixels: NDArray[np.uint8], points: Sequence[Point]) -> PromptedMasks | None:
+        """The regions that `regions_at` finds, if that takes no more than a decoding.
+
+        Args:
+            pixels: (H, W, 3) uint8, the photo.
+            points: as in `regions_at`.
+
+        Returns:
+            None where the photo's encoding is not kept or the proposer takes no clicks.
+
+        Raises:
+            CorrectionError, ProposalError: as `regions_at`.
+        """
+        photo = self.kept_analysis(pixels)
+        if photo is None or photo.proposals.embedding is None:
+            return None
+        height, width = pixels.shape[:2]
+        return self.prompt(photo, Prompt.of(points, None, width=width, height=height))
+
     def name_masks(
         self,
         image: ImageSource,

@@ -3,6 +3,7 @@
 The viewer posts JSON to `ovseg/NAME` and gets JSON:
 
     regions   presses and a box -> up to three masks, the best first and with names
+    preview   presses -> the best mask, only where the photo's encoding is kept
     names     masks -> five names each
     like      a mask -> ids of the regions of the photo that look like it
     remember  corrected regions -> examples for the visitor's memory
@@ -24,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ovseg_demo.errors import CorrectionError, SettingsError, VocabularyError, quoted
+from ovseg_demo.errors import CorrectionError, ProposalError, SettingsError, VocabularyError, quoted
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.models import MODELS, TAUGHT, YOURS, arms_of
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CALLS", "RegionCalls", "models_asked"]
 
-CALLS = ("regions", "names", "like", "remember", "open", "memory")
+CALLS = ("regions", "preview", "names", "like", "remember", "open", "memory")
 
 MAX_WAITING = 16
 """Calls that may wait for one that is answered; the next one is told that the demo is busy."""
@@ -99,6 +100,7 @@ class RegionCalls:
     def _answered(self, name: str, body: bytes, context: RequestContext) -> tuple[int, dict[str, Any]]:
         work: dict[str, Callable[[_Call], dict[str, Any]]] = {
             "regions": _regions,
+            "preview": _preview,
             "names": _names,
             "like": _like,
             "remember": _remember,
@@ -256,7 +258,8 @@ def _told(name: RankedName) -> dict[str, Any]:
     return {"name": name.name, "score": round(name.confidence, 4), "typed": name.typed}
 
 
-def _regions(call: _Call) -> dict[str, Any]:
+def _prompted(call: _Call) -> tuple[list[tuple[float, float, bool]], Any]:
+    """Presses and box of a call."""
     points, box = call.content.get("points"), call.content.get("box")
     try:
         pressed = [(float(x), float(y), bool(inside)) for x, y, inside in points or ()]
@@ -267,6 +270,20 @@ def _regions(call: _Call) -> dict[str, Any]:
         ) from None
     if dragged is not None and len(dragged) != 4:
         raise CorrectionError(f"A box has four numbers, not {len(dragged)}.")
+    return pressed, dragged
+
+
+def _preview(call: _Call) -> dict[str, Any]:
+    try:
+        found = call.segmenter.preview_at(call.photo, _prompted(call)[0])
+    except ProposalError:
+        # There is no region at this place; elsewhere there may be one.
+        return {"kept": True, "counts": None}
+    return {"kept": found is not None, "counts": None if found is None else call.small(found.masks[0])}
+
+
+def _regions(call: _Call) -> dict[str, Any]:
+    pressed, dragged = _prompted(call)
     found = call.segmenter.regions_at(call.photo, pressed, dragged)
     names = call.named([found.masks[0]])
     masks = [

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from test_picture import BARE_SPOT
 from visiting import PATIENCE_MS, Visit
 
+from ovseg_demo.output.mask_formats import decode_rle
+
 if TYPE_CHECKING:
     from playwright.sync_api import Route
+
+    from ovseg_demo.page.server.model_pool import ModelPool
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +104,71 @@ def test_a_press_adds_a_region_with_a_name(visit: Visit) -> None:
     assert first in page.locator(".ch-list").inner_text()
     editing.saved()
     assert visit.complaints == [] and visit.elsewhere == []
+
+
+def test_the_pointer_shows_the_mask_that_a_press_would_give(visit: Visit) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    place = (box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] - 30)
+    before = visit.picture()
+    with page.expect_response("**/ovseg/preview") as seen:
+        page.mouse.move(*place)
+    page.wait_for_selector(".ov-stage[data-preview=true]")
+    during = visit.picture()
+    counts = seen.value.json()["counts"]
+
+    # What has changed in the picture is the mask.
+    height, width = page.evaluate("() => [ovseg.shown().height, ovseg.shown().width]")
+    mask = np.asarray(decode_rle(counts, (height, width)))
+    y, x = np.indices(during.shape[:2])
+    large = mask[y * height // during.shape[0], x * width // during.shape[1]]
+    changed = (np.abs(during - before) > 8).any(axis=2)
+    assert (changed & large).sum() > 0.9 * large.sum() and (changed & ~large).mean() < 0.03
+
+    with page.expect_response("**/ovseg/regions") as pressed:
+        page.mouse.click(*place)
+    editing.waits_for_names()
+    assert pressed.value.json()["masks"][0]["counts"] == counts
+    page.keyboard.press("Escape")
+
+    # Outside the picture, and with another tool, nothing is shown.
+    page.mouse.move(place[0] + 5, place[1])
+    page.wait_for_selector(".ov-stage[data-preview=true]")
+    page.mouse.move(place[0], box["y"] - 30)
+    page.wait_for_selector(".ov-stage[data-preview=false]")
+    assert np.array_equal(visit.picture(), before)
+    assert visit.complaints == [] and visit.elsewhere == []
+
+
+def test_no_preview_where_the_photo_is_not_kept(visit: Visit, new_to_all: ModelPool) -> None:
+    editing = Editing(visit)
+    page = visit.page
+    segmenter = new_to_all.get(new_to_all.default)
+    segmenter.photos.clear()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    box = page.locator(".ov-canvas").bounding_box()
+    assert box is not None
+    with page.expect_response("**/ovseg/preview") as seen:
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    assert seen.value.json() == {"kept": False, "counts": None}
+    assert len(segmenter.photos) == 0
+    for share in (0.4, 0.45, 0.55):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
+        page.wait_for_timeout(300)
+    assert sum(url.endswith("/ovseg/preview") for url in asked) == 1
+    assert page.locator(".ov-stage[data-preview=true]").count() == 0
+
+    # A press analyses the photo; from then on it is kept.
+    editing.press(0.5, 0.5)
+    editing.waits_for_names()
+    page.keyboard.press("Escape")
+    page.mouse.move(box["x"] + 0.52 * box["width"], box["y"] + 0.52 * box["height"])
+    page.wait_for_selector(".ov-stage[data-preview=true]")
+    assert visit.complaints == []
 
 
 def test_tab_shows_another_mask_and_escape_drops(visit: Visit) -> None:

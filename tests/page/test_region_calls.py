@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from ovseg_demo.imaging import load_image
 from ovseg_demo.memory import Memory
 from ovseg_demo.output.mask_formats import decode_rle, encode_rle
-from ovseg_demo.page.region_calls import CALLS, RegionCalls
+from ovseg_demo.page.region_calls import CALLS, RegionCalls, models_asked
 from ovseg_demo.page.server.model_pool import ModelPool
 from ovseg_demo.settings import Settings
 
@@ -73,6 +73,21 @@ def test_a_press_gives_masks_that_hold_it_and_names(
     status, told = ask(calls, "regions", content(folder, size, box=[50, 50, x, y], map=half))
     assert status == 200, told
     assert decode_rle(told["masks"][0]["counts"], (half[0], half[1])).any()
+
+
+def test_a_preview_is_the_best_mask_of_the_press_and_never_analyses_a_photo(
+    calls: RegionCalls, folder: Path, size: tuple[int, int]
+) -> None:
+    told = content(folder, size, points=[[size[1] // 2, size[0] // 2, 1]])
+    photos = calls.pool.get(models_asked(told["models"], calls.pool)).photos
+    photos.clear()
+    assert ask(calls, "preview", told) == (200, {"kept": False, "counts": None})
+    assert len(photos) == 0
+    _, pressed = ask(calls, "regions", told)
+    status, answer = ask(calls, "preview", told)
+    assert (status, answer) == (200, {"kept": True, "counts": pressed["masks"][0]["counts"]})
+    status, answer = ask(calls, "preview", told | {"points": [[-5, 0, 1]]})
+    assert status == 422 and "outside the photo" in answer["detail"]
 
 
 def test_corrections_become_a_memory_that_names_by_likeness(

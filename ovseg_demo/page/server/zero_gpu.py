@@ -8,7 +8,7 @@ the package `spaces` is there on Spaces only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar, cast
 
@@ -24,7 +24,7 @@ from ovseg_demo.clip import MaskAdaptedCLIP
 from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, embedding_progress
-from ovseg_demo.proposals import Prompt, PromptedMasks, Proposals, Proposer
+from ovseg_demo.proposals import Point, Prompt, PromptedMasks, Proposals, Proposer
 from ovseg_demo.result import Arm
 from ovseg_demo.segmenter import Segmenter
 from ovseg_demo.settings import Settings
@@ -117,6 +117,9 @@ class ZeroGpuSegmenter(Segmenter):
         shape, bits, quality = self._prompt_on_gpu(packed(photo), photo.image.shape, prompt)
         masks = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(np.bool_)
         return PromptedMasks(masks, quality)
+
+    def preview_at(self, pixels: NDArray[np.uint8], points: Sequence[Point]) -> None:
+        """None: each move of a pointer would claim a GPU."""
 
     def _prompt_there(
         self, content: Packed, shape: tuple[int, ...], prompt: Prompt

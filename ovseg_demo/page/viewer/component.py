@@ -29,6 +29,7 @@ _EDIT = (
     "edit.js",
     "edit_region.js",
     "edit_tools.js",
+    "edit_preview.js",
     "edit_input.js",
     "memory.js",
     "memory_panel.js",

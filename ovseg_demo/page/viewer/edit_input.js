@@ -6,6 +6,7 @@ const sharesAt = (event) => pictureShare(...shareOfStage(event));
 function onEditDown(event) {
   if (!edit.on || event.target !== canvas || !result) return;
   event.stopImmediatePropagation();
+  endPreview();
   if (event.button !== 0 || !event.isPrimary) return void (gesture = null);
   // The panel's text field would lose what is typed with the focus, not the press.
   event.preventDefault();
@@ -23,7 +24,9 @@ function onEditDown(event) {
 }
 
 function onEditMove(event) {
-  if (!edit.on || event.target.closest?.(".ed-name")) return;
+  if (!edit.on) return;
+  previewLater(event);
+  if (event.target.closest?.(".ed-name")) return;
   tip.hidden = true;
   event.stopImmediatePropagation();
   if (!gesture) return;

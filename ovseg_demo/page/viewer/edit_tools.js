@@ -179,6 +179,7 @@ async function askForRegion(kind, points, box, target = null) {
     let found = masks.map((one) => ({ ...one, mask: decodeMask(one.counts, result.width, result.height) }));
     if (target) found = partsOf(target, found);
     if (!found.length) throw new CallError("This press means the whole region; press on a smaller part of it.");
+    unkept = null;
     propose({ kind, points, box, target, masks: found });
     stage.dataset.took = String(Math.round(performance.now() - began));
     hint(kind === "add" ? "Choose a name or type one. Press again for more of it, Alt and press: not this." : "Choose a name for the part or type one.");
