@@ -222,7 +222,7 @@ def zip_comparison(
     comparison: Comparison, photo_name: str = "photo.jpg", *, check: Callable[[], None] = lambda: None
 ) -> bytes:
     """Everything about two arms in one archive; `check` as in `export`."""
-    return zipped(comparison_files(comparison, _IN_ZIP, photo_name, check=check), check)
+    return zipped(comparison_files(comparison, _in_zip(), photo_name, check=check), check)
 
 
 def comparison_files(
@@ -343,23 +343,13 @@ def _file_safe(name: str) -> str:
     return re.sub(r"[\W_]+", "-", name)[:40].strip("-") or "class"
 
 
-_IN_ZIP = (
-    "overlay",
-    "label-map",
-    "classes",
-    "json",
-    "coco",
-    "coco-polygons",
-    "yolo",
-    "geojson",
-    "cutouts",
-    "corrections",
-)
+def _in_zip() -> tuple[str, ...]:
+    return tuple(key for key in EXPORTS if key != "zip")
 
 
 def _zip_files(source: ExportSource, photo_name: str) -> Files:
-    """Everything above in one archive."""
-    return {f"{stem_of(photo_name)}.zip": zipped(_export(source, _IN_ZIP, photo_name), source.check)}
+    """All other formats in one archive."""
+    return {f"{stem_of(photo_name)}.zip": zipped(_export(source, _in_zip(), photo_name), source.check)}
 
 
 EXPORTS: dict[str, Exporter] = {
