@@ -181,8 +181,14 @@ function fillChanges() {
     button.addEventListener("click", () => pin(id));
     const area = make("td", { class: "ov-number" }, percent(first.byId.get(id).area_fraction));
     const row = make("tr", {}, make("th", { scope: "row" }, button), area, says(second, id), says(first, id));
-    row.addEventListener("pointerenter", () => { view.current = id; draw(); });
-    row.addEventListener("pointerleave", leave);
+    // A row that moves under the pointer, as rows do when the card opens, is neither pointed at nor left.
+    const moved = ({ movementX, movementY }) => movementX !== 0 || movementY !== 0;
+    row.addEventListener("pointerenter", (event) => {
+      if (!moved(event)) return;
+      view.current = id;
+      draw();
+    });
+    row.addEventListener("pointerleave", (event) => moved(event) && leave());
     return row;
   }));
   more.hidden = renamed.length <= few;
