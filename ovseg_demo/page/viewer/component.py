@@ -16,7 +16,15 @@ __all__ = ["chips", "standalone_page", "viewer"]
 _VIEWER = ("decode.js", "paint.js", "viewer.js", "zoom.js", "input.js", "show.js")
 """What shows a result, wherever it comes from."""
 
-_PAGE = ("arriving.js", "photos.js", "strip.js", "requests.js", "connection.js", "save.js")
+_PAGE = (
+    "arriving.js",
+    "browser_store.js",
+    "photos.js",
+    "strip.js",
+    "requests.js",
+    "connection.js",
+    "save.js",
+)
 """What speaks with the page and the server."""
 
 _STUDY = ("ask.js", "importance.js", "study.js", "scatter.js", "truth.js")

@@ -7,28 +7,7 @@ let examples = [], memoryLoaded = false;
 let memorySent = { text: null, path: null, time: 0 };
 const onMemory = [];
 
-function memoryDatabase() {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("ovseg-memory", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore("examples", { keyPath: "id" });
-    opening.onsuccess = () => resolve(opening.result);
-    opening.onerror = () => reject(opening.error);
-  });
-}
-
-async function inMemory(mode, work) {
-  const db = await memoryDatabase();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = db.transaction("examples", mode);
-      const asked = work(transaction.objectStore("examples"));
-      transaction.oncomplete = () => resolve(asked?.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    db.close();
-  }
-}
+const inMemory = browserStore("ovseg-memory", "examples");
 
 async function loadMemory() {
   examples = (await inMemory("readonly", (store) => store.getAll()).catch(() => [])).sort((one, other) => one.time - other.time);

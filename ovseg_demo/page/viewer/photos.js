@@ -2,28 +2,7 @@
 
 const MOST_PHOTOS = 12, MOST_CORRECTED = 200;
 
-function database() {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("ovseg", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore("photos", { keyPath: "id" });
-    opening.onsuccess = () => resolve(opening.result);
-    opening.onerror = () => reject(opening.error);
-  });
-}
-
-async function inPhotos(mode, work) {
-  const db = await database();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = db.transaction("photos", mode);
-      const asked = work(transaction.objectStore("photos"));
-      transaction.oncomplete = () => resolve(asked?.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    db.close();
-  }
-}
+const inPhotos = browserStore("ovseg", "photos");
 
 const photosNewestFirst = async () =>
   (await inPhotos("readonly", (photos) => photos.getAll())).sort((one, other) => other.time - one.time);

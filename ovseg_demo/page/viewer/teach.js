@@ -106,27 +106,7 @@ Object.assign(globalThis.ovseg, {
 
 // --- kept, sent, taken away --------------------------------------------------------------------------------------
 
-function taughtDatabase() {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open("ovseg-taught", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore("taught", { keyPath: "id" });
-    opening.onsuccess = () => resolve(opening.result);
-    opening.onerror = () => reject(opening.error);
-  });
-}
-
-async function inTaught(mode, work) {
-  const db = await taughtDatabase();
-  try {
-    return await new Promise((resolve, reject) => {
-      const transaction = db.transaction("taught", mode), asked = work(transaction.objectStore("taught"));
-      transaction.oncomplete = () => resolve(asked?.result);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-  } finally {
-    db.close();
-  }
-}
+const inTaught = browserStore("ovseg-taught", "taught");
 
 const keepTaught = () => inTaught("readwrite", (store) => (taught ? store.put(taught) : store.delete("prompts")));
 
