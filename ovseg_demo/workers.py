@@ -28,10 +28,10 @@ def workers(device: torch.device) -> int:
 
 
 def shares(count: int, parts: int, at_most: int) -> list[slice]:
-    """Split `range(count)` into equal slices: one a part, or more if a slice would exceed `at_most`."""
+    """Split `range(count)` into equal slices, as many for each part; more than one if it would exceed `at_most`."""
     if count == 0:
         return []
-    pieces = max(min(parts, count), -(-count // at_most))
+    pieces = min(parts * -(-count // (parts * at_most)), count)
     edges = [count * i // pieces for i in range(pieces + 1)]
     return [slice(start, end) for start, end in pairwise(edges)]
 

@@ -29,7 +29,8 @@ def two_threads() -> Iterator[None]:
         (1, 4, 8, [1]),
         (8, 2, 8, [4, 4]),
         (9, 2, 8, [4, 5]),
-        (20, 2, 8, [6, 7, 7]),
+        (20, 2, 8, [5, 5, 5, 5]),  # three pieces would leave one of two parts without work
+        (17, 3, 8, [5, 6, 6]),
         (8, 1, 8, [8]),
     ],
 )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CLASSES = 1000  # of ImageNet
 PATCH = 32
+EARLY_AT_ONCE_ON_CPU = 4  # the first maps are large: those of more crops do not fit a core's cache
 KNOWN_NAMES = "names.safetensors"
 CROP_RECIPE = CropRecipe(
     size=224,
@@ -106,12 +107,15 @@ class MiniImageTower(nn.Module):
 
     def stem(self, crops: Tensor) -> Tensor:
         """The trunk's frozen part: (B, 3, 224, 224) -> (B, 88, 14, 14)."""
-        return self.trunk.run(self.trunk.stem, crops.contiguous(memory_format=torch.channels_last))
+        return self.stem_late(self.stem_early(crops))
 
     def stem_early(self, crops: Tensor) -> Tensor:
         """The first layers of the stem: (B, 3, S, S) -> (B, 24, S / 4, S / 4)."""
         early = self.trunk.stem[: self.trunk.EARLY]
-        return self.trunk.run(early, crops.contiguous(memory_format=torch.channels_last))
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        if crops.device.type != "cpu" or len(crops) <= EARLY_AT_ONCE_ON_CPU:
+            return self.trunk.run(early, crops)
+        return torch.cat([self.trunk.run(early, some) for some in crops.split(EARLY_AT_ONCE_ON_CPU)])
 
     def stem_early_changed(self, known: Tensor, crops: Tensor, boxes: Sequence[Box]) -> Tensor:
         """The same for crops that equal the crop of `known` outside of a box each."""

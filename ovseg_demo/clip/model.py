@@ -29,7 +29,8 @@ from ovseg_demo.regions import CropRecipe, Regions, crop_regions
 from ovseg_demo.workers import parallel_map, shares, workers
 
 CROPS_AT_ONCE = 32
-CROPS_AT_ONCE_ON_CPU = 8  # more do not fit its caches
+CROPS_AT_ONCE_ON_CPU = {False: 8, True: 24}
+"""Without and with a stem; maps of more crops do not fit the caches. A stem divides its first maps itself."""
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,8 @@ class MaskAdaptedCLIP(nn.Module):
 
     def _in_parts(self, work: Callable[[slice], Tensor], count: int) -> list[Tensor]:
         """Do `count` regions part by part, on all cores of a CPU."""
-        at_once = CROPS_AT_ONCE_ON_CPU if self.device.type == "cpu" else CROPS_AT_ONCE
+        on_cpu = self.device.type == "cpu"
+        at_once = CROPS_AT_ONCE_ON_CPU[isinstance(self.image_tower, TowerWithStem)] if on_cpu else CROPS_AT_ONCE
 
         def of_share(share: slice) -> list[Tensor]:
             def of_part(some: slice) -> Tensor:

@@ -1,7 +1,8 @@
 """Masks for a whole image from point prompts: coarse everywhere, then fine where nothing good covers it.
 
 SAM's automatic generator prompts a dense grid and drops most of its masks as duplicates. Here a coarse grid
-comes first. Later points lie only in cells that no good mask covers; they are chosen after each batch.
+comes first, without the points around which several prompts have found good masks already. Later points lie
+only in cells that no good mask covers; they are chosen after each batch.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class PointPromptConfig:
     """Points of the first grid, everywhere."""
     refine: int = 80
     """At most this many more points, where no good mask covers the image."""
+    enough: int = 5
+    """A point of the first grid is left out where so many prompts have found a good mask around it."""
     batch: int = 8
     """Number of prompts after which later points are chosen again."""
     min_quality: float = 0.75
@@ -62,7 +65,7 @@ class PointPromptConfig:
 POINT_PROMPT_CONFIGS: dict[str, PointPromptConfig] = {
     "low": PointPromptConfig(coarse=36, refine=16),
     "normal": PointPromptConfig(),
-    "high": PointPromptConfig(coarse=144, refine=144),
+    "high": PointPromptConfig(coarse=144, enough=11, refine=144),
 }
 
 
@@ -79,14 +82,26 @@ class Decoder(Protocol):
     def decode(self, image: Any, points: Tensor) -> Any: ...
     def decode_prompt(self, image: Any, points: Tensor, positive: Tensor, box: Tensor | None) -> Any: ...
     def masks(self, decoded: Any, wanted: Tensor) -> Tensor: ...
+    def edge_masks(self, decoded: Any, wanted: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Masks that passed the thresholds: logits (K, h, w) float32 on the device, score (K,) float32."""
+    """Masks of a batch of prompts that passed the thresholds.
+
+    Attributes:
+        logits: (K, h, w) float32, on the device.
+        score: (K,) float32.
+        prompt: (K,) int64, which prompt of the batch each is from, in rising order.
+    """
 
     logits: Tensor
     score: npt.NDArray[np.float32]
+    prompt: npt.NDArray[np.int64]
+
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """(K, h, w) bool."""
+        return np.asarray((self.logits > 0).cpu().numpy())
 
 
 class PointProposer:
@@ -141,13 +156,13 @@ class PointProposer:
         yield done / total
 
         found: list[_Candidates] = []
-        covered = np.zeros((4 * tokens.height, 4 * tokens.width), dtype=np.bool_)
+        # Number of prompts that have a good mask around each cell.
+        hits = np.zeros((4 * tokens.height, 4 * tokens.width), dtype=np.uint16)
         for fine in (False, True):
             count = self.plan.refine if fine else self.plan.coarse
             points = spread_points(*grid_shape(4 * self.plan.coarse if fine else count, height, width))
             while count > 0 and len(points) > 0:
-                if fine:
-                    points = points[~_at(covered, points)]
+                points = points[_at(hits, points) < (1 if fine else self.plan.enough)]
                 # On a GPU all coarse points are one batch: they do not depend on each other.
                 batch = self.plan.batch if fine or self.device.type == "cpu" else count
                 now, points = np.split(points, [min(batch, count)])
@@ -155,14 +170,16 @@ class PointProposer:
                     break
                 with torch.inference_mode():
                     new = self._prompt_all(tokens, now)
-                    masks = np.concatenate([(part.logits > 0).cpu().numpy() for part in new])
+                masks = [part.masks() for part in new]
                 found += new
-                covered |= masks.any(axis=0)
+                for part, own in zip(new, masks, strict=True):
+                    for prompt in np.unique(part.prompt):
+                        hits += own[part.prompt == prompt].any(axis=0)
                 count -= len(now)
                 done += len(now)
-                yield ProposalStep(min(done / total, 0.99), masks)
+                yield ProposalStep(min(done / total, 0.99), np.concatenate(masks))
         with torch.inference_mode():
-            proposals = self._finish(found, covered, height, width)
+            proposals = self._finish(found, hits > 0, height, width)
         return replace(proposals, embedding=embedding[0].float().cpu().numpy())
 
     def embed_image(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -243,13 +260,14 @@ class PointProposer:
         promising = decoded.quality > plan.min_quality
         if not promising.any():
             empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self.device)
-            return _Candidates(empty, np.zeros(0, dtype=np.float32))
-        logits = self.decoder.masks(decoded, promising)
+            return _Candidates(empty, np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64))
+        logits = self.decoder.edge_masks(decoded, promising)
         quality = decoded.quality[promising]
         steady = stability(logits)
         cells = (logits > 0).flatten(1).sum(1)
         keep = (steady > plan.min_stability) & (cells >= plan.min_area_fraction * logits[0].numel())
-        return _Candidates(logits[keep], (quality * steady)[keep].cpu().numpy())
+        prompt = promising.nonzero()[:, 0]
+        return _Candidates(logits[keep], (quality * steady)[keep].cpu().numpy(), prompt[keep].cpu().numpy())
 
     def _finish(
         self, found: list[_Candidates], covered: npt.NDArray[np.bool_], height: int, width: int
@@ -275,10 +293,9 @@ def _distinct(masks: Tensor, most_alike: float) -> list[int]:
     return kept
 
 
-def _at(covered: npt.NDArray[np.bool_], points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Whether each (P, 2) point in 0..1 is covered: (P,) bool."""
-    height, width = covered.shape
+def _at(hits: npt.NDArray[np.uint16], points: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The value of a (h, w) map at each (P, 2) point in 0..1: (P,)."""
+    height, width = hits.shape
     columns = np.minimum((points[:, 0] * width).astype(int), width - 1)
     rows = np.minimum((points[:, 1] * height).astype(int), height - 1)
-    at: npt.NDArray[np.bool_] = covered[rows, columns]
-    return at
+    return np.asarray(hits[rows, columns])

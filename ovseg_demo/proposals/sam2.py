@@ -100,6 +100,10 @@ class Sam2Decoder:
         """The (K, 4 h, 4 w) logits of the masks that (B, M) bool wants."""
         return decoded.logits[wanted]
 
+    def edge_masks(self, decoded: Sam2Decoded, wanted: Tensor) -> Tensor:
+        """The same: the model has computed all of them already."""
+        return self.masks(decoded, wanted)
+
     def _decode(self, image: Sam2Maps, *, several: bool, **asked: Tensor) -> Sam2Decoded:
         model = self._model
         prompts, no_mask = model.get_prompt_embeddings(**asked)

@@ -64,10 +64,10 @@ def uncovered_patches(covered: npt.NDArray[np.bool_], min_area: int) -> npt.NDAr
 
 
 def upsample(logits: Tensor, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Resize logits to (K, height, width) bool masks, in slices that bound the memory."""
+    """Resize logits, bilinearly, to (K, height, width) bool masks."""
+    import cv2
+
     out = np.empty((len(logits), height, width), dtype=np.bool_)
-    for start in range(0, len(logits), 16):
-        part = logits[start : start + 16, None].float()
-        full = torch.nn.functional.interpolate(part, (height, width), mode="bilinear", align_corners=False)
-        out[start : start + 16] = (full[:, 0] > 0).cpu().numpy()
+    for mask, small in zip(out, logits.float().cpu().numpy(), strict=True):
+        np.greater(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), 0, out=mask)
     return out
