@@ -334,8 +334,9 @@ class MaskAdaptedCLIP(nn.Module):
 
     def _in_parts(self, work: Callable[[slice], Tensor], count: int) -> list[Tensor]:
         """Do `count` regions part by part, on all cores of a CPU."""
-        on_cpu = self.device.type == "cpu"
-        at_once = CROPS_AT_ONCE_ON_CPU[isinstance(self.image_tower, TowerWithStem)] if on_cpu else CROPS_AT_ONCE
+        at_once = CROPS_AT_ONCE
+        if self.device.type == "cpu":
+            at_once = CROPS_AT_ONCE_ON_CPU[isinstance(self.image_tower, TowerWithStem)]
 
         def of_share(share: slice) -> list[Tensor]:
             def of_part(some: slice) -> Tensor:

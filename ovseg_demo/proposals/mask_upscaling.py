@@ -123,7 +123,7 @@ def _some(tokens: Tensor, rows: Tensor) -> Tensor:
 
 
 def _near_edges(logits: Tensor, margin: float) -> Tensor:
-    """Of (K, h, w) logits, those that have one below the margin and one above its negative among 3 x 3: bool."""
+    """Where (K, h, w) logits have one below the margin and one above its negative among 3 x 3: bool."""
     return (_largest_of_3x3(logits) > -margin) & (_largest_of_3x3(-logits) > -margin)
 
 
