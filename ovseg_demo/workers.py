@@ -28,7 +28,7 @@ def workers(device: torch.device) -> int:
 
 
 def shares(count: int, parts: int, at_most: int) -> list[slice]:
-    """Split `range(count)` into equal slices: one a part, or more, as many for each, if it would exceed `at_most`."""
+    """Split `range(count)` into equal slices: one a part, or several each, if it would exceed `at_most`."""
     if count == 0:
         return []
     pieces = min(parts * -(-count // (parts * at_most)), count)
