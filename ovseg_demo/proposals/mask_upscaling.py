@@ -91,9 +91,10 @@ class MaskUpscaling:
         """(R, N, C) -> (R, N, 4, 4, C / 8): each token becomes 2 x 2 cells, and each of those 2 x 2 again."""
         count, length, _ = tokens.shape
         (weight, bias), (weights, biases) = self._first, self._second
-        x = self._normalised(project(tokens, weight.flatten(0, 1), bias.repeat(4)).view(count, length, 4, -1))
+        x = project(tokens, weight.flatten(0, 1), bias.repeat(4))
+        x = self._normalised(x.view(count, length, 4, len(bias)))
         x = project(x, weights.flatten(0, 1), biases.repeat(4), activation="gelu")
-        return x.view(count, length, 4, 4, -1)
+        return x.view(count, length, 4, 4, len(biases))
 
     def _sampled_cell(self, tokens: Tensor) -> Tensor:
         """(R, N, C) -> (R, N, C / 8): one of each token's 16 cells, beside its centre."""
