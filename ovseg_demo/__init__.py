@@ -8,6 +8,7 @@ Names are loaded when they are first used, so that `import ovseg_demo` costs not
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from ovseg_demo.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
+
+# oneDNN writes a program for each shape of each layer and keeps 1,024 of them; photos of a few shapes need more.
+# It reads this when the first layer runs.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 __all__ = [
     "CheckpointError",

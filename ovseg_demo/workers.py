@@ -36,6 +36,24 @@ def shares(count: int, parts: int, at_most: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(edges)]
 
 
+def guided_shares(count: int, parts: int, sizes: Sequence[int]) -> list[slice]:
+    """Split `range(count)` into slices of few sizes: large ones first, then smaller ones that end together.
+
+    Args:
+        count: may be 0.
+        parts: how many slices are worked on at once.
+        sizes: the largest first. The last slice may be shorter than the smallest.
+    """
+    slices: list[slice] = []
+    start = 0
+    while start < count:
+        fair = (count - start) / parts
+        size = next((size for size in sizes if size <= fair), sizes[-1])
+        slices.append(slice(start, min(start + size, count)))
+        start += size
+    return slices
+
+
 def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:
     """Apply `work` to each piece and return the results in order; in parallel on a CPU.
 

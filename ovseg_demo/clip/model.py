@@ -26,11 +26,11 @@ from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem, tower_w
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import ModelError
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
-from ovseg_demo.workers import parallel_map, shares, workers
+from ovseg_demo.workers import guided_shares, parallel_map, shares, workers
 
 CROPS_AT_ONCE = 32
-CROPS_AT_ONCE_ON_CPU = {False: 8, True: 24}
-"""Without and with a stem; maps of more crops do not fit the caches. A stem divides its first maps itself."""
+CROPS_AT_ONCE_ON_CPU = (16, 8, 4)
+"""Few sizes, because oneDNN writes a program for each; maps of more crops do not fit the caches."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,11 @@ class MaskAdaptedCLIP(nn.Module):
             raise ModelError("The context arm sees the whole photo: embed with encode_photo_regions.")
         self._check(crops, masks)
 
-        def embed(some: slice) -> Tensor:
-            inside = masks[some].to(self.device)
-            kept = token_mask(inside, self.image_tower.patch) if use_prompts else None
-            return self.image_tower(crops[some].to(self.device, self.dtype), kept).float()
+        def embed(some: Tensor, inside: Tensor) -> Tensor:
+            kept = token_mask(inside.to(self.device), self.image_tower.patch) if use_prompts else None
+            return self.image_tower(some.to(self.device, self.dtype), kept).float()
 
-        return self._unit_vectors(self._in_parts(embed, len(crops)))
+        return self._unit_vectors(self._in_parts(embed, crops, masks))
 
     @cached_property
     def stem_id(self) -> str | None:
@@ -296,19 +295,20 @@ class MaskAdaptedCLIP(nn.Module):
         self._check(crops, masks)
         tower, stem_id = cast(TowerWithStem, self.image_tower), cast(str, self.stem_id)
 
-        def given(some: slice) -> Tensor:
-            return crops[some].to(self.device, self.dtype)
+        def given(some: Tensor) -> Tensor:
+            return some.to(self.device, self.dtype)
 
         if boxes is None:
-            features = self._in_parts(lambda some: tower.stem(given(some)), len(crops))
+            features = self._in_parts(lambda some: tower.stem(given(some)), crops)
         else:
-            known = tower.stem_early(given(slice(0, 1)))
+            known = tower.stem_early(given(crops[:1]))
 
-            def changed(some: slice) -> Tensor:
-                crops_of = given(slice(some.start + 1, some.stop + 1))
-                return tower.stem_late(tower.stem_early_changed(known, crops_of, boxes[some]))
+            def changed(some: Tensor, places: Tensor) -> Tensor:
+                those = [cast(Box, tuple(box)) for box in places.tolist()]
+                return tower.stem_late(tower.stem_early_changed(known, given(some), those))
 
-            features = [tower.stem_late(known), *self._in_parts(changed, len(boxes))]
+            places = torch.tensor(boxes, dtype=torch.int64).view(-1, 4)
+            features = [tower.stem_late(known), *self._in_parts(changed, crops[1:], places)]
         seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
         return StemFeatures(stem_id, seen, patch_share(masks.to(self.device), self.image_tower.patch))
 
@@ -317,13 +317,13 @@ class MaskAdaptedCLIP(nn.Module):
         """Embed from the output of the stem; `features` are those of `encode_regions` on the same crops."""
         tower = cast(TowerWithStem, self.image_tower)
 
-        def embed(some: slice) -> Tensor:
-            seen = tower.trunk_patches(stem.features[some])
-            features = tower.from_trunk(seen, stem.token_masks[some] if use_prompts else None)
-            return torch.cat([features.float(), pool_crop(seen.float(), stem.shares[some])], dim=1)
+        def embed(some: Tensor, kept: Tensor, shares: Tensor) -> Tensor:
+            seen = tower.trunk_patches(some)
+            features = tower.from_trunk(seen, kept if use_prompts else None)
+            return torch.cat([features.float(), pool_crop(seen.float(), shares)], dim=1)
 
         empty = torch.zeros(0, self.crop_dim + tower.patch_width, device=self.device)
-        rows = torch.cat([empty, *self._in_parts(embed, len(stem.features))])
+        rows = torch.cat([empty, *self._in_parts(embed, stem.features, stem.token_masks, stem.shares)])
         return CropFeatures(functional.normalize(rows[:, : self.crop_dim], dim=-1), rows[:, self.crop_dim :])
 
     def _check(self, crops: Tensor, masks: Tensor) -> None:
@@ -332,21 +332,33 @@ class MaskAdaptedCLIP(nn.Module):
             wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
             raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
 
-    def _in_parts(self, work: Callable[[slice], Tensor], count: int) -> list[Tensor]:
-        """Do `count` regions part by part, on all cores of a CPU."""
-        at_once = CROPS_AT_ONCE
-        if self.device.type == "cpu":
-            at_once = CROPS_AT_ONCE_ON_CPU[isinstance(self.image_tower, TowerWithStem)]
+    def _in_parts(self, work: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+        """Do regions part by part, on all cores of a CPU: `work` takes some rows of each input."""
+        on_cpu = self.device.type == "cpu"
+
+        def of_rows(rows: list[Tensor]) -> Tensor:
+            count = len(rows[0])
+            if on_cpu and (more := -count % CROPS_AT_ONCE_ON_CPU[-1]):
+                rows = [torch.cat([some, some[-1:].expand(more, *some.shape[1:])]) for some in rows]
+            return work(*rows)[:count]
 
         def of_share(share: slice) -> list[Tensor]:
-            def of_part(some: slice) -> Tensor:
-                return work(slice(share.start + some.start, share.start + some.stop))
+            own, size = [given[share] for given in inputs], share.stop - share.start
+            return list(
+                in_batches(
+                    lambda some: of_rows([given[some] for given in own]),
+                    size,
+                    size,
+                    what="one region",
+                    advice="choose a smaller model",
+                )
+            )
 
-            size = share.stop - share.start
-            advice = "choose a smaller model"
-            return list(in_batches(of_part, size, at_once, what="one region", advice=advice))
-
-        pieces = shares(count, workers(self.device), at_most=at_once)
+        count = len(inputs[0])
+        if on_cpu:
+            pieces = guided_shares(count, workers(self.device), CROPS_AT_ONCE_ON_CPU)
+        else:
+            pieces = shares(count, 1, at_most=CROPS_AT_ONCE)
         return [part for parts in parallel_map(of_share, pieces, self.device) for part in parts]
 
     def _unit_vectors(self, features: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EDGE_MARGIN = 1.5
 """A token with no logit beyond this among its neighbours lies at an edge; stability looks as far as 1."""
+_ROWS_STEP = 512
 _FIRST, _SECOND = 0, 3
 """Where a token's sampled cell lies: the first of 2 x 2 cells, and the last of the 2 x 2 in that one."""
 
@@ -48,7 +49,8 @@ class MaskUpscaling:
             (K, 4 * height, 4 * width) float32 logits, those of a prompt together.
         """
         rows = wanted.any(dim=1).nonzero()[:, 0]
-        cells = self._cells(_some(decoded.image_tokens, rows)).flatten(1, 3)
+        tokens = decoded.image_tokens
+        cells = self._cells(tokens if len(rows) == len(tokens) else tokens[rows]).flatten(1, 3)
         logits = decoded.mask_vectors[rows].to(cells.dtype) @ cells.transpose(1, 2)
         logits = logits[wanted[rows]].view(-1, decoded.height, decoded.width, 2, 2, 2, 2)
         # Each image token holds 2 x 2 cells of 2 x 2 cells: reorder them into rows and columns.
@@ -64,26 +66,27 @@ class MaskUpscaling:
             margin: how large all logits of a token and its eight neighbours must be, of one sign, to be far
                 from an edge.
         """
-        rows = wanted.any(dim=1).nonzero()[:, 0]
-        tokens, wanted = _some(decoded.image_tokens, rows), wanted[rows]
-        vectors = decoded.mask_vectors[rows].to(tokens.dtype)
-        sampled = vectors @ self._sampled_cell(tokens).transpose(1, 2)
+        tokens, vectors = decoded.image_tokens, decoded.mask_vectors
+        sampled = vectors.to(tokens.dtype) @ self._sampled_cell(tokens).transpose(1, 2)
         sampled = sampled[wanted].view(-1, decoded.height, decoded.width).float()
         per_prompt = wanted.sum(dim=1).tolist()
         at_edge = torch.stack([near.any(dim=0) for near in _near_edges(sampled, margin).split(per_prompt)])
-        cells = self._cells(tokens[at_edge.flatten(1)][None])[0].flatten(1, 2)  # (E, 16, C / 8)
+        places = at_edge.flatten().nonzero()[:, 0]
+        # oneDNN writes a program for each number of rows, so that there are few numbers.
+        rows = F.pad(places, (0, -len(places) % _ROWS_STEP))
+        cells = self._cells(tokens.flatten(0, 1)[rows][None])[0].flatten(1, 2).float()  # (E, 16, C / 8)
 
         logits = sampled[:, :, None, :, None].expand(-1, -1, 4, -1, 4).contiguous()
         of_prompts = zip(
             logits.permute(0, 1, 3, 2, 4).split(per_prompt),  # (K, h, w, 4, 4)
-            cells.split(at_edge.sum(dim=(1, 2)).tolist()),
+            cells[: len(places)].split(at_edge.sum(dim=(1, 2)).tolist()),
             at_edge,
             vectors,
             wanted,
             strict=True,
         )
         for masks, own, edge, vector, those in of_prompts:
-            fine = (own.flatten(0, 1) @ vector[those].T).float().view(len(own), 2, 2, 2, 2, len(masks))
+            fine = (own.flatten(0, 1) @ vector[those].T).view(len(own), 2, 2, 2, 2, len(masks))
             masks[:, edge] = fine.permute(5, 0, 1, 3, 2, 4).reshape(len(masks), len(own), 4, 4)
         return logits.view(-1, 4 * decoded.height, 4 * decoded.width)
 
@@ -116,11 +119,6 @@ def _as_matrices(convolution: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """A 2 x 2 stride-2 transposed convolution as weights (4, C_out, C_in), one a cell, and bias (C_out,)."""
     weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 1)
     return weight.to(dtype).contiguous(), convolution.bias.to(dtype)
-
-
-def _some(tokens: Tensor, rows: Tensor) -> Tensor:
-    """`tokens[rows]`, without a copy where all are wanted."""
-    return tokens if len(rows) == len(tokens) else tokens[rows]
 
 
 def _near_edges(logits: Tensor, margin: float) -> Tensor:

@@ -253,11 +253,16 @@ class PointProposer:
 
     def _prompt(self, tokens: Any, points: npt.NDArray[np.float32]) -> _Candidates:
         """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
-        plan = self.plan
+        plan, count = self.plan, len(points)
+        if self.device.type == "cpu":
+            # oneDNN writes a program for each number of prompts, so that a short batch is filled up.
+            full = -(-plan.batch // workers(self.device))
+            points = np.concatenate([points, points[-1:].repeat(max(full - count, 0), axis=0)])
         scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self.device)
         # The prompt encoder adds half a pixel, as for integer pixel positions.
         decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self.device) * scale - 0.5)
         promising = decoded.quality > plan.min_quality
+        promising[count:] = False
         if not promising.any():
             empty = torch.zeros(0, 4 * tokens.height, 4 * tokens.width, device=self.device)
             return _Candidates(empty, np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int64))
