@@ -236,11 +236,14 @@ class PointProposer:
     def _prompt_all(self, tokens: Any, points: npt.NDArray[np.float32]) -> list[_Candidates]:
         """Decode (B, 2) points in 0..1, a share per core; in smaller parts where memory is short."""
 
+        at_once = workers(self.device)
+        full = -(-self.plan.batch // at_once) if self.device.type == "cpu" else 0
+
         def prompt(share: slice) -> list[_Candidates]:
             own = points[share]
             return list(
                 in_batches(
-                    lambda some: self._prompt(tokens, own[some]),
+                    lambda some: self._prompt(tokens, own[some], full),
                     len(own),
                     len(own),
                     what="finding regions",
@@ -248,16 +251,17 @@ class PointProposer:
                 )
             )
 
-        pieces = shares(len(points), workers(self.device), at_most=len(points))
+        pieces = shares(len(points), at_once, at_most=len(points))
         return [found for part in parallel_map(prompt, pieces, self.device) for found in part]
 
-    def _prompt(self, tokens: Any, points: npt.NDArray[np.float32]) -> _Candidates:
-        """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds."""
+    def _prompt(self, tokens: Any, points: npt.NDArray[np.float32], full: int) -> _Candidates:
+        """Decode one batch of (B, 2) points in 0..1 and keep what passes the thresholds.
+
+        A batch of fewer than `full` points is filled up: oneDNN writes a program for each number of prompts,
+        which takes longer than decoding some more.
+        """
         plan, count = self.plan, len(points)
-        if self.device.type == "cpu":
-            # oneDNN writes a program for each number of prompts, so that a short batch is filled up.
-            full = -(-plan.batch // workers(self.device))
-            points = np.concatenate([points, points[-1:].repeat(max(full - count, 0), axis=0)])
+        points = np.concatenate([points, points[-1:].repeat(max(full - count, 0), axis=0)])
         scale = torch.tensor([tokens.width * 16, tokens.height * 16], device=self.device)
         # The prompt encoder adds half a pixel, as for integer pixel positions.
         decoded = self.decoder.decode(tokens, torch.from_numpy(points).to(self.device) * scale - 0.5)
