@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# oneDNN writes a program for each shape of each layer and keeps 1,024 of them; photos of a few shapes need more.
+# oneDNN writes a program for each shape of a layer and keeps 1,024 of them; photos of a few shapes need more.
 # It reads this when the first layer runs.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 

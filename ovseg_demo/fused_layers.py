@@ -23,6 +23,8 @@ _ONEDNN: dict[Activation, tuple[str, Sequence[float], str]] = {
     "relu6": ("hardtanh", (0.0, 6.0), ""),
     "gelu": ("gelu", (), "none"),
 }
+# Each is called by the name of its overload: to choose one by itself, PyTorch tries to read a bias as a list
+# of numbers, element by element, which takes longer than a small layer.
 _INTEL_OPERATORS: Any = torch.ops.mkldnn
 
 
@@ -75,10 +77,13 @@ def convolve(
     weights = kernel, layer.bias
     if added is None:
         return cast(
-            Tensor, _INTEL_OPERATORS._convolution_pointwise(x, *weights, *sizes, name, list(numbers), kind)
+            Tensor,
+            _INTEL_OPERATORS._convolution_pointwise.default(x, *weights, *sizes, name, list(numbers), kind),
         )
     # The operator has no activation but ReLU behind a sum.
-    out = _INTEL_OPERATORS._convolution_pointwise(x, added, *weights, *sizes, "add", 1.0, None, [], None)
+    out = _INTEL_OPERATORS._convolution_pointwise.binary(
+        x, added, *weights, *sizes, "add", 1.0, None, [], None
+    )
     return _activate(out, activation)
 
 
@@ -106,8 +111,10 @@ def project(
         return _activate(out if added is None else out + added, activation)
     name, numbers, kind = _ONEDNN[activation]
     if added is None:
-        return cast(Tensor, _INTEL_OPERATORS._linear_pointwise(x, weight, bias, name, list(numbers), kind))
-    return _activate(_INTEL_OPERATORS._linear_pointwise(x, added, weight, bias, "add"), activation)
+        return cast(
+            Tensor, _INTEL_OPERATORS._linear_pointwise.default(x, weight, bias, name, list(numbers), kind)
+        )
+    return _activate(_INTEL_OPERATORS._linear_pointwise.binary(x, added, weight, bias, "add"), activation)
 
 
 def _activate(x: Tensor, activation: Activation) -> Tensor:
