@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from ovseg_demo.fused_layers import Activation, convolve, project, runs_fused
 
@@ -51,6 +52,20 @@ def test_gradients_pass_through_the_plain_layers() -> None:
     assert x.grad is not None
     assert layer.weight.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+@torch.inference_mode()
+def test_no_layer_with_a_sum_reads_a_bias_number_by_number() -> None:
+    # It would if PyTorch had to find out which of an operator's overloads is meant.
+    layer, x = nn.Linear(8, 8), torch.randn(4, 8)
+    convolution, seen = nn.Conv2d(8, 8, 1), picture()
+    assert runs_fused(x) == torch.backends.mkldnn.is_available()
+    with profile(activities=[ProfilerActivity.CPU]) as work:
+        project(x, layer.weight, layer.bias, "gelu", added=x)
+        convolve(convolution, seen, "relu6", added=seen)
+    steps = [step.key for step in work.key_averages()]
+    assert any("pointwise" in step or "convolution" in step for step in steps)
+    assert "aten::item" not in steps
 
 
 @torch.inference_mode()

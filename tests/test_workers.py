@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ovseg_demo.workers import parallel_map, shares, workers
+from ovseg_demo.workers import guided_shares, parallel_map, shares, workers
 
 CPU = torch.device("cpu")
 
@@ -43,6 +43,22 @@ def test_shares_are_even_and_leave_nothing_out(
     assert max(lengths, default=0) <= at_most
     assert max(lengths, default=0) - min(lengths, default=0) <= 1
     assert lengths == sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "parts", "lengths"),
+    [
+        (0, 2, []),
+        (1, 2, [1]),
+        (42, 2, [16, 8, 8, 4, 4, 2]),
+        (42, 1, [16, 16, 8, 2]),
+        (5, 2, [4, 1]),
+    ],
+)
+def test_guided_shares_have_few_sizes_and_end_together(count: int, parts: int, lengths: list[int]) -> None:
+    pieces = guided_shares(count, parts, (16, 8, 4))
+    assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
+    assert [piece.stop - piece.start for piece in pieces] == lengths
 
 
 @pytest.mark.usefixtures("two_threads")

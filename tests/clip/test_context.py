@@ -27,11 +27,12 @@ from ovseg_demo.clip.context import (
 from ovseg_demo.clip.context_arm import ContextCLIP
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
+from ovseg_demo.clip.model import CROPS_AT_ONCE_ON_CPU
 from ovseg_demo.clip.text import TEMPLATES, encode_names
 from ovseg_demo.errors import CheckpointError, ModelError
 from ovseg_demo.models import arms_of, default_arm
 from ovseg_demo.regions import crop_regions
-from ovseg_demo.workers import shares, workers
+from ovseg_demo.workers import guided_shares, workers
 from tests.tiny_mini import SMALL, pool_descriptors, write_mini
 from train.exporting.weights import read_hashes, save_known_names
 
@@ -75,6 +76,13 @@ def test_cover_is_the_share_of_each_cell_even_for_a_single_pixel() -> None:
     assert cover[1].tolist() == [[0.375, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
     assert torch.equal(cover[2] > 0, torch.tensor([[0, 0], [0, 0], [0, 0], [0, 1]]) > 0)
     assert region_cover(masks[:0], 64, 32).shape == (0, 4, 2)
+
+
+@pytest.mark.parametrize("size", [(128, 64), (100, 37), (5, 3)])
+def test_cells_that_share_rows_are_covered_as_pytorch_pools_them(size: tuple[int, int]) -> None:
+    masks = torch.rand(2, *size, generator=torch.Generator().manual_seed(0)) > 0.5
+    pooled = torch.nn.functional.adaptive_avg_pool2d(masks.float(), (7, 4))
+    torch.testing.assert_close(region_cover(masks, 7 * 16, 4 * 16), pooled)
 
 
 def test_a_map_is_pooled_by_the_share_of_each_cell() -> None:
@@ -219,7 +227,7 @@ def test_arms_share_crops_stem_and_patches_and_say_the_same_as_alone(
     cache = RegionCache()
     for name, arm in arms.items():
         assert torch.allclose(arm.encode_photo_regions(*photo, cache=cache), alone[name], atol=1e-5)
-    parts = len(shares(3, workers(torch.device("cpu")), at_most=8))
+    parts = len(guided_shares(3, workers(torch.device("cpu")), CROPS_AT_ONCE_ON_CPU))
     assert runs.count("stem") == parts  # once for all three
     assert runs.count("trunk_patches") == 2 * parts  # vanilla's, and one for adapted and context
 

@@ -8,8 +8,10 @@ import pytest
 import segment_anything.modeling as sam_modules
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from ovseg_demo.proposals.decoder import Decoded, PointDecoder
+from ovseg_demo.proposals.mask_upscaling import MaskUpscaling
 from ovseg_demo.proposals.mobile_sam import build_mobile_sam
 
 SIDE, HEIGHT, WIDTH = 256, 9, 16
@@ -122,6 +124,33 @@ def test_only_the_wanted_masks_are_computed() -> None:
     decoded = ours.decode(ours.prepare(torch.randn(1, 64, HEIGHT, WIDTH)), torch.rand(4, 2) * SIDE)
     wanted = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=torch.bool)
     torch.testing.assert_close(ours.masks(decoded, wanted), all_masks(ours, decoded)[wanted])
+
+
+@torch.inference_mode()
+def test_along_edges_every_cell_is_computed_and_elsewhere_one() -> None:
+    torch.manual_seed(5)
+    prompts, decoder = of_sam()
+    ours = PointDecoder(prompts, decoder, torch.float32)
+    decoded = ours.decode(ours.prepare(torch.randn(1, 64, HEIGHT, WIDTH)), torch.rand(4, 2) * SIDE)
+    wanted = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=torch.bool)
+    exact = ours.masks(decoded, wanted)
+    upscaling = MaskUpscaling(decoder.output_upscaling, torch.float32)
+
+    torch.testing.assert_close(upscaling.edge_masks(decoded, wanted, margin=1e9), exact)
+    one_cell = exact[:, 1::4, 1::4].repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+    torch.testing.assert_close(upscaling.edge_masks(decoded, wanted, margin=-1e9), one_cell)
+
+    # Random logits change their signs everywhere: the edges here are the largest steps.
+    sampled = exact[:, None, 1::4, 1::4]
+    step = torch.minimum(*(max_pool2d(x, 3, 1, 1)[:, 0] for x in (sampled, -sampled)))
+    margin = -float(step.quantile(0.9))
+    steep = step > -margin
+    prompt = wanted.nonzero()[:, 0]
+    near = torch.stack([steep[prompt == own].any(dim=0) for own in prompt])[..., None, None]
+    assert 0 < near.float().mean() < 1
+    cells = [x.view(-1, HEIGHT, 4, WIDTH, 4).permute(0, 1, 3, 2, 4) for x in (exact, one_cell)]
+    found = upscaling.edge_masks(decoded, wanted, margin).view(-1, HEIGHT, 4, WIDTH, 4)
+    torch.testing.assert_close(found.permute(0, 1, 3, 2, 4), torch.where(near, *cells))
 
 
 @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from ovseg_demo.proposals import (
     promptable,
     propose,
 )
+from ovseg_demo.proposals.grid import grid_shape, spread_points
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -59,6 +61,21 @@ def test_the_same_photo_gives_the_same_masks(quick: Proposer, photo: np.ndarray,
     again = propose(quick, photo)
     np.testing.assert_array_equal(again.masks, found.masks)
     np.testing.assert_array_equal(again.quality, found.quality)
+
+
+@pytest.mark.parametrize("enough", [1, 1000])
+def test_points_are_left_out_where_enough_prompts_have_found_masks(
+    quick: Proposer, photo: np.ndarray, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(quick.plan, enough=enough, refine=0, batch=1)
+    monkeypatch.setattr(quick, "plan", plan)
+    steps = [step for step in quick.stream(photo) if isinstance(step, ProposalStep)]
+    if enough == 1000:
+        assert len(steps) == len(spread_points(*grid_shape(plan.coarse, *photo.shape[:2])))
+        return
+    assert 2 < len(steps) < plan.coarse
+    # With one as enough no mask was asked for inside of an earlier one, so that first points differ.
+    assert len(steps) >= sum(step.masks is not None and len(step.masks) > 0 for step in steps) > 2
 
 
 def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: np.ndarray) -> None:
