@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
@@ -18,19 +18,14 @@ from torch.nn import functional
 
 from ovseg_demo.clip.changed_crops import Box
 from ovseg_demo.clip.context import patch_share, pool_crop
+from ovseg_demo.clip.crop_batches import in_parts
 from ovseg_demo.clip.mask_prompts import MaskPrompts, token_mask
 from ovseg_demo.clip.minilm import MiniTextTower
 from ovseg_demo.clip.name_bank import NameBank
 from ovseg_demo.clip.text import TEMPLATES, Templates, encode_names, unit_parts
 from ovseg_demo.clip.towers import ImageTower, TextTower, TowerWithStem, tower_with_prompts
-from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import ModelError
 from ovseg_demo.regions import CropRecipe, Regions, crop_regions
-from ovseg_demo.workers import guided_shares, parallel_map, shares, workers
-
-CROPS_AT_ONCE = 32
-CROPS_AT_ONCE_ON_CPU = (16, 8, 4)
-"""Few sizes, because oneDNN writes a program for each; maps of more crops do not fit the caches."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ class MaskAdaptedCLIP(nn.Module):
             kept = token_mask(inside.to(self.device), self.image_tower.patch) if use_prompts else None
             return self.image_tower(some.to(self.device, self.dtype), kept).float()
 
-        return self._unit_vectors(self._in_parts(embed, crops, masks))
+        return self._unit_vectors(in_parts(self.device, embed, crops, masks))
 
     @cached_property
     def stem_id(self) -> str | None:
@@ -299,7 +294,7 @@ class MaskAdaptedCLIP(nn.Module):
             return some.to(self.device, self.dtype)
 
         if boxes is None:
-            features = self._in_parts(lambda some: tower.stem(given(some)), crops)
+            features = in_parts(self.device, lambda some: tower.stem(given(some)), crops)
         else:
             known = tower.stem_early(given(crops[:1]))
 
@@ -308,7 +303,7 @@ class MaskAdaptedCLIP(nn.Module):
                 return tower.stem_late(tower.stem_early_changed(known, given(some), those))
 
             places = torch.tensor(boxes, dtype=torch.int64).view(-1, 4)
-            features = [tower.stem_late(known), *self._in_parts(changed, crops[1:], places)]
+            features = [tower.stem_late(known), *in_parts(self.device, changed, crops[1:], places)]
         seen = torch.cat(features) if features else torch.zeros(0, device=self.device)
         return StemFeatures(stem_id, seen, patch_share(masks.to(self.device), self.image_tower.patch))
 
@@ -323,7 +318,7 @@ class MaskAdaptedCLIP(nn.Module):
             return torch.cat([features.float(), pool_crop(seen.float(), shares)], dim=1)
 
         empty = torch.zeros(0, self.crop_dim + tower.patch_width, device=self.device)
-        rows = torch.cat([empty, *self._in_parts(embed, stem.features, stem.token_masks, stem.shares)])
+        rows = torch.cat([empty, *in_parts(self.device, embed, stem.features, stem.token_masks, stem.shares)])
         return CropFeatures(functional.normalize(rows[:, : self.crop_dim], dim=-1), rows[:, self.crop_dim :])
 
     def _check(self, crops: Tensor, masks: Tensor) -> None:
@@ -331,35 +326,6 @@ class MaskAdaptedCLIP(nn.Module):
         if crops.shape[1:] != (3, size, size) or masks.shape != (len(crops), size, size):
             wanted = f"crops (B, 3, {size}, {size}) and masks (B, {size}, {size})"
             raise ValueError(f"This model takes {wanted}, not {tuple(crops.shape)} and {tuple(masks.shape)}.")
-
-    def _in_parts(self, work: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
-        """Do regions part by part, on all cores of a CPU: `work` takes some rows of each input."""
-        on_cpu = self.device.type == "cpu"
-
-        def of_rows(rows: list[Tensor]) -> Tensor:
-            count = len(rows[0])
-            if on_cpu and (more := -count % CROPS_AT_ONCE_ON_CPU[-1]):
-                rows = [torch.cat([some, some[-1:].expand(more, *some.shape[1:])]) for some in rows]
-            return work(*rows)[:count]
-
-        def of_share(share: slice) -> list[Tensor]:
-            own, size = [given[share] for given in inputs], share.stop - share.start
-            return list(
-                in_batches(
-                    lambda some: of_rows([given[some] for given in own]),
-                    size,
-                    size,
-                    what="one region",
-                    advice="choose a smaller model",
-                )
-            )
-
-        count = len(inputs[0])
-        if on_cpu:
-            pieces = guided_shares(count, workers(self.device), CROPS_AT_ONCE_ON_CPU)
-        else:
-            pieces = shares(count, 1, at_most=CROPS_AT_ONCE)
-        return [part for parts in parallel_map(of_share, pieces, self.device) for part in parts]
 
     def _unit_vectors(self, features: Sequence[Tensor]) -> Tensor:
         empty = torch.zeros(0, self.embed_dim, device=self.device)

@@ -25,9 +25,9 @@ from ovseg_demo.clip.context import (
     region_cover,
 )
 from ovseg_demo.clip.context_arm import ContextCLIP
+from ovseg_demo.clip.crop_batches import CROPS_AT_ONCE_ON_CPU
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower
-from ovseg_demo.clip.model import CROPS_AT_ONCE_ON_CPU
 from ovseg_demo.clip.text import TEMPLATES, encode_names
 from ovseg_demo.errors import CheckpointError, ModelError
 from ovseg_demo.models import arms_of, default_arm

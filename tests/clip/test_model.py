@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
-from ovseg_demo.clip.model import CROPS_AT_ONCE
+from ovseg_demo.clip.crop_batches import CROPS_AT_ONCE
 from ovseg_demo.errors import CheckpointError, ModelError, UnknownModelError
 from ovseg_demo.regions import crop_regions
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-import ovseg_demo.clip.model as clip_model
+import ovseg_demo.clip.crop_batches as crop_batches
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.result import Segmentation
 from ovseg_demo.segmenter import Segmenter
@@ -77,12 +77,12 @@ def _once_more(segmenter: Segmenter) -> Segmentation:
 
 
 def _with_batch(segmenter: Segmenter, size: int) -> Segmentation:
-    before = clip_model.CROPS_AT_ONCE_ON_CPU
-    clip_model.CROPS_AT_ONCE_ON_CPU = size
+    before = crop_batches.CROPS_AT_ONCE_ON_CPU
+    crop_batches.CROPS_AT_ONCE_ON_CPU = (size,)
     try:
         return _once_more(segmenter)
     finally:
-        clip_model.CROPS_AT_ONCE_ON_CPU = before
+        crop_batches.CROPS_AT_ONCE_ON_CPU = before
 
 
 def _facts(result: Segmentation) -> dict[str, object]:
