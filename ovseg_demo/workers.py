@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -27,31 +26,20 @@ def workers(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def shares(count: int, parts: int, at_most: int) -> list[slice]:
-    """Split `range(count)` into equal slices: one a part, or several each, if it would exceed `at_most`."""
-    if count == 0:
-        return []
-    pieces = min(parts * -(-count // (parts * at_most)), count)
-    edges = [count * i // pieces for i in range(pieces + 1)]
-    return [slice(start, end) for start, end in pairwise(edges)]
-
-
-def guided_shares(count: int, parts: int, sizes: Sequence[int]) -> list[slice]:
-    """Split `range(count)` into slices of few sizes: large ones first, then smaller ones that end together.
+def shares(count: int, parts: int, at_most: int, step: int = 1) -> list[slice]:
+    """Split `range(count)` into slices of one size, of which the last may be shorter.
 
     Args:
         count: may be 0.
-        parts: how many slices are worked on at once.
-        sizes: the largest first. The last slice may be shorter than the smallest.
+        parts: how many slices are worked on at once; each part gets one, or more, as many as the others.
+        at_most: largest size, a multiple of `step`.
+        step: the size is a multiple of it.
     """
-    slices: list[slice] = []
-    start = 0
-    while start < count:
-        fair = (count - start) / parts
-        size = next((size for size in sizes if size <= fair), sizes[-1])
-        slices.append(slice(start, min(start + size, count)))
-        start += size
-    return slices
+    if count == 0:
+        return []
+    pieces = parts * -(-count // (parts * at_most))
+    size = step * -(-count // (pieces * step))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ovseg_demo.workers import guided_shares, parallel_map, shares, workers
+from ovseg_demo.workers import parallel_map, shares, workers
 
 CPU = torch.device("cpu")
 
@@ -23,42 +23,27 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("count", "parts", "at_most", "sizes"),
+    ("count", "parts", "at_most", "step", "sizes"),
     [
-        (0, 2, 8, []),
-        (1, 4, 8, [1]),
-        (8, 2, 8, [4, 4]),
-        (9, 2, 8, [4, 5]),
-        (20, 2, 8, [5, 5, 5, 5]),  # three pieces would leave one of two parts without work
-        (17, 3, 8, [5, 6, 6]),
-        (8, 1, 8, [8]),
+        (0, 2, 8, 1, []),
+        (1, 4, 8, 1, [1]),
+        (8, 2, 8, 1, [4, 4]),
+        (9, 2, 8, 1, [5, 4]),
+        (20, 2, 8, 1, [5, 5, 5, 5]),  # three slices would leave one of two parts without work
+        (17, 3, 8, 1, [6, 6, 5]),
+        (8, 1, 8, 1, [8]),
+        (31, 2, 32, 4, [16, 15]),
+        (42, 2, 32, 4, [24, 18]),
+        (66, 2, 32, 4, [20, 20, 20, 6]),
+        (3, 2, 32, 4, [3]),
     ],
 )
 def test_shares_are_even_and_leave_nothing_out(
-    count: int, parts: int, at_most: int, sizes: list[int]
+    count: int, parts: int, at_most: int, step: int, sizes: list[int]
 ) -> None:
-    pieces = shares(count, parts, at_most)
+    pieces = shares(count, parts, at_most, step)
     assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
-    lengths = [piece.stop - piece.start for piece in pieces]
-    assert max(lengths, default=0) <= at_most
-    assert max(lengths, default=0) - min(lengths, default=0) <= 1
-    assert lengths == sizes
-
-
-@pytest.mark.parametrize(
-    ("count", "parts", "lengths"),
-    [
-        (0, 2, []),
-        (1, 2, [1]),
-        (42, 2, [16, 8, 8, 4, 4, 2]),
-        (42, 1, [16, 16, 8, 2]),
-        (5, 2, [4, 1]),
-    ],
-)
-def test_guided_shares_have_few_sizes_and_end_together(count: int, parts: int, lengths: list[int]) -> None:
-    pieces = guided_shares(count, parts, (16, 8, 4))
-    assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
-    assert [piece.stop - piece.start for piece in pieces] == lengths
+    assert [piece.stop - piece.start for piece in pieces] == sizes
 
 
 @pytest.mark.usefixtures("two_threads")

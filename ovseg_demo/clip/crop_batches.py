@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ovseg_demo.devices import in_batches
-from ovseg_demo.workers import guided_shares, parallel_map, shares, workers
+from ovseg_demo.workers import parallel_map, shares, workers
 
 CROPS_AT_ONCE = 32
-CROPS_AT_ONCE_ON_CPU = (16, 8, 4)
-"""Few sizes, because oneDNN writes a program for each; maps of more crops do not fit the caches."""
+STEP_ON_CPU = 4
+"""Batches are filled up to a multiple of this: oneDNN writes a program for each size."""
 
 
 def in_parts(device: torch.device, work: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
@@ -29,11 +29,11 @@ def in_parts(device: torch.device, work: Callable[..., Tensor], *inputs: Tensor)
     Raises:
         ResourceError: there is not even memory for one region at a time.
     """
-    on_cpu = device.type == "cpu"
+    step = STEP_ON_CPU if device.type == "cpu" else 1
 
     def of_rows(rows: list[Tensor]) -> Tensor:
         count = len(rows[0])
-        if on_cpu and (more := -count % CROPS_AT_ONCE_ON_CPU[-1]):
+        if more := -count % step:
             rows = [torch.cat([some, some[-1:].expand(more, *some.shape[1:])]) for some in rows]
         return work(*rows)[:count]
 
@@ -49,9 +49,5 @@ def in_parts(device: torch.device, work: Callable[..., Tensor], *inputs: Tensor)
             )
         )
 
-    count = len(inputs[0])
-    if on_cpu:
-        pieces = guided_shares(count, workers(device), CROPS_AT_ONCE_ON_CPU)
-    else:
-        pieces = shares(count, 1, at_most=CROPS_AT_ONCE)
+    pieces = shares(len(inputs[0]), workers(device), CROPS_AT_ONCE, step)
     return [part for parts in parallel_map(of_share, pieces, device) for part in parts]

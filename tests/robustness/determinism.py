@@ -77,12 +77,12 @@ def _once_more(segmenter: Segmenter) -> Segmentation:
 
 
 def _with_batch(segmenter: Segmenter, size: int) -> Segmentation:
-    before = crop_batches.CROPS_AT_ONCE_ON_CPU
-    crop_batches.CROPS_AT_ONCE_ON_CPU = (size,)
+    before = crop_batches.CROPS_AT_ONCE
+    crop_batches.CROPS_AT_ONCE = size
     try:
         return _once_more(segmenter)
     finally:
-        crop_batches.CROPS_AT_ONCE_ON_CPU = before
+        crop_batches.CROPS_AT_ONCE = before
 
 
 def _facts(result: Segmentation) -> dict[str, object]:
