@@ -31,9 +31,10 @@ def in_parts(device: torch.device, work: Callable[..., Tensor], *inputs: Tensor)
     """
     step = STEP_ON_CPU if device.type == "cpu" else 1
 
-    def of_rows(rows: list[Tensor]) -> Tensor:
+    def of_rows(rows: list[Tensor], size: int) -> Tensor:
         count = len(rows[0])
-        if more := -count % step:
+        # Parts are smaller than their share only where memory is short, and then nothing is added.
+        if count == size and (more := -count % step):
             rows = [torch.cat([some, some[-1:].expand(more, *some.shape[1:])]) for some in rows]
         return work(*rows)[:count]
 
@@ -41,7 +42,7 @@ def in_parts(device: torch.device, work: Callable[..., Tensor], *inputs: Tensor)
         own, size = [given[share] for given in inputs], share.stop - share.start
         return list(
             in_batches(
-                lambda some: of_rows([given[some] for given in own]),
+                lambda some: of_rows([given[some] for given in own], size),
                 size,
                 size,
                 what="one region",

@@ -235,17 +235,22 @@ class PointProposer:
 
     def _prompt_all(self, tokens: Any, points: npt.NDArray[np.float32]) -> list[_Candidates]:
         """Decode (B, 2) points in 0..1, a share per core; in smaller parts where memory is short."""
-
         at_once = workers(self.device)
         full = -(-self.plan.batch // at_once) if self.device.type == "cpu" else 0
 
         def prompt(share: slice) -> list[_Candidates]:
-            own = points[share]
+            own, size = points[share], share.stop - share.start
+
+            def some_of_own(some: slice) -> _Candidates:
+                # Parts are smaller only where memory is short, and then nothing is added.
+                whole = some.stop - some.start == size
+                return self._prompt(tokens, own[some], full if whole else 0)
+
             return list(
                 in_batches(
-                    lambda some: self._prompt(tokens, own[some], full),
-                    len(own),
-                    len(own),
+                    some_of_own,
+                    size,
+                    size,
                     what="finding regions",
                     advice="choose a smaller proposer",
                 )
