@@ -44,7 +44,7 @@ class PointPromptConfig:
     """Points of the first grid, everywhere."""
     refine: int = 80
     """At most this many more points, where no good mask covers the image."""
-    enough: int = 5
+    enough: int = 12
     """A point of the first grid is left out where so many prompts have found a good mask around it."""
     batch: int = 8
     """Number of prompts after which later points are chosen again."""
@@ -65,7 +65,7 @@ class PointPromptConfig:
 POINT_PROMPT_CONFIGS: dict[str, PointPromptConfig] = {
     "low": PointPromptConfig(coarse=36, refine=16),
     "normal": PointPromptConfig(),
-    "high": PointPromptConfig(coarse=144, enough=11, refine=144),
+    "high": PointPromptConfig(coarse=144, enough=27, refine=144),
 }
 
 
