@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -27,19 +28,20 @@ def workers(device: torch.device) -> int:
 
 
 def shares(count: int, parts: int, at_most: int, step: int = 1) -> list[slice]:
-    """Split `range(count)` into slices of one size, of which the last may be shorter.
+    """Split `range(count)` into slices as even as their step allows.
 
     Args:
         count: may be 0.
-        parts: how many slices are worked on at once; each part gets one, or more, as many as the others.
+        parts: how many slices are worked on at once; each gets as many as the others, if there are enough.
         at_most: largest size, a multiple of `step`.
-        step: the size is a multiple of it.
+        step: sizes are multiples of it, but for the last.
     """
     if count == 0:
         return []
-    pieces = parts * -(-count // (parts * at_most))
-    size = step * -(-count // (pieces * step))
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    steps = -(-count // step)
+    pieces = min(parts * -(-count // (parts * at_most)), steps)
+    edges = [min(step * (steps * i // pieces), count) for i in range(pieces + 1)]
+    return [slice(start, end) for start, end in pairwise(edges)]
 
 
 def parallel_map(work: Callable[[T], R], pieces: Sequence[T], device: torch.device) -> list[R]:

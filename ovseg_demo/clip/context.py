@@ -121,7 +121,7 @@ def region_cover(masks: Tensor, height: int, width: int, cell: int = _FINE) -> T
     """How much of each cell of a photo each region covers.
 
     Args:
-        masks: (R, H, W) bool, at any size; R may be 0.
+        masks: (R, H, W) bool on the CPU, at any size; R may be 0.
         height: of the photo as the tower sees it, a multiple of `cell`.
         width: the same.
         cell: side of a cell in pixels of that photo.
@@ -132,15 +132,15 @@ def region_cover(masks: Tensor, height: int, width: int, cell: int = _FINE) -> T
     import cv2
 
     tall, wide = height // cell, width // cell
+    (top, bottom), (left, right) = _bins(masks.shape[1], tall), _bins(masks.shape[2], wide)
+    sizes = np.outer(bottom - top, right - left)
     cover = np.zeros((len(masks), tall, wide), np.float32)
-    for row, mask in zip(cover, masks.cpu().numpy(), strict=True):
+    for row, mask in zip(cover, masks.numpy(), strict=True):
         # The sums over all rectangles from the corner give those over the cells, which may share rows.
         sums = cv2.integral(mask.view(np.uint8))
-        (top, bottom), (left, right) = _bins(mask.shape[0], tall), _bins(mask.shape[1], wide)
         above, below = sums[top], sums[bottom]
-        inside = below[:, right] - below[:, left] - above[:, right] + above[:, left]
-        np.divide(inside, np.outer(bottom - top, right - left), out=row, casting="unsafe")
-    return torch.from_numpy(cover).to(masks.device)
+        row[:] = (below[:, right] - below[:, left] - above[:, right] + above[:, left]) / sizes
+    return torch.from_numpy(cover)
 
 
 def _bins(length: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

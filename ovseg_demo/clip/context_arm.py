@@ -123,8 +123,8 @@ class ContextCLIP(MaskAdaptedCLIP):
         fine, coarse = trunk.maps(
             photo.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         )
-        stack = torch.from_numpy(np.require(masks, requirements=["C", "W"])).to(self.device)
-        cover = region_cover(stack, photo.shape[2], photo.shape[3])
+        stack = torch.from_numpy(np.require(masks, requirements=["C", "W"]))
+        cover = region_cover(stack, photo.shape[2], photo.shape[3]).to(self.device)
         context = self.head(
             {"crop": crops.descriptors, **pool_photo(fine[0].float(), coarse[0].float(), cover)}
         )

@@ -141,7 +141,7 @@ class PooledCLIP(MaskAdaptedCLIP):
         plan = plan_view(image.shape[0], image.shape[1], crop, self.pooling, self.view)
         photo = photo_pixels(image, plan.height, plan.width, self.crop_recipe)
         sums = torch.zeros(len(stack), self.embed_dim, device=self.device)
-        covers = region_cover(stack.to(self.device), plan.height, plan.width, self.pooling.multiple)
+        covers = region_cover(stack, plan.height, plan.width, self.pooling.multiple).to(self.device)
         seen_by = _times_seen(plan, self.pooling.multiple).to(self.device)
 
         def pool(some: slice) -> list[tuple[Tensor, Tensor]]:

@@ -26,9 +26,8 @@ LAYERS, HEADS = 6, 12
 NORM_EPS = 1e-12
 LONGEST_TOKENS = 128
 SENTENCES_AT_ONCE = 256
-TOKENS_STEP = (
-    128  # oneDNN writes a program for each number of rows, which takes a third of the time of ten names
-)
+TOKENS_STEP = 128
+"""Rows are filled up to a multiple: oneDNN writes a program for each number, in a third of the whole time."""
 
 Weights = Mapping[str, Tensor]
 Linear = tuple[Tensor, Tensor]

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from ovseg_demo.proposals.decoder import Decoded
 
 EDGE_MARGIN = 1.5
-"""A token with no logit beyond this among its neighbours lies at an edge; stability looks as far as 1."""
+"""Far from an edge, logits of a token and its neighbours are larger, of one sign; stability looks up to 1."""
 _ROWS_STEP = 512
+"""Rows are filled up to a multiple: oneDNN writes a program for each number."""
 _FIRST, _SECOND = 0, 3
 """Where a token's sampled cell lies: the first of 2 x 2 cells, and the last of the 2 x 2 in that one."""
 
@@ -72,7 +73,6 @@ class MaskUpscaling:
         per_prompt = wanted.sum(dim=1).tolist()
         at_edge = torch.stack([near.any(dim=0) for near in _near_edges(sampled, margin).split(per_prompt)])
         places = at_edge.flatten().nonzero()[:, 0]
-        # oneDNN writes a program for each number of rows, so that there are few numbers.
         rows = F.pad(places, (0, -len(places) % _ROWS_STEP))
         cells = self._cells(tokens.flatten(0, 1)[rows][None])[0].flatten(1, 2).float()  # (E, 16, C / 8)
 

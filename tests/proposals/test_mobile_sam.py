@@ -69,13 +69,20 @@ def test_points_are_left_out_where_enough_prompts_have_found_masks(
 ) -> None:
     plan = replace(quick.plan, enough=enough, refine=0, batch=1)
     monkeypatch.setattr(quick, "plan", plan)
-    steps = [step for step in quick.stream(photo) if isinstance(step, ProposalStep)]
-    if enough == 1000:
-        assert len(steps) == len(spread_points(*grid_shape(plan.coarse, *photo.shape[:2])))
-        return
-    assert 2 < len(steps) < plan.coarse
-    # With one as enough no mask was asked for inside of an earlier one, so that first points differ.
-    assert len(steps) >= sum(step.masks is not None and len(step.masks) > 0 for step in steps) > 2
+    pressed: list[np.ndarray] = []
+    decode = quick.decoder.decode
+    monkeypatch.setattr(
+        quick.decoder, "decode", lambda image, points: pressed.append(points.numpy()) or decode(image, points)
+    )
+    found = [step.masks for step in quick.stream(photo) if isinstance(step, ProposalStep)]
+    grid = spread_points(*grid_shape(plan.coarse, *photo.shape[:2]))
+    assert len(found) == len(pressed) and (2 < len(found) < len(grid) or enough == 1000)
+    hits = np.zeros(found[0].shape[1:], int)
+    for (point,), masks in zip(pressed, found, strict=True):
+        column, row = ((point + 0.5) / 4).astype(int)  # a mask has a quarter of the encoder's size
+        assert hits[row, column] < enough
+        hits += masks.any(axis=0)
+    assert len(found) == len(grid) or enough == 1
 
 
 def test_the_progress_rises_and_closing_stops_the_work(quick: Proposer, photo: np.ndarray) -> None:
