@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.memory_cache import MemoryCache
+from ovseg_demo.caching.text_cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, load_clip
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.devices import choose_device, fast_dtype
 from ovseg_demo.imaging import load_image
-from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.models import split_arm
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.naming.reading import text_progress

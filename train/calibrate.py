@@ -21,7 +21,7 @@ from typing import Literal
 
 import torch
 
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.text_cache import TextCache
 from ovseg_demo.clip import load_clip
 from ovseg_demo.devices import fast_dtype
 from ovseg_demo.evaluation.metrics import Reliability

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ovseg_demo.compute.workers import parallel_map, shares, workers
 from ovseg_demo.devices import in_batches
-from ovseg_demo.workers import parallel_map, shares, workers
 
 CROPS_AT_ONCE = 32
 STEP_ON_CPU = 4

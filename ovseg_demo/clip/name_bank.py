@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg_demo.array_cache import ArrayCache
+from ovseg_demo.caching.array_cache import ArrayCache
 from ovseg_demo.errors import CheckpointError
 from ovseg_demo.vocabulary import fold
 from ovseg_demo.weight_files import file_label

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovseg_demo.clip.changed_crops import Reach
-from ovseg_demo.fused_layers import Activation, convolve, runs_fused
+from ovseg_demo.compute.fused_layers import Activation, convolve, runs_fused
 
 HEAD_CHANNELS = 1280  # what the trunk's own classifier reads
 

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from ovseg_demo.fused_layers import project
-from ovseg_demo.workers import parallel_map, shares
+from ovseg_demo.compute.fused_layers import project
+from ovseg_demo.compute.workers import parallel_map, shares
 
 WIDTH = 384
 LAYERS, HEADS = 6, 12

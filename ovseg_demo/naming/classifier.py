@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.text_cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.text import Templates
 from ovseg_demo.clip.towers import ClipTextTower

@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ovseg_demo.caching.memory_cache import MemoryCache
 from ovseg_demo.errors import CorrectionError, ProposalError, SettingsError, VocabularyError, quoted
 from ovseg_demo.imaging import load_image
-from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.models import MODELS, TAUGHT, YOURS, arms_of
 from ovseg_demo.output.mask_formats import encode_rle
 from ovseg_demo.page.model_downloads import load_models

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovseg_demo.fused_layers import project
+from ovseg_demo.compute.fused_layers import project
 
 if TYPE_CHECKING:
     from ovseg_demo.proposals.decoder import Decoded

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovseg_demo.compute.workers import parallel_map, shares, workers
 from ovseg_demo.devices import in_batches
 from ovseg_demo.errors import ProposalError
 from ovseg_demo.proposals.base import Proposals, ProposalStep, Steps, check_image
@@ -29,7 +30,6 @@ from ovseg_demo.proposals.selection import (
     uncovered_patches,
     upsample,
 )
-from ovseg_demo.workers import parallel_map, shares, workers
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ovseg_demo.fused_layers import convolve, project
+from ovseg_demo.compute.fused_layers import convolve, project
 
 
 class RectangularTinyViT(nn.Module):

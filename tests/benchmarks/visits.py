@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ovseg_demo
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.text_cache import TextCache
 from ovseg_demo.evaluation.metrics import PhotoCounts, confusion_matrix
 from ovseg_demo.files import atomic_file
 from ovseg_demo.merging import Scores, merge

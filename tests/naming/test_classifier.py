@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.text_cache import TextCache
 from ovseg_demo.clip import MaskAdaptedCLIP, RegionCache
 from ovseg_demo.clip.mini import CROP_RECIPE, MiniConfig, MiniImageTower
 from ovseg_demo.clip.minilm import MiniTextTower

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ovseg_demo.caching.memory_cache import MemoryCache
 from ovseg_demo.errors import SettingsError
-from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.page.server.request_tracker import RequestTracker
 from ovseg_demo.page.server.result_store import ResultStore
 from ovseg_demo.result import Segmentation

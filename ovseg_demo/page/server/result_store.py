@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ovseg_demo.memory_cache import size_bytes
+from ovseg_demo.caching.memory_cache import size_bytes
 from ovseg_demo.result import Comparison, Segmentation
 from ovseg_demo.settings import Settings
 

@@ -20,8 +20,8 @@ try:
 except ImportError:
     spaces = None
 
+from ovseg_demo.caching.memory_cache import MemoryCache
 from ovseg_demo.clip import MaskAdaptedCLIP
-from ovseg_demo.memory_cache import MemoryCache
 from ovseg_demo.naming.classifier import Classifier, PhotoAnalysis, PhotoFeatures
 from ovseg_demo.progress import Progress, embedding_progress
 from ovseg_demo.proposals import Point, Prompt, PromptedMasks, Proposals, Proposer

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ovseg_demo.array_cache import ArrayCache
+from ovseg_demo.caching.array_cache import ArrayCache
 from ovseg_demo.output.label_spots import LabelSpot, change_spots, label_spots
 from ovseg_demo.result import Comparison, Segmentation
 

@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from ovseg_demo.array_cache import ArrayCache
+from ovseg_demo.caching.array_cache import ArrayCache
 
 
 def test_an_array_is_computed_once_for_each_set_of_arguments() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ovseg_demo.memory_cache import MemoryCache, size_bytes
+from ovseg_demo.caching.memory_cache import MemoryCache, size_bytes
 
 
 @dataclass

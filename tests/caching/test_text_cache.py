@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovseg_demo.cache import TextCache
+from ovseg_demo.caching.text_cache import TextCache
 
 
 def feature(seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ovseg_demo.workers import parallel_map, shares, workers
+from ovseg_demo.compute.workers import parallel_map, shares, workers
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from ovseg_demo.fused_layers import Activation, convolve, project, runs_fused
+from ovseg_demo.compute.fused_layers import Activation, convolve, project, runs_fused
 
 PLAIN = {"none": lambda x: x, "relu6": functional.relu6, "gelu": functional.gelu}
 ACTIVATIONS: tuple[Activation, ...] = ("none", "relu6", "gelu")

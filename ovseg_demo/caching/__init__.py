@@ -1,0 +1,1 @@
+"""Caches: texts on disk, analysed photos in memory, results for the last arrays."""
