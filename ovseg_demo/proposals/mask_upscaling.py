@@ -17,7 +17,7 @@ from ovseg_demo.compute.fused_layers import project
 if TYPE_CHECKING:
     from ovseg_demo.proposals.decoder import Decoded
 
-EDGE_MARGIN = 1.5
+EDGE_MARGIN = 2.5
 """Far from an edge, logits of a token and its neighbours are larger, of one sign; stability looks up to 1."""
 _ROWS_STEP = 512
 """Rows are filled up to a multiple: oneDNN writes a program for each number."""
